@@ -1,0 +1,235 @@
+//! The configuration as the program may believe it: every value checked, every default filled in.
+//!
+//! [`load`] is the only way in; it reports all problems at once. Not here: secrets, which are read when they are used
+//! (`secret`), and anything that asks the network or Postfix.
+
+pub mod secret;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::address::Address;
+use crate::dn::DistinguishedName;
+use crate::domain::Domain;
+
+use secret::SecretPlace;
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it came from.
+    pub path: PathBuf,
+    /// Private directory of the program's own records.
+    pub state_dir: PathBuf,
+    /// Bound of a whole run, hooks included.
+    pub run_timeout: Duration,
+    /// The domains that rows may exist for.
+    pub domains: Vec<Domain>,
+    /// Where recipients come from, in the order of the file.
+    pub sources: Vec<Source>,
+    /// Who of them counts.
+    pub recipients: Recipients,
+    /// The limits on a change.
+    pub guard: Limits,
+    /// What is published, in the order of the file.
+    pub tables: Vec<Table>,
+    /// What is run after a change, in the order of the file.
+    pub hooks: Vec<Hook>,
+    /// How long generations are kept.
+    pub history_keep: Duration,
+}
+
+/// One `[source.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its name in the file.
+    pub name: String,
+    /// What it reads.
+    pub kind: SourceKind,
+}
+
+/// What a source reads.
+#[derive(Clone, Debug)]
+pub enum SourceKind {
+    /// `kind = "ldap"`
+    Ldap(LdapSource),
+    /// `kind = "ldif"`
+    Ldif(FileSource),
+    /// `kind = "list"`
+    List(FileSource),
+}
+
+/// A directory that is asked over LDAP.
+#[derive(Clone, Debug)]
+pub struct LdapSource {
+    /// Tried in this order; the first that answers completely is believed.
+    pub servers: Vec<ServerAddress>,
+    /// Where to search; empty means the server's default naming context.
+    pub bases: Vec<String>,
+    /// The search filter (RFC 4515).
+    pub filter: String,
+    /// Entries asked for per page.
+    pub page_size: u32,
+    /// Bound of name resolution, connection, StartTLS and the TLS handshake together.
+    pub connect_timeout: Duration,
+    /// Bound of the wait for one answer.
+    pub timeout: Duration,
+    /// StartTLS before anything else on `ldap://` servers.
+    pub starttls: bool,
+    /// PEM file of the certificate authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Who to be.
+    pub bind: Bind,
+}
+
+/// A parsed `ldap://` or `ldaps://` URL: scheme, host, port and nothing more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerAddress {
+    /// As written, for messages: `ldaps://dc1.corp.example`.
+    pub url: String,
+    /// `ldaps://`: TLS from the first byte.
+    pub is_ldaps: bool,
+    /// Host name or address; an IPv6 address without its brackets.
+    pub host: String,
+    /// 389 or 636 unless the URL names another.
+    pub port: u16,
+}
+
+/// How to authenticate.
+#[derive(Clone, Debug)]
+pub enum Bind {
+    /// No name, no password.
+    Anonymous,
+    /// Name and password. The configuration is refused unless every server is reached over TLS.
+    Simple {
+        /// UPN, DOMAIN\account or DN.
+        name: String,
+        /// Where the password stands.
+        password: SecretPlace,
+    },
+}
+
+/// A file that somebody else writes.
+#[derive(Clone, Debug)]
+pub struct FileSource {
+    /// The file.
+    pub path: PathBuf,
+    /// A file not written for longer than this is frozen; `None` for no limit.
+    pub max_age: Option<Duration>,
+}
+
+/// `[recipients]`
+#[derive(Clone, Debug)]
+pub struct Recipients {
+    /// Local parts that every domain gets.
+    pub always: Vec<String>,
+    /// Subtrees whose entries do not count.
+    pub exclude_dn: Vec<DistinguishedName>,
+    /// Addresses that do not count.
+    pub exclude: Vec<Address>,
+    /// Groups and others that refuse senders from outside.
+    pub internal_only: Treatment,
+    /// Exchange's own mailboxes.
+    pub system: Treatment,
+    /// How long a vanished address stays.
+    pub grace: Duration,
+}
+
+/// What to do with a class of recipients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// They get no row.
+    LeaveOut,
+    /// They get a row like any other.
+    Accept,
+}
+
+/// `[guard]`
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Percent of a table, of a domain, of a source.
+    pub removed_percent_max: f64,
+    /// So many removals in a window are allowed whatever the percentage.
+    pub removed_floor: u64,
+    /// Removals of this time count together.
+    pub window: Duration,
+    /// Percent of a table.
+    pub added_percent_max: f64,
+    /// So many additions in a run are allowed whatever the percentage.
+    pub added_floor: u64,
+    /// A table with fewer recipients from sources than this is not believed.
+    pub recipients_min: u64,
+    /// Canaries: addresses whose absence means that the read, not the recipient, is at fault.
+    pub must_contain: Vec<Address>,
+}
+
+/// One `[table.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Its name in the file.
+    pub name: String,
+    /// The path that main.cf knows; a format adds its suffix.
+    pub path: PathBuf,
+    /// What is written, text first.
+    pub formats: Vec<Format>,
+    /// The right-hand side of every row; never empty (an empty value crashes smtpd 3.7).
+    pub value: String,
+    /// Permission bits of the published files.
+    pub mode: u32,
+    /// How the gateway folds keys.
+    pub folding: TableFolding,
+}
+
+/// How keys of a table are folded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableFolding {
+    /// As the Postfix on this machine says; full Unicode folding where there is none.
+    Auto,
+    /// As configured.
+    Fixed(crate::fold::Folding),
+}
+
+/// A form in which a table is written.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// `key value` lines, what postmap and texthash read.
+    Text,
+    /// D. J. Bernstein's constant database, written by us.
+    Cdb,
+}
+
+impl Format {
+    /// What is appended to the table's path.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Format::Text => "",
+            Format::Cdb => ".cdb",
+        }
+    }
+
+    /// Its name in the configuration and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Text => "text",
+            Format::Cdb => "cdb",
+        }
+    }
+}
+
+/// One `[[hook]]`.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    /// Its name, unique; what it is owed is recorded under it.
+    pub name: String,
+    /// Absolute path of the program.
+    pub program: PathBuf,
+    /// Its arguments; no shell reads them.
+    pub arguments: Vec<String>,
+    /// Whether the JSON of the difference stands on standard input.
+    pub wants_json: bool,
+    /// When its whole process group is ended.
+    pub timeout: Duration,
+}

@@ -1,0 +1,157 @@
+//! Passwords: where they stand, and how they are read.
+//!
+//! A secret comes from a file that others cannot read or from a systemd credential, never from the configuration, the
+//! command line or the environment. It is read when it is needed and forgotten afterwards. [`Secret`] has no `Display`
+//! and no `Serialize`, and its `Debug` shows nothing.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// Where a password stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretPlace {
+    /// A file of its own.
+    File(PathBuf),
+    /// A name below `$CREDENTIALS_DIRECTORY` (systemd `LoadCredential=`).
+    Credential(String),
+}
+
+/// A password in memory.
+pub struct Secret(String);
+
+/// Why a password could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// Not there, or no permission.
+    #[error("{path}: {error}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Everybody on the machine may read it.
+    #[error(
+        "{path} can be read by every account on this machine (mode {mode:04o}); `chmod o= {path}` mends that"
+    )]
+    ReadByOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A bind with an empty password is an anonymous bind that reports success (RFC 4513 section 5.1.2).
+    #[error("{path} holds no password: its first line is empty")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Binary, or far too long.
+    #[error(
+        "{path} is not a password file: its first line is not UTF-8 text of at most {SECRET_OCTETS_MAX} octets"
+    )]
+    NotText {
+        /// The file.
+        path: PathBuf,
+    },
+    /// `credential = …` outside a unit.
+    #[error(
+        "credential {name}: this process has no systemd credentials (CREDENTIALS_DIRECTORY is not set)"
+    )]
+    NoCredentials {
+        /// The credential's name.
+        name: String,
+    },
+}
+
+const SECRET_OCTETS_MAX: u64 = 4096;
+
+impl SecretPlace {
+    /// Reads the first line, without its line end.
+    pub fn read(&self) -> Result<Secret, SecretError> {
+        let path = self.path()?;
+        let unreadable = |error| SecretError::Unreadable {
+            path: path.clone(),
+            error,
+        };
+        let file = File::open(&path).map_err(unreadable)?;
+        let mode = file.metadata().map_err(unreadable)?.mode() & 0o7777;
+        if mode & 0o007 != 0 {
+            return Err(SecretError::ReadByOthers { path, mode });
+        }
+        let mut bytes = Vec::new();
+        file.take(SECRET_OCTETS_MAX + 1)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable)?;
+        if bytes.len() as u64 > SECRET_OCTETS_MAX {
+            return Err(SecretError::NotText { path });
+        }
+        let text =
+            String::from_utf8(bytes).map_err(|_| SecretError::NotText { path: path.clone() })?;
+        match text.lines().next() {
+            None | Some("") => Err(SecretError::Empty { path }),
+            Some(line) => Ok(Secret(line.to_owned())),
+        }
+    }
+
+    fn path(&self) -> Result<PathBuf, SecretError> {
+        match self {
+            SecretPlace::File(path) => Ok(path.clone()),
+            SecretPlace::Credential(name) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
+                Some(directory) => Ok(PathBuf::from(directory).join(name)),
+                None => Err(SecretError::NoCredentials { name: name.clone() }),
+            },
+        }
+    }
+}
+
+impl Secret {
+    /// The password itself, for the one call that sends it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[track_caller]
+    fn check(content: &[u8], mode: u32, expected: Result<&str, &str>) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("password");
+        std::fs::write(&path, content).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("mode set");
+        match (SecretPlace::File(path).read(), expected) {
+            (Ok(secret), Ok(text)) => assert_eq!(secret.reveal(), text),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (found, _) => assert!(false, "found {found:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn a_password_is_the_first_line_of_a_private_file() {
+        check(b"s3cret", 0o600, Ok("s3cret"));
+        check(b"s3cret \r\nnote\n", 0o640, Ok("s3cret "));
+        check(b"s3cret\n", 0o644, Err("can be read by every account"));
+        check(b"", 0o600, Err("holds no password"));
+        check(b"\nlater\n", 0o600, Err("holds no password"));
+        check(b"\xff\n", 0o600, Err("not a password file"));
+        check(&[b'a'; 5000], 0o600, Err("not a password file"));
+    }
+
+    #[test]
+    fn a_secret_does_not_show_itself() {
+        assert_eq!(format!("{:?}", Secret("s3cret".into())), "Secret(…)");
+    }
+}

@@ -1,0 +1,201 @@
+//! Distinguished names, compared name part by name part (RFC 4514, RFC 4517 section 4.2.15).
+//!
+//! `OU=Leavers,DC=corp` holds `CN=Anna, OU=leavers, DC=corp` and does not hold `CN=x,OU=NotLeavers,DC=corp`: a suffix of
+//! text is not a suffix of names. Not here: the DN as it was received, which entries and records keep for people to read.
+//!
+//! Invariant: a `DistinguishedName` is well-formed and folded, so equality of values is equality of names.
+
+use crate::fold;
+
+/// A parsed name; the part nearest to the root is last. The empty name (the root DSE) has no parts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DistinguishedName {
+    parts: Vec<String>,
+}
+
+/// Why a text is not a distinguished name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DnError {
+    /// A part has no `=`.
+    #[error("a part of the name has no \"=\"")]
+    NoEquals,
+    /// Nothing stands before a `=`.
+    #[error("a part of the name has no attribute type before its \"=\"")]
+    NoType,
+    /// A backslash at the end, or escaped bytes that are not UTF-8.
+    #[error("a backslash escape is incomplete or not UTF-8")]
+    Escape,
+}
+
+impl DistinguishedName {
+    /// Parses the string form of RFC 4514.
+    pub fn parse(text: &str) -> Result<Self, DnError> {
+        if text.trim().is_empty() {
+            return Ok(DistinguishedName { parts: Vec::new() });
+        }
+        let parts = split_unescaped(text, ',')
+            .into_iter()
+            .map(parse_part)
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(DistinguishedName { parts })
+    }
+
+    /// Whether this is `base` itself or lies anywhere below it.
+    pub fn is_at_or_under(&self, base: &DistinguishedName) -> bool {
+        self.parts.ends_with(&base.parts)
+    }
+}
+
+/// One part: attributes joined by `+` in any order, each `type=value`.
+fn parse_part(text: &str) -> Result<String, DnError> {
+    let mut pairs = split_unescaped(text, '+')
+        .into_iter()
+        .map(parse_pair)
+        .collect::<Result<Vec<_>, _>>()?;
+    pairs.sort_unstable();
+    Ok(pairs.join("\u{0}"))
+}
+
+fn parse_pair(text: &str) -> Result<String, DnError> {
+    let (kind, value) = text.split_once('=').ok_or(DnError::NoEquals)?;
+    let kind = kind.trim();
+    if kind.is_empty() {
+        return Err(DnError::NoType);
+    }
+    let value = unescape(trim_unescaped(value))?;
+    // Insignificant space handling: runs of spaces count as one (RFC 4518 section 2.6.1).
+    let squeezed = value
+        .split(' ')
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ");
+    Ok(format!(
+        "{}={}",
+        kind.to_ascii_lowercase(),
+        fold::unicode(&squeezed)
+    ))
+}
+
+fn split_unescaped(text: &str, separator: char) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut start, mut escaped, mut quoted) = (0, false, false);
+    for (at, character) in text.char_indices() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => quoted = !quoted,
+            _ if character == separator && !quoted => {
+                parts.push(&text[start..at]);
+                start = at + separator.len_utf8();
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+/// Trims spaces around a value, but not the one that a backslash protects.
+fn trim_unescaped(value: &str) -> &str {
+    let value = value.trim_start_matches(' ');
+    let trimmed = value.trim_end_matches(' ');
+    let backslashes = trimmed
+        .bytes()
+        .rev()
+        .take_while(|byte| *byte == b'\\')
+        .count();
+    if backslashes % 2 == 1 && trimmed.len() < value.len() {
+        &value[..=trimmed.len()]
+    } else {
+        trimmed
+    }
+}
+
+fn unescape(value: &str) -> Result<String, DnError> {
+    let value = value
+        .strip_prefix('"')
+        .and_then(|inner| inner.strip_suffix('"'))
+        .unwrap_or(value);
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        let first = rest.next().ok_or(DnError::Escape)?;
+        match hex(first) {
+            Some(high) => {
+                let low = rest.next().and_then(hex).ok_or(DnError::Escape)?;
+                bytes.push(high << 4 | low);
+            }
+            None => bytes.push(first),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| DnError::Escape)
+}
+
+fn hex(byte: u8) -> Option<u8> {
+    char::from(byte)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(name: &str, base: &str, expected: bool) {
+        let name = DistinguishedName::parse(name).expect("a name");
+        let base = DistinguishedName::parse(base).expect("a base");
+        assert_eq!(name.is_at_or_under(&base), expected);
+    }
+
+    #[test]
+    fn below_is_by_name_parts() {
+        check(
+            "CN=Anna,OU=Leavers,DC=corp,DC=example",
+            "OU=Leavers,DC=corp,DC=example",
+            true,
+        );
+        check(
+            "OU=Leavers,DC=corp,DC=example",
+            "OU=Leavers,DC=corp,DC=example",
+            true,
+        );
+        check(
+            "cn=anna, ou=LEAVERS , dc=Corp,dc=example",
+            "OU=Leavers,DC=corp,DC=example",
+            true,
+        );
+        check(
+            "CN=x,OU=NotLeavers,DC=corp,DC=example",
+            "OU=Leavers,DC=corp,DC=example",
+            false,
+        );
+        check(
+            "CN=x,DC=corp,DC=example",
+            "OU=Leavers,DC=corp,DC=example",
+            false,
+        );
+        check(
+            "CN=a\\,OU=Leavers,DC=corp,DC=example",
+            "OU=Leavers,DC=corp,DC=example",
+            false,
+        );
+        check("CN=M\\C3\\BCller,OU=A\\20,DC=x", "ou=a\\ ,dc=x", true);
+        check("CN=MÜLLER,DC=x", "cn=m\\C3\\BCller,dc=X", true);
+        check("CN=\"a,b\",DC=x", "CN=a\\,b,DC=x", true);
+        check("OU=b+CN=a,DC=x", "CN=a+OU=B,DC=x", true);
+        check("DC=x", "", true);
+    }
+
+    #[test]
+    fn broken_names_are_told() {
+        assert_eq!(DistinguishedName::parse("Leavers"), Err(DnError::NoEquals));
+        assert_eq!(DistinguishedName::parse("=x,DC=y"), Err(DnError::NoType));
+        assert_eq!(DistinguishedName::parse("CN=a\\"), Err(DnError::Escape));
+        assert_eq!(DistinguishedName::parse("CN=\\FF"), Err(DnError::Escape));
+    }
+}

@@ -1,0 +1,92 @@
+//! The exit codes, which are part of the interface.
+//!
+//! A run may have several truths to tell (a source frozen *and* a hook owed): all are kept, and [`Exit::first`] says
+//! which one the process exits with. `status` alone speaks another language, that of monitoring plugins.
+//!
+//! Invariant: the order of the variants is the order of precedence.
+
+use serde::{Deserialize, Serialize};
+
+/// Why a command ended as it did, the most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// 70: a bug of ours.
+    Bug,
+    /// 78: the configuration or the state directory is wrong.
+    Configuration,
+    /// 64: wrong command line.
+    Usage,
+    /// 77: no permission: configuration, secret or state denied, or the directory refused the account.
+    Permission,
+    /// 73: a table could not be written; the old one is in force.
+    NotWritten,
+    /// 74: another run holds the lock; nothing was touched.
+    Locked,
+    /// 65: changes are held; everything else is published.
+    Held,
+    /// 69: published, but a hook is owed.
+    HookOwed,
+    /// 75: a source could not be read completely: its recipients stay as they were.
+    SourceFrozen,
+    /// 2: `diff` and `--dry-run`: changes would be published.
+    WouldChange,
+    /// 1: `explain`: the address is refused or unknown.
+    Refused,
+    /// 0: the tables are current, nothing is held, frozen or owed.
+    Current,
+}
+
+impl Exit {
+    /// The process's exit code (sysexits.h where one fits).
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Bug => 70,
+            Exit::Configuration => 78,
+            Exit::Usage => 64,
+            Exit::Permission => 77,
+            Exit::NotWritten => 73,
+            Exit::Locked => 74,
+            Exit::Held => 65,
+            Exit::HookOwed => 69,
+            Exit::SourceFrozen => 75,
+            Exit::WouldChange => 2,
+            Exit::Refused => 1,
+            Exit::Current => 0,
+        }
+    }
+
+    /// The one of several that decides the code.
+    pub fn first(all: impl IntoIterator<Item = Exit>) -> Exit {
+        all.into_iter().min().unwrap_or(Exit::Current)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn precedence_is_that_of_the_manual() {
+        let all = [
+            Exit::Current,
+            Exit::Refused,
+            Exit::WouldChange,
+            Exit::SourceFrozen,
+            Exit::HookOwed,
+            Exit::Held,
+            Exit::Locked,
+            Exit::NotWritten,
+            Exit::Permission,
+            Exit::Usage,
+            Exit::Configuration,
+            Exit::Bug,
+        ];
+        let mut sorted = all.to_vec();
+        sorted.sort();
+        let codes: Vec<u8> = sorted.iter().map(|exit| exit.code()).collect();
+        assert_eq!(codes, [70, 78, 64, 77, 73, 74, 65, 69, 75, 2, 1, 0]);
+        assert_eq!(Exit::first(all), Exit::Bug);
+        assert_eq!(Exit::first([]), Exit::Current);
+    }
+}
