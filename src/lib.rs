@@ -14,5 +14,6 @@ pub mod kind;
 pub mod policy;
 pub mod record;
 pub mod source;
+pub mod state;
 pub mod table;
 pub mod time;
