@@ -12,6 +12,7 @@ pub mod hold;
 pub mod keys;
 pub mod kind;
 pub mod policy;
+pub mod publish;
 pub mod record;
 pub mod source;
 pub mod state;

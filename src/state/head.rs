@@ -164,7 +164,7 @@ pub struct Removals {
     pub counts: Counts,
 }
 
-/// A rename that was decided: the temporary file has the content with this digest.
+/// A rename that was decided: the temporary file beside `path` has the content with this digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PendingRename {
@@ -172,8 +172,6 @@ pub struct PendingRename {
     pub table: String,
     /// The format.
     pub format: Format,
-    /// The temporary file.
-    pub temporary: String,
     /// The published path.
     pub path: String,
     /// SHA-256 of the content.
