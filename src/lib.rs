@@ -1,6 +1,7 @@
 //! rcptsync keeps a mail gateway's recipient tables equal to what Active Directory says.
 pub mod address;
 pub mod config;
+pub mod directory;
 pub mod dn;
 pub mod domain;
 pub mod entry;
