@@ -52,6 +52,14 @@ impl Diff {
         diff
     }
 
+    /// Nothing changes in `rows`.
+    pub fn none(rows: &Rows) -> Diff {
+        Diff {
+            kept_count: rows.len() as u64,
+            ..Diff::default()
+        }
+    }
+
     /// Whether the gateway would see nothing.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()

@@ -112,6 +112,23 @@ pub struct TablePlan<'run> {
     pub is_first: bool,
 }
 
+impl TablePlan<'_> {
+    /// Whether the table is this program's to remember. One that it never published is not while all of it waits: its
+    /// next publication is still the first.
+    pub fn is_ours(&self) -> bool {
+        let is_found = self
+            .on_disk
+            .iter()
+            .any(|file| matches!(file.content, Content::Foreign(..)));
+        let is_left_alone = self
+            .judgement
+            .holds
+            .iter()
+            .any(|hold| hold.cause == Cause::ForeignValues);
+        !is_left_alone && (!self.is_first || !self.writes.is_empty() || is_found)
+    }
+}
+
 impl Plan<'_> {
     /// Whether carrying it out would replace a file.
     pub fn is_change(&self) -> bool {
@@ -191,7 +208,10 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Result<Plan<'r
 }
 
 fn ledger_of(state: &State, head: &Head, table: &Table) -> Option<Ledger> {
-    let known = head.tables.get(&table.name)?;
+    let known = head
+        .tables
+        .get(&table.name)
+        .filter(|known| known.ledger > 0)?;
     state
         .ledger(&table.name, known.ledger)
         .inspect_err(|lost| {
@@ -350,13 +370,19 @@ impl<'run> Desk<'_, 'run> {
             now: self.run.now,
         };
         let judgement = guard::judge(&evidence);
-        let diff = Diff::between(
-            &in_force,
-            &values,
-            judgement.approved.rows(),
-            &self.table.value,
-        );
-        let writes = self.writes(&on_disk, judgement.approved.rows(), &diff, &judgement);
+        // A file that may serve as another kind of map is left alone altogether, values included.
+        let is_left_alone = judgement
+            .holds
+            .iter()
+            .any(|hold| hold.cause == Cause::ForeignValues);
+        let rows = judgement.approved.rows();
+        let (diff, writes) = if is_left_alone {
+            (Diff::none(&in_force), Vec::new())
+        } else {
+            let diff = Diff::between(&in_force, &values, rows, &self.table.value);
+            let writes = self.writes(&on_disk, rows, &diff, &judgement);
+            (diff, writes)
+        };
         let table = self.table;
         let folding = self.folding;
         Ok((

@@ -14,7 +14,7 @@ pub(super) const LINES_KEPT: usize = 500;
 pub(super) const LINES_SLACK: usize = 100;
 
 /// How one run went.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RunRecord {
     /// The run's id, which every log line of it carries.
     pub id: String,
