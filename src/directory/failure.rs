@@ -599,7 +599,8 @@ fn next_after_tls(error: &rustls::Error, source_name: &str) -> String {
     let rustls::Error::InvalidCertificate(certificate) = error else {
         return "check that the port speaks TLS 1.2 or 1.3: ldaps:// means port 636, StartTLS port 389".into();
     };
-    if let CertificateError::UnknownIssuer = certificate {
+    // A bad signature is what a renewed authority looks like: the old name with another key.
+    if let CertificateError::UnknownIssuer | CertificateError::BadSignature = certificate {
         return format!(
             "set `ca_file` in [source.{source_name}] to a PEM file with the certificate of the authority that issued the \
              server's certificate"
