@@ -31,4 +31,4 @@ impl Failure {
 }
 
 /// A result whose failure is told in full.
-pub type Result<T> = std::result::Result<T, Failure>;
+pub type Result<T> = std::result::Result<T, Box<Failure>>;

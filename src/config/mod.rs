@@ -3,16 +3,57 @@
 //! [`load`] is the only way in; it reports all problems at once. Not here: secrets, which are read when they are used
 //! (`secret`), and anything that asks the network or Postfix.
 
+mod parse;
+mod reader;
 pub mod secret;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::address::Address;
 use crate::dn::DistinguishedName;
 use crate::domain::Domain;
+use crate::error::{Failure, Result};
+use crate::exit::Exit;
 
+pub use parse::parse;
+pub use reader::Problem;
 use secret::SecretPlace;
+
+/// Reads and checks the file at `path`.
+pub fn load(path: &Path) -> Result<Config> {
+    let absolute = std::path::absolute(path).map_err(|error| unreadable(path, &error))?;
+    let bytes = std::fs::read(&absolute).map_err(|error| unreadable(path, &error))?;
+    parse(&absolute, &String::from_utf8_lossy(&bytes)).map_err(|problems| {
+        Box::new(Failure {
+            exit: Exit::Configuration,
+            what: match problems.len() {
+                1 => "the configuration has a problem".into(),
+                count => format!("the configuration has {count} problems"),
+            },
+            place: path.display().to_string(),
+            why: problems
+                .iter()
+                .map(Problem::to_string)
+                .collect::<Vec<_>>()
+                .join("\n"),
+            in_force: Failure::NOTHING_TOUCHED.into(),
+            next: "mend the file, then run `rcptsync check`".into(),
+        })
+    })
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Box<Failure> {
+    let is_denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+    Box::new(Failure {
+        exit: if is_denied { Exit::Permission } else { Exit::Configuration },
+        what: "the configuration could not be read".into(),
+        place: path.display().to_string(),
+        why: error.to_string(),
+        in_force: Failure::NOTHING_TOUCHED.into(),
+        next: "name the file with --config FILE or RCPTSYNC_CONFIG; this account must be able to read it".into(),
+    })
+}
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -178,6 +219,15 @@ pub struct Table {
     pub mode: u32,
     /// How the gateway folds keys.
     pub folding: TableFolding,
+}
+
+impl Table {
+    /// The file that holds the table in one format.
+    pub fn file(&self, format: Format) -> PathBuf {
+        let mut file = self.path.clone().into_os_string();
+        file.push(format.suffix());
+        file.into()
+    }
 }
 
 /// How keys of a table are folded.

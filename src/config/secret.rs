@@ -135,7 +135,7 @@ mod tests {
         match (SecretPlace::File(path).read(), expected) {
             (Ok(secret), Ok(text)) => assert_eq!(secret.reveal(), text),
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
-            (found, _) => assert!(false, "found {found:?}, expected {expected:?}"),
+            (found, _) => unreachable!("found {found:?}, expected {expected:?}"),
         }
     }
 

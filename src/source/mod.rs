@@ -3,6 +3,10 @@
 //! A [`Snapshot`] is all records of one source, proven complete; there is no way to hold half of one. Each reader proves
 //! completeness in its own way and only then makes one (`directory`, `ldif`, `list`).
 
+pub mod file;
+pub mod ldif;
+pub mod list;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::record::Record;

@@ -1,0 +1,1005 @@
+//! The limits on a change: what flows, and what is held until somebody has looked.
+//!
+//! The guard gets the table in force, the wanted one, and what is known of the sources; it gives back the rows to
+//! publish, which it alone can make ([`Approved`]), and the holds. Every held removal stays in the table, every held
+//! addition stays out, everything else flows. It judges from the narrow to the wide: what a domain's limit holds back is
+//! not counted again against its source or the table, so each row waits in one hold only and one collapsed domain does
+//! not stop the leavers of the others.
+//!
+//! Pure: the time, the approvals and the removals of the window are values. Dry runs are judged by the same call.
+//!
+//! Invariant: [`Approved`] owns the very rows that were judged.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use crate::config::Limits;
+use crate::hold::{Cause, Hold, Released};
+use crate::keys::domain_part;
+use crate::table::rows::{Facts, Row, Rows, RowsBuilder};
+use crate::time::Timestamp;
+
+/// Everything the guard judges by, for one table.
+#[derive(Debug)]
+pub struct Evidence<'run> {
+    /// The table's name.
+    pub table: &'run str,
+    /// What the gateway reads now.
+    pub in_force: &'run Rows,
+    /// What the sources and the configuration want it to read.
+    pub wanted: &'run Rows,
+    /// Whether this program has never published the table.
+    pub is_first: bool,
+    /// Whether a foreign file has values that differ from row to row.
+    pub values_vary: bool,
+    /// The sources that rows name, by number.
+    pub sources: &'run [SourceEvidence],
+    /// Every form of every configured domain, to the domain's name.
+    pub domains: &'run HashMap<Vec<u8>, String>,
+    /// Canaries that no source gives.
+    pub canaries_missing: &'run [String],
+    /// The configured limits.
+    pub limits: &'run Limits,
+    /// How long a vanished address stays.
+    pub grace: Duration,
+    /// Removals of the window that nobody approved, before this run.
+    pub window: &'run Counts,
+    /// What approvals release.
+    pub released: &'run Released,
+    /// The time of the run.
+    pub now: Timestamp,
+}
+
+/// What the guard must know of a source.
+#[derive(Clone, Debug, Default)]
+pub struct SourceEvidence {
+    /// Its name.
+    pub name: String,
+    /// Not in the configuration any more.
+    pub is_removed: bool,
+    /// Never read completely.
+    pub is_never_complete: bool,
+    /// Read completely, and there was nothing; nobody has approved of that.
+    pub is_empty: bool,
+    /// Search references of its last complete read that no source covers.
+    pub uncovered_referrals: Vec<String>,
+}
+
+/// Counts of rows, per scope.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Counts {
+    /// In the table.
+    pub table: u64,
+    /// Per domain name.
+    pub domains: BTreeMap<String, u64>,
+    /// Per source name.
+    pub sources: BTreeMap<String, u64>,
+}
+
+impl Counts {
+    /// Adds other counts to these.
+    pub fn add(&mut self, other: &Counts) {
+        self.table += other.table;
+        for (domain, count) in &other.domains {
+            *self.domains.entry(domain.clone()).or_default() += count;
+        }
+        for (source, count) in &other.sources {
+            *self.sources.entry(source.clone()).or_default() += count;
+        }
+    }
+
+    /// Whether they count nothing.
+    pub fn is_zero(&self) -> bool {
+        self.table == 0
+    }
+}
+
+/// What may be published: made by [`judge`] alone, and the only thing that publishing accepts.
+#[derive(Debug)]
+pub struct Approved {
+    rows: Rows,
+    removed: Counts,
+}
+
+impl Approved {
+    /// The rows of the table after the change.
+    pub fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// The removals that nobody approved, to be counted in the window.
+    pub fn removed(&self) -> &Counts {
+        &self.removed
+    }
+}
+
+/// The guard's judgement of one table.
+#[derive(Debug)]
+pub struct Judgement {
+    /// What flows.
+    pub approved: Approved,
+    /// What waits.
+    pub holds: Vec<Hold>,
+}
+
+/// Judges the change from the table in force to the wanted one.
+pub fn judge(evidence: &Evidence<'_>) -> Judgement {
+    let mut bench = Bench::new(evidence);
+    bench.hold_foreign_values();
+    bench.hold_by_origin();
+    bench.hold_by_source_state();
+    bench.hold_by_expectation();
+    bench.hold_by_domain();
+    bench.hold_by_source();
+    bench.hold_by_table();
+    bench.hold_additions();
+    bench.rise()
+}
+
+/// A removal or an addition under judgement.
+#[derive(Clone, Copy, Debug)]
+struct Candidate<'run> {
+    row: Row<'run>,
+    domain: usize,
+    is_held: bool,
+}
+
+/// Numbers for the domains that keys lie in, so that counting a row is an addition and not a text.
+struct Domains {
+    names: Vec<String>,
+    numbers: HashMap<Vec<u8>, usize>,
+    configured_count: usize,
+}
+
+impl Domains {
+    fn new(configured: &HashMap<Vec<u8>, String>) -> Self {
+        let mut names: Vec<String> = configured.values().cloned().collect();
+        names.sort_unstable();
+        names.dedup();
+        let number = |name: &String| names.binary_search(name).unwrap_or_default();
+        let numbers = configured
+            .iter()
+            .map(|(form, name)| (form.clone(), number(name)))
+            .collect();
+        Domains {
+            configured_count: names.len(),
+            names,
+            numbers,
+        }
+    }
+
+    fn number_of(&mut self, key: &[u8]) -> usize {
+        let part = domain_part(key);
+        if let Some(number) = self.numbers.get(part) {
+            return *number;
+        }
+        self.names.push(String::from_utf8_lossy(part).into_owned());
+        self.numbers.insert(part.to_vec(), self.names.len() - 1);
+        self.names.len() - 1
+    }
+}
+
+/// Counts by number; [`Bench::named`] gives them their names.
+#[derive(Clone, Default)]
+struct Tally {
+    table: u64,
+    domains: Vec<u64>,
+    sources: Vec<u64>,
+}
+
+impl Tally {
+    fn count(&mut self, domain: usize, facts: Facts) {
+        self.table += 1;
+        bump(&mut self.domains, domain);
+        for source in facts.sources.numbers() {
+            bump(&mut self.sources, source);
+        }
+    }
+
+    fn domain(&self, number: usize) -> u64 {
+        self.domains.get(number).copied().unwrap_or(0)
+    }
+
+    fn source(&self, number: usize) -> u64 {
+        self.sources.get(number).copied().unwrap_or(0)
+    }
+}
+
+fn bump(counts: &mut Vec<u64>, at: usize) {
+    if counts.len() <= at {
+        counts.resize(at + 1, 0);
+    }
+    counts[at] += 1;
+}
+
+struct Bench<'run> {
+    evidence: &'run Evidence<'run>,
+    domains: Domains,
+    /// Removals that are neither approved, nor free, nor already leaving.
+    removals: Vec<Candidate<'run>>,
+    additions: Vec<Candidate<'run>>,
+    /// Counted rows in force that are not leaving.
+    in_force: Tally,
+    /// Counted rows wanted.
+    wanted: Tally,
+    holds: Vec<Hold>,
+}
+
+impl<'run> Bench<'run> {
+    fn new(evidence: &'run Evidence<'run>) -> Self {
+        let mut bench = Bench {
+            evidence,
+            domains: Domains::new(evidence.domains),
+            removals: Vec::new(),
+            additions: Vec::new(),
+            in_force: Tally::default(),
+            wanted: Tally::default(),
+            holds: Vec::new(),
+        };
+        for (was, is) in evidence.in_force.walk(evidence.wanted) {
+            let Some(row) = was.or(is) else { continue };
+            let domain = bench.domains.number_of(row.key);
+            if let Some(row) = was
+                && row.facts.counts()
+                && row.facts.leaving_since.is_none()
+            {
+                bench.in_force.count(domain, row.facts);
+            }
+            if let Some(row) = is
+                && row.facts.counts()
+            {
+                bench.wanted.count(domain, row.facts);
+            }
+            let candidate = Candidate {
+                row,
+                domain,
+                is_held: false,
+            };
+            match (was, is) {
+                (Some(_), None) if bench.needs_judgement(row) => bench.removals.push(candidate),
+                (None, Some(_)) if row.facts.counts() && !evidence.released.addition(row.key) => {
+                    bench.additions.push(candidate);
+                }
+                _ => {}
+            }
+        }
+        bench
+    }
+
+    /// Rows of the configuration itself go freely; a row that began to leave was judged then.
+    fn needs_judgement(&self, row: Row<'_>) -> bool {
+        let is_free = row.facts.is_always && row.facts.sources.is_empty();
+        !is_free && row.facts.leaving_since.is_none() && !self.evidence.released.removal(row.key)
+    }
+
+    /// Removals not held so far.
+    fn remaining(&self) -> Tally {
+        let mut tally = Tally::default();
+        for removal in self.removals.iter().filter(|removal| !removal.is_held) {
+            tally.count(removal.domain, removal.row.facts);
+        }
+        tally
+    }
+
+    fn named(&self, tally: &Tally) -> Counts {
+        let names = |counts: &[u64], name: &dyn Fn(usize) -> Option<String>| {
+            let counted = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+            counted
+                .filter_map(|(number, count)| Some((name(number)?, *count)))
+                .collect()
+        };
+        Counts {
+            table: tally.table,
+            domains: names(&tally.domains, &|number| {
+                self.domains.names.get(number).cloned()
+            }),
+            sources: names(&tally.sources, &|number| {
+                Some(self.evidence.sources.get(number)?.name.clone())
+            }),
+        }
+    }
+
+    /// Holds every removal not yet held that `is_meant`; without any, the hold is made only if `is_condition`.
+    fn hold_removals(
+        &mut self,
+        case: Case<'_>,
+        is_condition: bool,
+        is_meant: impl Fn(&Candidate<'run>) -> bool,
+    ) {
+        if self.evidence.released.condition(case.cause, case.scope) && is_condition {
+            return;
+        }
+        let mut removed = Vec::new();
+        for removal in self
+            .removals
+            .iter_mut()
+            .filter(|removal| !removal.is_held && is_meant(removal))
+        {
+            removal.is_held = true;
+            removed.push(removal.row.key.to_vec());
+        }
+        let added = if is_condition && self.is_onto_nothing() {
+            self.hold_all_additions()
+        } else {
+            Vec::new()
+        };
+        if is_condition || !removed.is_empty() {
+            self.holds.push(Hold {
+                table: self.evidence.table.to_owned(),
+                cause: case.cause,
+                scope: case.scope.to_owned(),
+                found: case.found,
+                allowed: case.allowed,
+                added,
+                removed,
+            });
+        }
+    }
+
+    /// Where nothing is in force yet, the first table is itself a removal: from then on the gateway refuses everybody
+    /// who is not in it. So whatever holds all removals holds the first publication too.
+    fn is_onto_nothing(&self) -> bool {
+        self.evidence.is_first && self.evidence.in_force.is_empty()
+    }
+
+    fn hold_all_additions(&mut self) -> Vec<Vec<u8>> {
+        let waiting = self
+            .additions
+            .iter_mut()
+            .filter(|addition| !addition.is_held);
+        waiting
+            .map(|addition| {
+                addition.is_held = true;
+                addition.row.key.to_vec()
+            })
+            .collect()
+    }
+
+    fn hold_foreign_values(&mut self) {
+        let cause = Cause::ForeignValues;
+        if !self.evidence.values_vary
+            || self.evidence.released.condition(cause, self.evidence.table)
+        {
+            return;
+        }
+        self.hold_removals(Case::of(cause, self.evidence.table), true, |_| true);
+        let added = self.hold_all_additions();
+        if let Some(hold) = self.holds.last_mut() {
+            hold.added.extend(added);
+        }
+    }
+
+    /// Rows whose origin is gone from the configuration, or that never had one.
+    fn hold_by_origin(&mut self) {
+        self.hold_removals(
+            Case::of(Cause::ForeignTable, self.evidence.table),
+            false,
+            |removal| removal.row.facts.is_foreign,
+        );
+        for domain in self.domains.configured_count..self.domains.names.len() {
+            let name = self.domains.names[domain].clone();
+            self.hold_removals(Case::of(Cause::DomainRemoved, &name), false, |removal| {
+                removal.domain == domain
+            });
+        }
+        for (number, source) in self
+            .evidence
+            .sources
+            .iter()
+            .enumerate()
+            .filter(|(_, source)| source.is_removed)
+        {
+            let case = Case::of(Cause::SourceRemoved, &source.name);
+            self.hold_removals(case, false, |removal| {
+                removal.row.facts.sources.contains(number)
+            });
+        }
+    }
+
+    fn hold_by_source_state(&mut self) {
+        for (number, source) in self.evidence.sources.iter().enumerate() {
+            if source.is_never_complete {
+                // What it holds is unknown, so any row may be its.
+                let is_condition = self.is_onto_nothing();
+                self.hold_removals(
+                    Case::of(Cause::SourceNeverComplete, &source.name),
+                    is_condition,
+                    |_| true,
+                );
+            }
+            if source.is_empty {
+                let case = Case::of(Cause::SourceEmpty, &source.name);
+                self.hold_removals(case, true, |removal| {
+                    removal.row.facts.sources.contains(number)
+                });
+            }
+            if self.evidence.is_first
+                && let Some(referral) = source.uncovered_referrals.first()
+            {
+                self.hold_removals(Case::of(Cause::UncoveredReferral, referral), true, |_| true);
+            }
+        }
+    }
+
+    /// What the administrator expects of any believable table.
+    fn hold_by_expectation(&mut self) {
+        for canary in self.evidence.canaries_missing {
+            self.hold_removals(Case::of(Cause::MustContain, canary), true, |_| true);
+        }
+        let (found, allowed) = (self.wanted.table, self.evidence.limits.recipients_min);
+        if found < allowed {
+            let case = Case::of(Cause::RecipientsMin, self.evidence.table).counting(found, allowed);
+            self.hold_removals(case, true, |_| true);
+        }
+    }
+
+    fn hold_by_domain(&mut self) {
+        let remaining = self.remaining();
+        for domain in 0..self.domains.names.len() {
+            let removed = remaining.domain(domain);
+            if removed == 0 {
+                continue;
+            }
+            let name = self.domains.names[domain].clone();
+            let earlier = self
+                .evidence
+                .window
+                .domains
+                .get(&name)
+                .copied()
+                .unwrap_or(0);
+            let (gone, base) = (removed + earlier, self.in_force.domain(domain) + earlier);
+            let case = if self.wanted.domain(domain) == 0 {
+                Some(Case::of(Cause::DomainEmptied, &name).counting(0, 1))
+            } else if base >= 4 && gone * 2 >= base {
+                Some(Case::of(Cause::DomainHalved, &name).found(percent(gone, base), 50.0))
+            } else {
+                self.over_percentage(&name, gone, base)
+            };
+            if let Some(case) = case {
+                self.hold_removals(case, false, |removal| removal.domain == domain);
+            }
+        }
+    }
+
+    fn hold_by_source(&mut self) {
+        let remaining = self.remaining();
+        for (number, source) in self.evidence.sources.iter().enumerate() {
+            let removed = remaining.source(number);
+            let earlier = self
+                .evidence
+                .window
+                .sources
+                .get(&source.name)
+                .copied()
+                .unwrap_or(0);
+            let base = self.in_force.source(number) + earlier;
+            if removed > 0
+                && let Some(case) = self.over_percentage(&source.name, removed + earlier, base)
+            {
+                self.hold_removals(case, false, |removal| {
+                    removal.row.facts.sources.contains(number)
+                });
+            }
+        }
+    }
+
+    fn hold_by_table(&mut self) {
+        let (removed, earlier) = (self.remaining().table, self.evidence.window.table);
+        let base = self.in_force.table + earlier;
+        if removed > 0
+            && let Some(case) = self.over_percentage(self.evidence.table, removed + earlier, base)
+        {
+            self.hold_removals(case, false, |_| true);
+        }
+    }
+
+    fn over_percentage<'scope>(
+        &self,
+        scope: &'scope str,
+        gone: u64,
+        base: u64,
+    ) -> Option<Case<'scope>> {
+        let limits = self.evidence.limits;
+        let found = percent(gone, base);
+        (gone > limits.removed_floor && found > limits.removed_percent_max).then(|| {
+            Case::of(Cause::RemovedPercentMax, scope).found(found, limits.removed_percent_max)
+        })
+    }
+
+    /// Growth, which a first publication is by nature.
+    fn hold_additions(&mut self) {
+        let limits = self.evidence.limits;
+        let added = self
+            .additions
+            .iter()
+            .filter(|addition| !addition.is_held)
+            .count() as u64;
+        let found = percent(added, self.in_force.table);
+        if self.evidence.is_first
+            || added <= limits.added_floor
+            || found <= limits.added_percent_max
+        {
+            return;
+        }
+        let keys = self.hold_all_additions();
+        self.holds.push(Hold {
+            table: self.evidence.table.to_owned(),
+            cause: Cause::AddedPercentMax,
+            scope: self.evidence.table.to_owned(),
+            found,
+            allowed: limits.added_percent_max,
+            added: keys,
+            removed: Vec::new(),
+        });
+    }
+
+    /// Puts the table together from what flows and what waits.
+    fn rise(self) -> Judgement {
+        let evidence = self.evidence;
+        let held = |candidates: &[Candidate<'run>], key: &[u8]| {
+            let found = candidates.binary_search_by(|candidate| candidate.row.key.cmp(key));
+            found.is_ok_and(|at| candidates[at].is_held)
+        };
+        let mut rows = RowsBuilder::default();
+        for (was, is) in evidence.in_force.walk(evidence.wanted) {
+            match (was, is) {
+                (_, Some(row)) => {
+                    if was.is_some() || !held(&self.additions, row.key) {
+                        rows.push(row.key, row.facts);
+                    }
+                }
+                (Some(row), None) if held(&self.removals, row.key) => rows.push(row.key, row.facts),
+                (Some(row), None) => {
+                    if let Some(since) = leaving_since(row.facts, evidence) {
+                        rows.push(
+                            row.key,
+                            Facts {
+                                leaving_since: Some(since),
+                                ..row.facts
+                            },
+                        );
+                    }
+                }
+                (None, None) => {}
+            }
+        }
+        let removed = self.named(&self.remaining());
+        Judgement {
+            approved: Approved {
+                rows: rows.finish(),
+                removed,
+            },
+            holds: self.holds,
+        }
+    }
+}
+
+/// When a row whose removal flows began to leave, if its grace is not over yet.
+fn leaving_since(facts: Facts, evidence: &Evidence<'_>) -> Option<Timestamp> {
+    let since = facts.leaving_since.unwrap_or(evidence.now);
+    let stays = facts.counts() && evidence.now < since.after(evidence.grace);
+    stays.then_some(since)
+}
+
+/// The figures of a hold in the making.
+#[derive(Clone, Copy)]
+struct Case<'scope> {
+    cause: Cause,
+    scope: &'scope str,
+    found: f64,
+    allowed: f64,
+}
+
+impl<'scope> Case<'scope> {
+    fn of(cause: Cause, scope: &'scope str) -> Self {
+        Case {
+            cause,
+            scope,
+            found: 0.0,
+            allowed: 0.0,
+        }
+    }
+
+    fn found(self, found: f64, allowed: f64) -> Self {
+        Case {
+            found,
+            allowed,
+            ..self
+        }
+    }
+
+    fn counting(self, found: u64, allowed: u64) -> Self {
+        self.found(found as f64, allowed as f64)
+    }
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        if part == 0 { 0.0 } else { 100.0 * part as f64 }
+    } else {
+        100.0 * part as f64 / whole as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::rows::SourceSet;
+
+    /// One situation; everything not said is as on an ordinary day.
+    struct Situation {
+        in_force: Rows,
+        wanted: Rows,
+        is_first: bool,
+        values_vary: bool,
+        sources: Vec<SourceEvidence>,
+        canaries_missing: Vec<String>,
+        limits: Limits,
+        grace: Duration,
+        window: Counts,
+        released: Released,
+    }
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    fn rows(keys: impl IntoIterator<Item = String>, facts: Facts) -> Rows {
+        let mut builder = RowsBuilder::default();
+        for key in keys {
+            builder.push(key.as_bytes(), facts);
+        }
+        builder.finish()
+    }
+
+    fn from_source(number: usize) -> Facts {
+        Facts {
+            sources: SourceSet::of(number),
+            ..Facts::default()
+        }
+    }
+
+    /// `r0@x … r(count-1)@x`
+    fn numbered(range: std::ops::Range<usize>, domain: &str) -> Vec<String> {
+        range.map(|number| format!("r{number}@{domain}")).collect()
+    }
+
+    fn situation(in_force: Vec<String>, wanted: Vec<String>) -> Situation {
+        Situation {
+            in_force: rows(in_force, from_source(0)),
+            wanted: rows(wanted, from_source(0)),
+            is_first: false,
+            values_vary: false,
+            sources: vec![SourceEvidence {
+                name: "corp".into(),
+                ..SourceEvidence::default()
+            }],
+            canaries_missing: Vec::new(),
+            limits: Limits {
+                removed_percent_max: 5.0,
+                removed_floor: 10,
+                window: Duration::from_secs(86_400),
+                added_percent_max: 100.0,
+                added_floor: 1000,
+                recipients_min: 1,
+                must_contain: Vec::new(),
+            },
+            grace: Duration::ZERO,
+            window: Counts::default(),
+            released: Released::default(),
+        }
+    }
+
+    impl Situation {
+        fn judge(&self) -> Judgement {
+            let domains =
+                ["x.example", "y.example"].map(|name| (name.as_bytes().to_vec(), name.to_owned()));
+            judge(&Evidence {
+                table: "t",
+                in_force: &self.in_force,
+                wanted: &self.wanted,
+                is_first: self.is_first,
+                values_vary: self.values_vary,
+                sources: &self.sources,
+                domains: &HashMap::from(domains),
+                canaries_missing: &self.canaries_missing,
+                limits: &self.limits,
+                grace: self.grace,
+                window: &self.window,
+                released: &self.released,
+                now: NOW,
+            })
+        }
+    }
+
+    /// `expected`: the number of rows after the change, then each hold as `cause scope +added -removed`.
+    #[track_caller]
+    fn check(situation: &Situation, rows_expected: usize, holds_expected: &[&str]) {
+        let judgement = situation.judge();
+        let holds: Vec<String> = judgement
+            .holds
+            .iter()
+            .map(|hold| {
+                format!(
+                    "{} {} +{} -{}",
+                    hold.cause.name(),
+                    hold.scope,
+                    hold.added.len(),
+                    hold.removed.len()
+                )
+            })
+            .collect();
+        assert_eq!(holds, holds_expected);
+        assert_eq!(judgement.approved.rows().len(), rows_expected);
+    }
+
+    const X: &str = "x.example";
+    const Y: &str = "y.example";
+
+    #[test]
+    fn small_changes_flow() {
+        check(
+            &situation(numbered(0..100, X), numbered(5..105, X)),
+            100,
+            &[],
+        );
+        // At the floor whatever the percentage, as long as the domain keeps more than half.
+        check(&situation(numbered(0..30, X), numbered(10..30, X)), 20, &[]);
+        // Exactly the percentage.
+        check(
+            &situation(numbered(0..400, X), numbered(20..400, X)),
+            380,
+            &[],
+        );
+    }
+
+    #[test]
+    fn removals_over_the_percentage_wait_and_additions_flow() {
+        let over = situation(numbered(0..400, X), numbered(21..410, X));
+        check(&over, 410, &["removed_percent_max x.example +0 -21"]);
+        let eleven_of_a_hundred = situation(numbered(0..100, X), numbered(11..100, X));
+        check(
+            &eleven_of_a_hundred,
+            100,
+            &["removed_percent_max x.example +0 -11"],
+        );
+    }
+
+    #[test]
+    fn a_slow_drain_is_a_drain() {
+        let mut drain = situation(numbered(0..380, X), numbered(1..380, X));
+        drain.window = Counts {
+            table: 20,
+            domains: [(X.into(), 20)].into(),
+            sources: [("corp".into(), 20)].into(),
+        };
+        check(&drain, 380, &["removed_percent_max x.example +0 -1"]);
+    }
+
+    #[test]
+    fn a_domain_is_not_emptied_or_halved_whatever_the_floor() {
+        let both = |x: usize, y: usize| [numbered(0..x, X), numbered(0..y, Y)].concat();
+        check(
+            &situation(both(100, 3), both(100, 0)),
+            103,
+            &["domain_emptied y.example +0 -3"],
+        );
+        check(
+            &situation(both(100, 1), both(100, 0)),
+            101,
+            &["domain_emptied y.example +0 -1"],
+        );
+        check(
+            &situation(both(100, 4), both(100, 2)),
+            104,
+            &["domain_halved y.example +0 -2"],
+        );
+        check(&situation(both(100, 3), both(100, 1)), 101, &[]);
+        // One collapsed domain does not stop the leavers of another.
+        let collapsed_and_leaver = situation(both(100, 20), both(99, 0));
+        check(
+            &collapsed_and_leaver,
+            119,
+            &["domain_emptied y.example +0 -20"],
+        );
+    }
+
+    #[test]
+    fn many_small_domains_are_still_one_table() {
+        // 8 of 100 in each domain: under the floor there, over it together.
+        let both = |first: usize| [numbered(first..100, X), numbered(first..100, Y)].concat();
+        let mut split = situation(both(0), both(8));
+        check(&split, 200, &["removed_percent_max corp +0 -16"]);
+        split.in_force = rows(both(0), Facts::default());
+        check(&split, 200, &["removed_percent_max t +0 -16"]);
+    }
+
+    #[test]
+    fn growth_waits_but_not_the_first() {
+        let mut growth = situation(numbered(0..600, X), numbered(0..1701, X));
+        check(&growth, 600, &["added_percent_max t +1101 -0"]);
+        growth.is_first = true;
+        check(&growth, 1701, &[]);
+        check(
+            &situation(numbered(0..600, X), numbered(0..1600, X)),
+            1600,
+            &[],
+        );
+    }
+
+    #[test]
+    fn success_with_nothing_holds_even_the_first_publication() {
+        let mut emptied = situation(numbered(0..5, X), Vec::new());
+        emptied.sources[0].is_empty = true;
+        check(
+            &emptied,
+            5,
+            &["source_empty corp +0 -5", "recipients_min t +0 -0"],
+        );
+
+        let mut first = situation(Vec::new(), numbered(0..5, X));
+        first.is_first = true;
+        first.sources.push(SourceEvidence {
+            name: "partners".into(),
+            is_empty: true,
+            ..SourceEvidence::default()
+        });
+        check(&first, 0, &["source_empty partners +5 -0"]);
+    }
+
+    #[test]
+    fn a_source_never_complete_holds_every_removal() {
+        let mut never = situation(numbered(0..100, X), numbered(1..101, X));
+        never.sources.push(SourceEvidence {
+            name: "new".into(),
+            is_never_complete: true,
+            ..SourceEvidence::default()
+        });
+        check(&never, 101, &["source_never_complete new +0 -1"]);
+        never.is_first = true;
+        never.in_force = Rows::default();
+        check(&never, 0, &["source_never_complete new +100 -0"]);
+    }
+
+    #[test]
+    fn removed_sources_and_domains_wait() {
+        let mut gone = situation(numbered(0..100, X), numbered(0..100, X));
+        let mut more = RowsBuilder::default();
+        for key in numbered(0..100, X) {
+            more.push(key.as_bytes(), from_source(0));
+        }
+        more.push(b"a@x.example", from_source(1));
+        more.push(b"b@other.example", from_source(0));
+        gone.in_force = more.finish();
+        gone.sources.push(SourceEvidence {
+            name: "old".into(),
+            is_removed: true,
+            ..SourceEvidence::default()
+        });
+        check(
+            &gone,
+            102,
+            &[
+                "domain_removed other.example +0 -1",
+                "source_removed old +0 -1",
+            ],
+        );
+    }
+
+    #[test]
+    fn hand_made_rows_wait_and_are_not_counted() {
+        let mut foreign = situation(numbered(0..20, X), numbered(0..20, X));
+        let mut more = RowsBuilder::default();
+        for key in numbered(0..20, X) {
+            more.push(key.as_bytes(), from_source(0));
+        }
+        more.push(
+            b"@x.example",
+            Facts {
+                is_foreign: true,
+                ..Facts::default()
+            },
+        );
+        foreign.in_force = more.finish();
+        check(&foreign, 21, &["foreign_table t +0 -1"]);
+        foreign.values_vary = true;
+        check(&foreign, 21, &["foreign_values t +0 -1"]);
+    }
+
+    #[test]
+    fn what_the_configuration_gives_it_may_take() {
+        let mut always = situation(Vec::new(), numbered(0..2, X));
+        let mut rows = RowsBuilder::default();
+        for key in numbered(0..2, X) {
+            rows.push(key.as_bytes(), from_source(0));
+        }
+        rows.push(
+            b"postmaster@x.example",
+            Facts {
+                is_always: true,
+                ..Facts::default()
+            },
+        );
+        always.in_force = rows.finish();
+        check(&always, 2, &[]);
+    }
+
+    #[test]
+    fn expectations_hold_every_removal_and_the_first_publication() {
+        let mut canary = situation(numbered(0..100, X), numbered(1..101, X));
+        canary.canaries_missing.push("helpdesk@x.example".into());
+        check(&canary, 101, &["must_contain helpdesk@x.example +0 -1"]);
+        canary.in_force = Rows::default();
+        canary.is_first = true;
+        check(&canary, 0, &["must_contain helpdesk@x.example +100 -0"]);
+
+        let mut few = situation(numbered(0..100, X), numbered(1..100, X));
+        few.limits.recipients_min = 100;
+        check(&few, 100, &["recipients_min t +0 -1"]);
+    }
+
+    #[test]
+    fn an_uncovered_referral_holds_the_first_publication_only() {
+        let mut referral = situation(Vec::new(), numbered(0..3, X));
+        referral.sources[0]
+            .uncovered_referrals
+            .push("ldap://child".into());
+        check(&referral, 3, &[]);
+        referral.is_first = true;
+        check(&referral, 0, &["uncovered_referral ldap://child +3 -0"]);
+    }
+
+    #[test]
+    fn an_approval_releases_what_it_named_and_no_more() {
+        let mut emptied = situation(
+            [numbered(0..50, X), numbered(0..3, Y)].concat(),
+            numbered(0..50, X),
+        );
+        let hold = emptied.judge().holds.remove(0);
+        emptied.released.release(hold.clone());
+        check(&emptied, 50, &[]);
+        assert!(
+            emptied.judge().approved.removed().is_zero(),
+            "approved removals do not count in the window"
+        );
+        // The directory went on: two more rows vanished meanwhile, and are judged anew.
+        emptied.wanted = rows(numbered(2..50, X), from_source(0));
+        check(&emptied, 48, &[]);
+        emptied.wanted = rows(numbered(20..50, X), from_source(0));
+        check(&emptied, 50, &["removed_percent_max x.example +0 -20"]);
+        assert_eq!(hold.digest().len(), 64);
+    }
+
+    #[test]
+    fn a_leaver_stays_for_its_grace_and_counts_when_it_begins_to_leave() {
+        let mut leaving = situation(numbered(0..100, X), numbered(1..100, X));
+        leaving.grace = Duration::from_secs(10);
+        let judgement = leaving.judge();
+        assert_eq!(judgement.approved.removed().table, 1);
+        let row = judgement
+            .approved
+            .rows()
+            .find(b"r0@x.example")
+            .expect("it stays");
+        assert_eq!(row.facts.leaving_since, Some(NOW));
+
+        for (began, rows_expected) in [
+            (NOW.before(Duration::from_secs(9)), 100),
+            (NOW.before(leaving.grace), 99),
+        ] {
+            let mut in_force = RowsBuilder::default();
+            for key in numbered(1..100, X) {
+                in_force.push(key.as_bytes(), from_source(0));
+            }
+            in_force.push(
+                b"r0@x.example",
+                Facts {
+                    leaving_since: Some(began),
+                    ..from_source(0)
+                },
+            );
+            leaving.in_force = in_force.finish();
+            check(&leaving, rows_expected, &[]);
+            assert!(leaving.judge().approved.removed().is_zero());
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! A hold: a set of changes that is not applied until somebody releases it, or until the directory takes it back.
+//!
+//! One mechanism serves the guard, foreign tables and removed sources: what is held stays as it is in force, everything
+//! else flows. A hold is named by a digest of what it holds, and an approval names that digest, so nobody releases more
+//! than was looked at.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Why changes are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// More removals within the window than the percentage allows.
+    RemovedPercentMax,
+    /// A domain would lose its last address.
+    DomainEmptied,
+    /// A domain of four or more would lose half of its addresses.
+    DomainHalved,
+    /// A source answered success with nothing.
+    SourceEmpty,
+    /// A source has never been read completely.
+    SourceNeverComplete,
+    /// A source is no longer in the configuration.
+    SourceRemoved,
+    /// A domain is no longer in the configuration.
+    DomainRemoved,
+    /// An address of `must_contain` is missing.
+    MustContain,
+    /// Fewer recipients than `recipients_min`.
+    RecipientsMin,
+    /// More additions in a run than the percentage allows.
+    AddedPercentMax,
+    /// Rows in a file that we did not write, which no source ever knew.
+    ForeignTable,
+    /// A foreign file whose values differ from row to row: it may serve as an access or transport map too.
+    ForeignValues,
+    /// The directory holds a part of what was asked for elsewhere, and no source covers it.
+    UncoveredReferral,
+}
+
+impl Cause {
+    /// Its name in JSON and reports: `removed_percent_max`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::RemovedPercentMax => "removed_percent_max",
+            Cause::DomainEmptied => "domain_emptied",
+            Cause::DomainHalved => "domain_halved",
+            Cause::SourceEmpty => "source_empty",
+            Cause::SourceNeverComplete => "source_never_complete",
+            Cause::SourceRemoved => "source_removed",
+            Cause::DomainRemoved => "domain_removed",
+            Cause::MustContain => "must_contain",
+            Cause::RecipientsMin => "recipients_min",
+            Cause::AddedPercentMax => "added_percent_max",
+            Cause::ForeignTable => "foreign_table",
+            Cause::ForeignValues => "foreign_values",
+            Cause::UncoveredReferral => "uncovered_referral",
+        }
+    }
+}
+
+/// Changes that wait.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hold {
+    /// The table they are of.
+    pub table: String,
+    /// Why they wait.
+    pub cause: Cause,
+    /// What the cause is about: a table, a domain, a source, an address.
+    pub scope: String,
+    /// What was found: percent or a count, by the cause.
+    pub found: f64,
+    /// What is allowed.
+    pub allowed: f64,
+    /// Keys that would be added, sorted.
+    pub added: Vec<Vec<u8>>,
+    /// Keys that would be removed, sorted.
+    pub removed: Vec<Vec<u8>>,
+}
+
+impl Hold {
+    /// 64 hexadecimal digits that name this hold: of its cause, its scope and the rows, not of the figures.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for part in [self.table.as_str(), self.cause.name(), self.scope.as_str()] {
+            hash.update(part);
+            hash.update([0]);
+        }
+        for (sign, keys) in [(b'+', &self.added), (b'-', &self.removed)] {
+            for key in keys {
+                hash.update([sign]);
+                hash.update(key);
+                hash.update(b"\n");
+            }
+        }
+        hex(&hash.finalize())
+    }
+
+    /// Whether it names no rows: a condition that somebody must look at, with nothing to apply.
+    pub fn is_without_rows(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty()
+    }
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(octets: &[u8]) -> String {
+    use std::fmt::Write;
+    octets.iter().fold(
+        String::with_capacity(octets.len() * 2),
+        |mut text, octet| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{octet:02x}");
+            text
+        },
+    )
+}
+
+/// What live approvals release in one table.
+#[derive(Clone, Debug, Default)]
+pub struct Released {
+    conditions: HashSet<(Cause, String)>,
+    added: HashSet<Vec<u8>>,
+    removed: HashSet<Vec<u8>>,
+}
+
+impl Released {
+    /// Takes in what one approved hold named.
+    pub fn release(&mut self, hold: Hold) {
+        self.conditions.insert((hold.cause, hold.scope));
+        self.added.extend(hold.added);
+        self.removed.extend(hold.removed);
+    }
+
+    /// Whether the addition of this key was approved.
+    pub fn addition(&self, key: &[u8]) -> bool {
+        self.added.contains(key)
+    }
+
+    /// Whether the removal of this key was approved.
+    pub fn removal(&self, key: &[u8]) -> bool {
+        self.removed.contains(key)
+    }
+
+    /// Whether a hold of this cause and scope was approved.
+    pub fn condition(&self, cause: Cause, scope: &str) -> bool {
+        self.conditions.contains(&(cause, scope.to_owned()))
+    }
+}

@@ -1,0 +1,290 @@
+//! Which addresses count: each value of each record is accepted or left out with a reason.
+//!
+//! Nothing is dropped silently: every reason is counted and `explain` finds it again. Decisions are made anew from the
+//! records in every run and never stored, so a changed rule needs no directory. Not here: the case and quotes of a key
+//! (`keys`), and whether a change is believable (`guard`).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::address::{Address, AddressError};
+use crate::config::{Config, Recipients, Treatment};
+use crate::dn::DistinguishedName;
+use crate::domain::Domain;
+use crate::kind::{self, Class};
+use crate::record::{self, Record};
+
+/// Why a value gets no row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// SIP, X500, X400, EUM and every other type but SMTP.
+    NotSmtp,
+    /// No address, or not UTF-8.
+    Malformed,
+    /// `@example.com` and the like: never from a source.
+    Wildcard,
+    /// Control characters or line ends.
+    ControlCharacter,
+    /// Over 254 octets.
+    TooLong,
+    /// The domain is not in the list.
+    ForeignDomain,
+    /// `recipients.exclude_dn`
+    ExcludedDn,
+    /// `recipients.exclude`
+    Excluded,
+    /// Exchange's own mailboxes.
+    System,
+    /// Refuses senders from outside: accepted at the gateway, it would become a bounce.
+    InternalOnly,
+}
+
+impl Reason {
+    /// A sentence for `explain`, without subject: "the domain is not …".
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Reason::NotSmtp => {
+                "only SMTP values of proxyAddresses are mail addresses; Exchange does not deliver to this type"
+            }
+            Reason::Malformed => "the value is not a mail address",
+            Reason::Wildcard => {
+                "it would stand for every address of its domain; no source may say that"
+            }
+            Reason::ControlCharacter => "the value holds a control character or a line end",
+            Reason::TooLong => "the address is longer than the 254 octets that SMTP can say",
+            Reason::ForeignDomain => "its domain is not in [domains] list",
+            Reason::ExcludedDn => "its entry lies in a subtree of recipients.exclude_dn",
+            Reason::Excluded => "it is named in recipients.exclude",
+            Reason::System => {
+                "it is a mailbox of Exchange itself (recipients.system = \"leave_out\")"
+            }
+            Reason::InternalOnly => {
+                "it refuses senders from outside (msExchRequireAuthToSendTo), so Exchange would bounce what the gateway accepts \
+                 (recipients.internal_only = \"leave_out\")"
+            }
+        }
+    }
+}
+
+/// What became of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It gets its rows.
+    Accepted(Address),
+    /// It gets none.
+    LeftOut(Reason),
+}
+
+/// How many values were left out, by reason.
+pub type LeftOut = BTreeMap<Reason, u64>;
+
+/// The rules of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy<'config> {
+    domains: &'config [Domain],
+    recipients: &'config Recipients,
+}
+
+impl<'config> Policy<'config> {
+    /// The rules of a configuration.
+    pub fn of(config: &'config Config) -> Self {
+        Policy {
+            domains: &config.domains,
+            recipients: &config.recipients,
+        }
+    }
+
+    /// Decides one value of a record. The reason named is the first that applies, the value's own before its record's.
+    pub fn decide(&self, record: &Record, value: &[u8]) -> Decision {
+        let address = match parse(value) {
+            Ok(address) => address,
+            Err(reason) => return Decision::LeftOut(reason),
+        };
+        if !self.domains.contains(address.domain()) {
+            return Decision::LeftOut(Reason::ForeignDomain);
+        }
+        if self
+            .recipients
+            .exclude
+            .iter()
+            .any(|excluded| excluded.is_same_as(&address))
+        {
+            return Decision::LeftOut(Reason::Excluded);
+        }
+        match self.left_out_record(record) {
+            Some(reason) => Decision::LeftOut(reason),
+            None => Decision::Accepted(address),
+        }
+    }
+
+    /// Why every address of a record is left out, if so.
+    fn left_out_record(&self, record: &Record) -> Option<Reason> {
+        let rules = self.recipients;
+        if !rules.exclude_dn.is_empty()
+            // A name that cannot be parsed lies in no subtree: when in doubt, the recipient counts.
+            && let Ok(name) = DistinguishedName::parse(&record.dn)
+            && rules.exclude_dn.iter().any(|base| name.is_at_or_under(base))
+        {
+            return Some(Reason::ExcludedDn);
+        }
+        let class = record.recipient_type.map(kind::class);
+        if rules.system == Treatment::LeaveOut && class == Some(Class::System) {
+            return Some(Reason::System);
+        }
+        (rules.internal_only == Treatment::LeaveOut && record.is_internal_only)
+            .then_some(Reason::InternalOnly)
+    }
+
+    /// Hands every accepted address of `records` to `accept` and counts the rest.
+    pub fn decide_all(&self, records: &[Record], mut accept: impl FnMut(&Address)) -> LeftOut {
+        let mut left_out = LeftOut::new();
+        for record in records {
+            if record.other_values_count > 0 {
+                *left_out.entry(Reason::NotSmtp).or_default() +=
+                    u64::from(record.other_values_count);
+            }
+            for value in &record.proxy_addresses {
+                match self.decide(record, value) {
+                    Decision::Accepted(address) => accept(&address),
+                    Decision::LeftOut(reason) => *left_out.entry(reason).or_default() += 1,
+                }
+            }
+        }
+        left_out
+    }
+}
+
+/// The address in a value of `proxyAddresses`.
+fn parse(value: &[u8]) -> Result<Address, Reason> {
+    let address = record::smtp_address(value).ok_or(Reason::NotSmtp)?;
+    let text = std::str::from_utf8(address).map_err(|_| Reason::Malformed)?;
+    Address::parse(text).map_err(|error| match error {
+        AddressError::Wildcard => Reason::Wildcard,
+        AddressError::Control => Reason::ControlCharacter,
+        AddressError::TooLong => Reason::TooLong,
+        AddressError::NoAt | AddressError::Local | AddressError::Domain(_) => Reason::Malformed,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+        [domains]
+        list = ["example.com", "bücher.example"]
+        [source.a]
+        kind = "list"
+        path = "a"
+        [table.t]
+        path = "t"
+        formats = ["cdb"]
+        [recipients]
+        exclude_dn = ["OU=Leavers,DC=x"]
+        exclude = ["Test@example.com"]
+    "#;
+
+    #[track_caller]
+    fn check(record: &Record, value: &str, expected: Result<&str, Reason>) {
+        let config =
+            crate::config::parse(std::path::Path::new("/c"), CONFIG).expect("a configuration");
+        let found = match Policy::of(&config).decide(record, value.as_bytes()) {
+            Decision::Accepted(address) => Ok(address.to_string()),
+            Decision::LeftOut(reason) => Err(reason),
+        };
+        assert_eq!(found, expected.map(str::to_owned), "{value:?}");
+    }
+
+    #[test]
+    fn every_value_is_accepted_or_has_a_reason() {
+        let person = Record {
+            dn: "CN=Anna,OU=Staff,DC=x".into(),
+            ..Record::default()
+        };
+        check(&person, "SMTP:Anna@Example.com", Ok("Anna@example.com"));
+        check(
+            &person,
+            "smtp:a@xn--bcher-kva.example",
+            Ok("a@bücher.example"),
+        );
+        check(&person, "SIP:anna@example.com", Err(Reason::NotSmtp));
+        check(&person, "smtp:@example.com", Err(Reason::Wildcard));
+        check(
+            &person,
+            "smtp:a@example.com\nb",
+            Err(Reason::ControlCharacter),
+        );
+        check(&person, "smtp:anna", Err(Reason::Malformed));
+        check(
+            &person,
+            "smtp:anna@notexample.com",
+            Err(Reason::ForeignDomain),
+        );
+        check(
+            &person,
+            "smtp:anna@sub.example.com",
+            Err(Reason::ForeignDomain),
+        );
+        check(&person, "smtp:anna@exampleXcom", Err(Reason::ForeignDomain));
+        check(&person, "smtp:test@EXAMPLE.com", Err(Reason::Excluded));
+        check(
+            &person,
+            "smtp:testing@example.com",
+            Ok("testing@example.com"),
+        );
+    }
+
+    #[test]
+    fn a_record_can_be_left_out_as_a_whole() {
+        let record = |dn: &str, recipient_type, is_internal_only| Record {
+            dn: dn.into(),
+            recipient_type,
+            is_internal_only,
+            ..Record::default()
+        };
+        let value = "smtp:a@example.com";
+        check(
+            &record("CN=a,OU=leavers,DC=x", None, false),
+            value,
+            Err(Reason::ExcludedDn),
+        );
+        check(
+            &record("CN=a,OU=NotLeavers,DC=x", None, false),
+            value,
+            Ok("a@example.com"),
+        );
+        check(
+            &record("not a name", None, false),
+            value,
+            Ok("a@example.com"),
+        );
+        check(
+            &record("CN=a,DC=x", Some(536_870_912), false),
+            value,
+            Err(Reason::System),
+        );
+        check(
+            &record("CN=a,DC=x", Some(4), false),
+            value,
+            Ok("a@example.com"),
+        );
+        check(
+            &record("CN=a,DC=x", Some(999), false),
+            value,
+            Ok("a@example.com"),
+        );
+        check(
+            &record("CN=a,DC=x", Some(256), true),
+            value,
+            Err(Reason::InternalOnly),
+        );
+        // The value's own reason is named before its record's.
+        check(
+            &record("CN=a,DC=x", Some(256), true),
+            "smtp:a@other.example",
+            Err(Reason::ForeignDomain),
+        );
+    }
+}

@@ -1,0 +1,5 @@
+//! A table: the sorted rows that a gateway reads, and the formats in which they are written.
+
+pub mod format;
+pub mod rows;
+pub mod wanted;
