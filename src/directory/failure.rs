@@ -278,14 +278,14 @@ impl Trouble {
     fn next_after_refusal(&self, outcome: &Outcome, source_name: &str) -> String {
         let is_bind = matches!(self.step, Step::Bind { .. });
         match outcome.code {
+            _ if self.step == Step::StartTls => {
+                "the server offers no StartTLS (a domain controller without a certificate does not): give it a \
+                 certificate, or use ldaps://".into()
+            }
             1 => format!(
                 "if this server answers accounts only, set [source.{source_name}.bind] method = \"simple\"; \
                  otherwise its event log says more"
             ),
-            2 if self.step == Step::StartTls => {
-                "the server offers no StartTLS (a domain controller without a certificate does not): give it a \
-                 certificate, or use ldaps://".into()
-            }
             3 => "narrow `base` or `filter`, or lower `page_size`: the server's time for one answer (MaxQueryDuration) \
                   is used up".into(),
             4 | 11 => format!(
