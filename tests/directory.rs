@@ -462,20 +462,35 @@ fn ranges_are_read_to_their_end() {
         many(3).fault(Fault::Close(Moment::BaseSearch)),
         "the rest of proxyAddresses failed",
     );
-    let both = vec![
+    let value: &[&str] = &["smtp:a@x.example"];
+    let rows: [(&[(&str, &[&str])], &str); 4] = [
         (
-            "proxyAddresses".to_owned(),
-            vec![b"smtp:a@x.example".to_vec()],
+            &[
+                ("proxyAddresses", value),
+                ("proxyaddresses;range=0-0", value),
+            ],
+            "both whole and in pieces",
         ),
         (
-            "proxyAddresses;range=0-0".to_owned(),
-            vec![b"smtp:b@x.example".to_vec()],
+            &[("proxyAddresses;range=all", value)],
+            "came where one from 0 belongs",
+        ),
+        (&[("proxyAddresses;range=0-9", value)], "came with 1 values"),
+        // Not asked for, so nothing is missing without it.
+        (
+            &[("proxyAddresses", value), ("member;range=0-0", value)],
+            "2 records",
         ),
     ];
-    check(
-        Directory::new(BASE).raw_entry(format!("CN=Both,{BASE}").as_bytes(), both),
-        "1 records",
-    );
+    for (attributes, expected) in rows {
+        // The first search of a connection is its second request.
+        let bytes = hostile::entry(2, format!("CN=x,{BASE}").as_bytes(), attributes);
+        let directory = Directory::new(BASE).recipients(1);
+        check(
+            directory.fault(Fault::BytesInPage { page: 1, bytes }),
+            expected,
+        );
+    }
 }
 
 #[test]

@@ -378,6 +378,21 @@ pub mod hostile {
         element(0x30, &[&number(0x02, id), &element(tag, &[])])
     }
 
+    /// An entry with exactly these attributes, asked for or not.
+    pub fn entry(id: u32, dn: &[u8], attributes: &[(&str, &[&str])]) -> Vec<u8> {
+        let attributes = attributes.iter().flat_map(|(name, values)| {
+            let values = values
+                .iter()
+                .flat_map(|value| element(0x04, &[value.as_bytes()]));
+            let values: Vec<u8> = values.collect();
+            let name = element(0x04, &[name.as_bytes()]);
+            element(0x30, &[&name, &element(0x31, &[&values])])
+        });
+        let attributes: Vec<u8> = attributes.collect();
+        let parts = [element(0x04, &[dn]), element(0x30, &[&attributes])].concat();
+        element(0x30, &[&number(0x02, id), &element(0x64, &[&parts])])
+    }
+
     /// A BindResponse of success with this id.
     pub fn bind_success(id: u32) -> Vec<u8> {
         let result = [number(0x0a, 0), element(0x04, &[]), element(0x04, &[])].concat();
