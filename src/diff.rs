@@ -39,7 +39,8 @@ impl Diff {
                     if from == value.as_bytes() {
                         diff.kept_count += 1;
                     } else {
-                        let (key, from, to) = (row.key.to_vec(), from.to_vec(), value.as_bytes().to_vec());
+                        let (key, from, to) =
+                            (row.key.to_vec(), from.to_vec(), value.as_bytes().to_vec());
                         diff.changed.push(Changed { key, from, to });
                     }
                 }
@@ -82,14 +83,30 @@ mod tests {
     fn a_difference_names_every_row_that_a_gateway_sees_change() {
         let rows = |keys: &[&str]| {
             let mut builder = RowsBuilder::default();
-            keys.iter().for_each(|key| builder.push(key.as_bytes(), Facts::default()));
+            keys.iter()
+                .for_each(|key| builder.push(key.as_bytes(), Facts::default()));
             builder.finish()
         };
-        let values = Values { common: b"OK".to_vec(), others: HashMap::from([(b"c".to_vec(), b"1".to_vec())]) };
-        let diff = Diff::between(&rows(&["a", "b", "c"]), &values, &rows(&["b", "c", "d"]), "OK");
+        let values = Values {
+            common: b"OK".to_vec(),
+            others: HashMap::from([(b"c".to_vec(), b"1".to_vec())]),
+        };
+        let diff = Diff::between(
+            &rows(&["a", "b", "c"]),
+            &values,
+            &rows(&["b", "c", "d"]),
+            "OK",
+        );
         assert_eq!(diff.added, [b"d".to_vec()]);
         assert_eq!(diff.removed, [b"a".to_vec()]);
-        assert_eq!(diff.changed, [Changed { key: b"c".to_vec(), from: b"1".to_vec(), to: b"OK".to_vec() }]);
+        assert_eq!(
+            diff.changed,
+            [Changed {
+                key: b"c".to_vec(),
+                from: b"1".to_vec(),
+                to: b"OK".to_vec()
+            }]
+        );
         assert_eq!(diff.kept_count, 1);
         let same = Diff::between(&rows(&["a"]), &values, &rows(&["a"]), "OK");
         assert!(same.is_empty());

@@ -58,7 +58,11 @@ pub enum HookError {
 }
 
 fn quoted(output: &str) -> String {
-    if output.is_empty() { String::new() } else { format!("; it said: {output}") }
+    if output.is_empty() {
+        String::new()
+    } else {
+        format!("; it said: {output}")
+    }
 }
 
 /// Octets of a hook's output that are kept; a flood beyond that is read and dropped.
@@ -72,11 +76,20 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// Runs a hook to its end, or to the end of its time, whichever comes first.
 pub fn run(hook: &Hook, told: &Told, run_deadline: Instant) -> Result<(), HookError> {
-    let limit = hook.timeout.min(run_deadline.saturating_duration_since(Instant::now()));
+    let limit = hook
+        .timeout
+        .min(run_deadline.saturating_duration_since(Instant::now()));
     let deadline = Instant::now() + limit;
     let mut child = start(hook, told).map_err(HookError::Start)?;
     let group = Pid::from_child(&child);
-    let output = attach(&mut child, if hook.wants_json { told.json.clone() } else { String::new() });
+    let output = attach(
+        &mut child,
+        if hook.wants_json {
+            told.json.clone()
+        } else {
+            String::new()
+        },
+    );
 
     let (status, output) = follow(&mut child, &output, deadline);
     // A hook that ended may have left descendants behind; they would outlive the run otherwise.
@@ -87,9 +100,15 @@ pub fn run(hook: &Hook, told: &Told, run_deadline: Instant) -> Result<(), HookEr
     }
     let output = last_line(&output);
     match status {
-        None => Err(HookError::TimedOut { limit: crate::time::rough(limit.max(Duration::from_secs(1))), output }),
+        None => Err(HookError::TimedOut {
+            limit: crate::time::rough(limit.max(Duration::from_secs(1))),
+            output,
+        }),
         Some(status) if status.success() => Ok(()),
-        Some(status) => Err(HookError::Failed { status: status_text(status), output }),
+        Some(status) => Err(HookError::Failed {
+            status: status_text(status),
+            output,
+        }),
     }
 }
 
@@ -105,7 +124,11 @@ fn start(hook: &Hook, told: &Told) -> io::Result<Child> {
         .env("RCPTSYNC_GENERATION", told.generation.to_string())
         .env("RCPTSYNC_DIGEST", &told.digest)
         .env("RCPTSYNC_TABLES", &told.tables)
-        .stdin(if hook.wants_json { Stdio::piped() } else { Stdio::null() })
+        .stdin(if hook.wants_json {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .current_dir("/")
@@ -142,7 +165,11 @@ fn drain(mut pipe: impl Read + Send + 'static, sender: mpsc::SyncSender<Vec<u8>>
 
 /// Waits for the end of the hook, reading what it says meanwhile. After its end, descendants that keep the pipes open are
 /// listened to for a little while.
-fn follow(child: &mut Child, said: &mpsc::Receiver<Vec<u8>>, deadline: Instant) -> (Option<ExitStatus>, Vec<u8>) {
+fn follow(
+    child: &mut Child,
+    said: &mpsc::Receiver<Vec<u8>>,
+    deadline: Instant,
+) -> (Option<ExitStatus>, Vec<u8>) {
     const POLL: Duration = Duration::from_millis(5);
     let mut output = Vec::new();
     let (mut status, mut listen_until) = (None, deadline);
@@ -183,7 +210,13 @@ fn end_group(group: Pid, child: &mut Child, is_running: bool) {
 }
 
 fn last_line(output: &str) -> String {
-    output.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().chars().take(300).collect()
+    output
+        .lines()
+        .rfind(|line| !line.trim().is_empty())
+        .unwrap_or_default()
+        .chars()
+        .take(300)
+        .collect()
 }
 
 fn status_text(status: ExitStatus) -> String {

@@ -1,6 +1,8 @@
 //! rcptsync keeps a mail gateway's recipient tables equal to what Active Directory says.
 pub mod address;
+pub mod command;
 pub mod config;
+pub mod diff;
 pub mod directory;
 pub mod dn;
 pub mod domain;
@@ -10,11 +12,14 @@ pub mod exit;
 pub mod fold;
 pub mod guard;
 pub mod hold;
+pub mod hook;
 pub mod keys;
 pub mod kind;
 pub mod policy;
+pub mod postfix;
 pub mod publish;
 pub mod record;
+pub mod report;
 pub mod source;
 pub mod state;
 pub mod table;

@@ -19,14 +19,16 @@ pub struct Gateway {
 impl Gateway {
     /// Asks postconf; `None` without a Postfix that can be asked.
     pub fn ask() -> Option<Gateway> {
-        let output = ["/usr/sbin/postconf", "/usr/local/sbin/postconf"].iter().find_map(|program| {
-            let asked = Command::new(program)
-                .args(["-x", "smtputf8_enable", "recipient_delimiter"])
-                .stdin(Stdio::null())
-                .stderr(Stdio::null())
-                .output();
-            asked.ok().filter(|output| output.status.success())
-        })?;
+        let output = ["/usr/sbin/postconf", "/usr/local/sbin/postconf"]
+            .iter()
+            .find_map(|program| {
+                let asked = Command::new(program)
+                    .args(["-x", "smtputf8_enable", "recipient_delimiter"])
+                    .stdin(Stdio::null())
+                    .stderr(Stdio::null())
+                    .output();
+                asked.ok().filter(|output| output.status.success())
+            })?;
         Gateway::parse(&String::from_utf8_lossy(&output.stdout))
     }
 
@@ -45,7 +47,11 @@ impl Gateway {
 
     /// How it folds lookup keys.
     pub fn folding(&self) -> Folding {
-        if self.is_smtputf8_enabled { Folding::Unicode } else { Folding::Ascii }
+        if self.is_smtputf8_enabled {
+            Folding::Unicode
+        } else {
+            Folding::Ascii
+        }
     }
 }
 
@@ -55,11 +61,16 @@ mod tests {
 
     #[test]
     fn settings_are_read_from_postconf() {
-        let gateway = Gateway::parse("smtputf8_enable = no\nrecipient_delimiter = +-\n").expect("settings");
+        let gateway =
+            Gateway::parse("smtputf8_enable = no\nrecipient_delimiter = +-\n").expect("settings");
         assert_eq!(gateway.folding(), Folding::Ascii);
         assert_eq!(gateway.recipient_delimiter, "+-");
-        let stock = Gateway::parse("smtputf8_enable = yes\nrecipient_delimiter =\n").expect("settings");
-        assert_eq!((stock.folding(), stock.recipient_delimiter.as_str()), (Folding::Unicode, ""));
+        let stock =
+            Gateway::parse("smtputf8_enable = yes\nrecipient_delimiter =\n").expect("settings");
+        assert_eq!(
+            (stock.folding(), stock.recipient_delimiter.as_str()),
+            (Folding::Unicode, "")
+        );
         assert_eq!(Gateway::parse(""), None);
     }
 }

@@ -121,7 +121,11 @@ impl Plan<'_> {
     /// Everything that is true of the plan, for the exit code.
     pub fn exits(&self) -> Vec<Exit> {
         let mut exits: Vec<Exit> = self.failures.iter().map(|failure| failure.exit).collect();
-        if self.tables.iter().any(|table| !table.judgement.holds.is_empty()) {
+        if self
+            .tables
+            .iter()
+            .any(|table| !table.judgement.holds.is_empty())
+        {
             exits.push(Exit::Held);
         }
         exits
@@ -132,41 +136,82 @@ impl Plan<'_> {
 pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Result<Plan<'run>> {
     let mut failures = Vec::new();
     let mut sources = read_sources(run, state, head, &mut failures);
-    let ledgers: Vec<Option<Ledger>> = run.config.tables.iter().map(|table| ledger_of(state, head, table)).collect();
-    for name in ledgers.iter().flatten().flat_map(|ledger| &ledger.source_names) {
+    let ledgers: Vec<Option<Ledger>> = run
+        .config
+        .tables
+        .iter()
+        .map(|table| ledger_of(state, head, table))
+        .collect();
+    for name in ledgers
+        .iter()
+        .flatten()
+        .flat_map(|ledger| &ledger.source_names)
+    {
         if !sources.iter().any(|source| source.name == *name) {
             let (name, status) = (name.clone(), SourceStatus::Removed);
-            sources.push(SourceNow { name, records: Vec::new(), status, uncovered_referrals: Vec::new() });
+            sources.push(SourceNow {
+                name,
+                records: Vec::new(),
+                status,
+                uncovered_referrals: Vec::new(),
+            });
         }
     }
     let mut left_out = LeftOut::new();
     let mut tables = Vec::new();
-    let needs_gateway = run.config.tables.iter().any(|table| table.folding == TableFolding::Auto);
+    let needs_gateway = run
+        .config
+        .tables
+        .iter()
+        .any(|table| table.folding == TableFolding::Auto);
     let gateway = if needs_gateway { Gateway::ask() } else { None };
     for (table, ledger) in run.config.tables.iter().zip(ledgers) {
         let folding = match table.folding {
             TableFolding::Auto => gateway.as_ref().map_or(Folding::Unicode, Gateway::folding),
             TableFolding::Fixed(folding) => folding,
         };
-        let desk = Desk { run, state, head, sources: &sources, table, folding };
+        let desk = Desk {
+            run,
+            state,
+            head,
+            sources: &sources,
+            table,
+            folding,
+        };
         let (plan, of_table) = desk.plan(ledger)?;
         left_out = of_table;
         tables.push(plan);
     }
-    Ok(Plan { sources, tables, left_out, failures })
+    Ok(Plan {
+        sources,
+        tables,
+        left_out,
+        failures,
+    })
 }
 
 fn ledger_of(state: &State, head: &Head, table: &Table) -> Option<Ledger> {
     let known = head.tables.get(&table.name)?;
     state
         .ledger(&table.name, known.ledger)
-        .inspect_err(|lost| tracing::warn!("table {}: its ledger is lost ({lost}); the files count as foreign", table.name))
+        .inspect_err(|lost| {
+            tracing::warn!(
+                "table {}: its ledger is lost ({lost}); the files count as foreign",
+                table.name
+            )
+        })
         .ok()
 }
 
 /// Reads all sources, each in its own thread, and stands in the last complete records of those that failed.
-fn read_sources(run: &Run<'_>, state: &State, head: &Head, failures: &mut Vec<Failure>) -> Vec<SourceNow> {
-    let readings: Vec<Result<Snapshot>> = source::read_all(&run.config.sources, run.now, run.deadline, run.progress);
+fn read_sources(
+    run: &Run<'_>,
+    state: &State,
+    head: &Head,
+    failures: &mut Vec<Failure>,
+) -> Vec<SourceNow> {
+    let readings: Vec<Result<Snapshot>> =
+        source::read_all(&run.config.sources, run.now, run.deadline, run.progress);
     let mut sources = Vec::new();
     for (source, reading) in run.config.sources.iter().zip(readings) {
         let known = head.sources.get(&source.name);
@@ -186,11 +231,26 @@ fn complete(run: &Run<'_>, source: &Source, snapshot: Snapshot) -> SourceNow {
     let (records, answered_by, referrals) = snapshot.into_parts();
     let uncovered_referrals = referral::uncovered(&referrals, &run.config.sources);
     for referral in &uncovered_referrals {
-        tracing::warn!(source = source.name, "no source covers {referral}, to which the directory refers");
+        tracing::warn!(
+            source = source.name,
+            "no source covers {referral}, to which the directory refers"
+        );
     }
-    tracing::info!(source = source.name, records = records.len(), "read completely from {answered_by}");
-    let status = SourceStatus::Complete { answered_by, referrals };
-    SourceNow { name: source.name.clone(), records, status, uncovered_referrals }
+    tracing::info!(
+        source = source.name,
+        records = records.len(),
+        "read completely from {answered_by}"
+    );
+    let status = SourceStatus::Complete {
+        answered_by,
+        referrals,
+    };
+    SourceNow {
+        name: source.name.clone(),
+        records,
+        status,
+        uncovered_referrals,
+    }
 }
 
 fn stand_in(
@@ -200,29 +260,51 @@ fn stand_in(
     known: Option<&SourceState>,
     mut failure: Failure,
 ) -> (SourceNow, Failure) {
-    let since = known.and_then(|known| known.frozen.as_ref()).map_or(run.now, |frozen| frozen.since);
-    let frozen = Frozen { since, cause: format!("{}: {}", failure.what, failure.why) };
+    let since = known
+        .and_then(|known| known.frozen.as_ref())
+        .map_or(run.now, |frozen| frozen.since);
+    let frozen = Frozen {
+        since,
+        cause: format!("{}: {}", failure.what, failure.why),
+    };
     let last = known.and_then(|known| Some((known, known.base?)));
     let records = last.and_then(|(known, base)| match state.records(&source.name, base) {
         Ok(records) => Some((known, records)),
         Err(lost) => {
-            tracing::warn!(source = source.name, "its stored records are lost ({lost}); it counts as never read");
+            tracing::warn!(
+                source = source.name,
+                "its stored records are lost ({lost}); it counts as never read"
+            );
             None
         }
     });
     let (records, status, uncovered_referrals) = match records {
         Some((known, records)) => {
-            let when = known.complete_at.map_or_else(String::new, |at| format!(" as of {at}"));
-            failure.in_force = format!("its {} recipients stay{when}; other sources are current", records.len());
+            let when = known
+                .complete_at
+                .map_or_else(String::new, |at| format!(" as of {at}"));
+            failure.in_force = format!(
+                "its {} recipients stay{when}; other sources are current",
+                records.len()
+            );
             let uncovered = referral::uncovered(&known.referrals, &run.config.sources);
             (records, SourceStatus::Frozen(frozen), uncovered)
         }
         None => {
-            failure.in_force = "it was never read completely, so nothing is removed from any table".into();
+            failure.in_force =
+                "it was never read completely, so nothing is removed from any table".into();
             (Vec::new(), SourceStatus::Never(frozen), Vec::new())
         }
     };
-    (SourceNow { name: source.name.clone(), records, status, uncovered_referrals }, failure)
+    (
+        SourceNow {
+            name: source.name.clone(),
+            records,
+            status,
+            uncovered_referrals,
+        },
+        failure,
+    )
 }
 
 /// One table being planned.
@@ -237,13 +319,20 @@ struct Desk<'desk, 'run> {
 
 impl<'run> Desk<'_, 'run> {
     fn plan(&self, ledger: Option<Ledger>) -> Result<(TablePlan<'run>, LeftOut)> {
-        let records: Vec<&[Record]> = self.sources.iter().map(|source| source.records.as_slice()).collect();
+        let records: Vec<&[Record]> = self
+            .sources
+            .iter()
+            .map(|source| source.records.as_slice())
+            .collect();
         let (wanted, left_out) = wanted::rows(self.run.config, &records, self.folding);
         // Without a ledger nothing is known to be ours.
-        let known = ledger.as_ref().and_then(|_| self.head.tables.get(&self.table.name));
+        let known = ledger
+            .as_ref()
+            .and_then(|_| self.head.tables.get(&self.table.name));
         let on_disk = on_disk::look(self.table, known, self.folding)?;
         let is_first = ledger.is_none();
-        let (in_force, values) = self.in_force(ledger.unwrap_or_default(), &on_disk, &wanted, &records);
+        let (in_force, values) =
+            self.in_force(ledger.unwrap_or_default(), &on_disk, &wanted, &records);
         let released = self.released();
         let evidence = Evidence {
             table: &self.table.name,
@@ -261,15 +350,40 @@ impl<'run> Desk<'_, 'run> {
             now: self.run.now,
         };
         let judgement = guard::judge(&evidence);
-        let diff = Diff::between(&in_force, &values, judgement.approved.rows(), &self.table.value);
+        let diff = Diff::between(
+            &in_force,
+            &values,
+            judgement.approved.rows(),
+            &self.table.value,
+        );
         let writes = self.writes(&on_disk, judgement.approved.rows(), &diff, &judgement);
         let table = self.table;
         let folding = self.folding;
-        Ok((TablePlan { table, folding, on_disk, in_force, values, wanted, judgement, diff, writes, is_first }, left_out))
+        Ok((
+            TablePlan {
+                table,
+                folding,
+                on_disk,
+                in_force,
+                values,
+                wanted,
+                judgement,
+                diff,
+                writes,
+                is_first,
+            },
+            left_out,
+        ))
     }
 
     /// Rows of the ledger, with sources renumbered, and rows of foreign files beside them.
-    fn in_force(&self, ledger: Ledger, on_disk: &[OnDisk], wanted: &Rows, records: &[&[Record]]) -> (Rows, Values) {
+    fn in_force(
+        &self,
+        ledger: Ledger,
+        on_disk: &[OnDisk],
+        wanted: &Rows,
+        records: &[&[Record]],
+    ) -> (Rows, Values) {
         let numbers: Vec<SourceSet> = ledger
             .source_names
             .iter()
@@ -277,13 +391,26 @@ impl<'run> Desk<'_, 'run> {
             .map(|number| number.map_or(SourceSet::default(), SourceSet::of))
             .collect();
         let renumbered = |set: SourceSet| {
-            SourceSet(set.numbers().filter_map(|number| numbers.get(number)).fold(0, |all, number| all | number.0))
+            SourceSet(
+                set.numbers()
+                    .filter_map(|number| numbers.get(number))
+                    .fold(0, |all, number| all | number.0),
+            )
         };
         let mut rows = RowsBuilder::default();
         for row in ledger.rows.iter() {
-            rows.push(row.key, Facts { sources: renumbered(row.facts.sources), ..row.facts });
+            rows.push(
+                row.key,
+                Facts {
+                    sources: renumbered(row.facts.sources),
+                    ..row.facts
+                },
+            );
         }
-        let mut values = Values { common: ledger.value.into_bytes(), ..Values::default() };
+        let mut values = Values {
+            common: ledger.value.into_bytes(),
+            ..Values::default()
+        };
         let mut unknown = BTreeSet::new();
         for (key, value) in on_disk.iter().flat_map(foreign_rows) {
             if *value != values.common {
@@ -299,7 +426,13 @@ impl<'run> Desk<'_, 'run> {
         for key in on_disk.iter().flat_map(foreign_rows).map(|(key, _)| key) {
             if ledger.rows.find(key).is_none() {
                 let is_foreign = strangers.contains(key) && unknown.contains(key);
-                rows.push(key, Facts { is_foreign, ..Facts::default() });
+                rows.push(
+                    key,
+                    Facts {
+                        is_foreign,
+                        ..Facts::default()
+                    },
+                );
             }
         }
         (rows.finish(), values)
@@ -310,7 +443,12 @@ impl<'run> Desk<'_, 'run> {
         if unknown.is_empty() {
             return;
         }
-        for generation in self.state.generation_numbers().into_iter().filter_map(|number| self.state.generation(number).ok()) {
+        for generation in self
+            .state
+            .generation_numbers()
+            .into_iter()
+            .filter_map(|number| self.state.generation(number).ok())
+        {
             for table in generation.tables {
                 for key in &table.added {
                     unknown.remove(key);
@@ -322,8 +460,8 @@ impl<'run> Desk<'_, 'run> {
     fn source_evidence(&self, released: &Released) -> Vec<SourceEvidence> {
         let evidence = |source: &SourceNow| {
             let known = self.head.sources.get(&source.name);
-            let is_approved =
-                known.is_some_and(|known| known.is_empty_approved) || released.condition(Cause::SourceEmpty, &source.name);
+            let is_approved = known.is_some_and(|known| known.is_empty_approved)
+                || released.condition(Cause::SourceEmpty, &source.name);
             let is_complete = matches!(source.status, SourceStatus::Complete { .. });
             SourceEvidence {
                 name: source.name.clone(),
@@ -340,9 +478,15 @@ impl<'run> Desk<'_, 'run> {
         let canaries = self.run.config.guard.must_contain.iter();
         let is_missing = |canary: &&crate::address::Address| {
             let row = |key: Key| wanted.find(key.as_str().as_bytes());
-            !Key::all_of(canary, self.folding).into_iter().filter_map(row).any(|row| !row.facts.sources.is_empty())
+            !Key::all_of(canary, self.folding)
+                .into_iter()
+                .filter_map(row)
+                .any(|row| !row.facts.sources.is_empty())
         };
-        canaries.filter(is_missing).map(ToString::to_string).collect()
+        canaries
+            .filter(is_missing)
+            .map(ToString::to_string)
+            .collect()
     }
 
     fn window(&self) -> Counts {
@@ -359,13 +503,17 @@ impl<'run> Desk<'_, 'run> {
     fn released(&self) -> Released {
         let mut released = Released::default();
         for (digest, hold) in &self.head.holds {
-            let is_live = hold.approved_at.is_some_and(|at| self.run.now < at.after(APPROVAL_LIFE));
+            let is_live = hold
+                .approved_at
+                .is_some_and(|at| self.run.now < at.after(APPROVAL_LIFE));
             if !is_live || hold.table != self.table.name {
                 continue;
             }
             match self.state.hold(digest) {
                 Ok(hold) => released.release(hold),
-                Err(lost) => tracing::warn!("the rows of approved hold {digest} are lost ({lost}); approve it again"),
+                Err(lost) => tracing::warn!(
+                    "the rows of approved hold {digest} are lost ({lost}); approve it again"
+                ),
             }
         }
         released
@@ -373,16 +521,26 @@ impl<'run> Desk<'_, 'run> {
 
     /// A file is written when it would differ. Behind a text that is written, the index is written too, so that it never
     /// is older than its source.
-    fn writes(&self, on_disk: &[OnDisk], rows: &Rows, diff: &Diff, judgement: &Judgement) -> Vec<Format> {
+    fn writes(
+        &self,
+        on_disk: &[OnDisk],
+        rows: &Rows,
+        diff: &Diff,
+        judgement: &Judgement,
+    ) -> Vec<Format> {
         // Where nothing is in force and everything waits, there is no table to write: an empty one would refuse everybody.
         let is_held_back = rows.is_empty() && !judgement.holds.is_empty();
         let must_write = |file: &OnDisk| match &file.content {
             Content::Missing | Content::NoTable(..) => !is_held_back,
             Content::AsPublished(_) => !diff.is_empty(),
-            Content::Foreign(_, found) => !says_the_same(file.format, found, rows, &self.table.value),
+            Content::Foreign(_, found) => {
+                !says_the_same(file.format, found, rows, &self.table.value)
+            }
         };
         let first = on_disk.iter().position(must_write);
-        first.map_or_else(Vec::new, |first| on_disk[first..].iter().map(|file| file.format).collect())
+        first.map_or_else(Vec::new, |first| {
+            on_disk[first..].iter().map(|file| file.format).collect()
+        })
     }
 }
 
@@ -394,12 +552,15 @@ fn foreign_rows(file: &OnDisk) -> &[format::KeyValue] {
 }
 
 fn has_varying_values(file: &OnDisk) -> bool {
-    foreign_rows(file).windows(2).any(|pair| pair[0].1 != pair[1].1)
+    foreign_rows(file)
+        .windows(2)
+        .any(|pair| pair[0].1 != pair[1].1)
 }
 
 fn says_the_same(format: Format, found: &[format::KeyValue], rows: &Rows, value: &str) -> bool {
     let mut found: Vec<&format::KeyValue> = found.iter().collect();
     found.sort();
     let said = rows.keys().filter(|key| format::can_say(format, key));
-    found.iter().all(|(_, other)| other == value.as_bytes()) && found.iter().map(|(key, _)| key.as_slice()).eq(said)
+    found.iter().all(|(_, other)| other == value.as_bytes())
+        && found.iter().map(|(key, _)| key.as_slice()).eq(said)
 }

@@ -19,7 +19,9 @@ pub fn uncovered(referrals: &[String], sources: &[Source]) -> Vec<String> {
         .filter_map(|base| DistinguishedName::parse(base).ok())
         .collect();
     let is_uncovered = |referral: &&String| match target(referral) {
-        Some(target) => !holds_no_recipients(&target) && !bases.iter().any(|base| is_covered(base, &target)),
+        Some(target) => {
+            !holds_no_recipients(&target) && !bases.iter().any(|base| is_covered(base, &target))
+        }
         None => true,
     };
     referrals.iter().filter(is_uncovered).cloned().collect()
@@ -45,15 +47,22 @@ fn target(referral: &str) -> Option<String> {
         };
         bytes.push(decoded);
     }
-    String::from_utf8(bytes).ok().filter(|target| !target.is_empty())
+    String::from_utf8(bytes)
+        .ok()
+        .filter(|target| !target.is_empty())
 }
 
 /// The partitions every domain controller refers to: configuration, schema and the two of DNS.
 fn holds_no_recipients(target: &str) -> bool {
     let first = target.split(',').next().unwrap_or_default().trim();
-    ["CN=Configuration", "CN=Schema", "DC=DomainDnsZones", "DC=ForestDnsZones"]
-        .iter()
-        .any(|partition| first.eq_ignore_ascii_case(partition))
+    [
+        "CN=Configuration",
+        "CN=Schema",
+        "DC=DomainDnsZones",
+        "DC=ForestDnsZones",
+    ]
+    .iter()
+    .any(|partition| first.eq_ignore_ascii_case(partition))
 }
 
 #[cfg(test)]
@@ -66,19 +75,48 @@ mod tests {
             "[domains]\nlist=['x']\n[table.t]\npath='t'\nformats=['cdb']\n[source.a]\nkind='ldap'\n\
              servers=['ldaps://dc']\nbase=['{base}']\nbind={{method='anonymous'}}\n"
         );
-        let config = crate::config::parse(std::path::Path::new("/c"), &text).expect("a configuration");
-        assert_eq!(!uncovered(&[referral.to_owned()], &config.sources).is_empty(), is_uncovered, "{referral}");
+        let config =
+            crate::config::parse(std::path::Path::new("/c"), &text).expect("a configuration");
+        assert_eq!(
+            !uncovered(&[referral.to_owned()], &config.sources).is_empty(),
+            is_uncovered,
+            "{referral}"
+        );
     }
 
     #[test]
     fn only_a_child_domain_without_a_source_is_uncovered() {
         let base = "DC=corp,DC=example";
-        check("ldap://corp.example/CN=Configuration,DC=corp,DC=example", base, false);
-        check("ldap://DomainDnsZones.corp.example/DC=DomainDnsZones,DC=corp,DC=example", base, false);
-        check("ldap://corp.example/DC=ForestDnsZones,DC=corp,DC=example??sub", base, false);
-        check("ldap://child.corp.example/DC=child,DC=corp,DC=example", base, true);
-        check("ldap://child.corp.example/DC=child,DC=corp,DC=example", "dc=child, dc=corp,dc=example", false);
-        check("ldap://child.corp.example/DC=child%2CDC=corp,DC=example", "OU=x,DC=child,DC=corp,DC=example", false);
+        check(
+            "ldap://corp.example/CN=Configuration,DC=corp,DC=example",
+            base,
+            false,
+        );
+        check(
+            "ldap://DomainDnsZones.corp.example/DC=DomainDnsZones,DC=corp,DC=example",
+            base,
+            false,
+        );
+        check(
+            "ldap://corp.example/DC=ForestDnsZones,DC=corp,DC=example??sub",
+            base,
+            false,
+        );
+        check(
+            "ldap://child.corp.example/DC=child,DC=corp,DC=example",
+            base,
+            true,
+        );
+        check(
+            "ldap://child.corp.example/DC=child,DC=corp,DC=example",
+            "dc=child, dc=corp,dc=example",
+            false,
+        );
+        check(
+            "ldap://child.corp.example/DC=child%2CDC=corp,DC=example",
+            "OU=x,DC=child,DC=corp,DC=example",
+            false,
+        );
         check("ldap://elsewhere", base, true);
         check("nonsense", base, true);
     }

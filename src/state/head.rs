@@ -20,8 +20,10 @@ pub const FORMAT: u32 = 1;
 pub struct Head {
     /// [`FORMAT`]
     pub format: u32,
-    /// The last generation.
+    /// The last generation, of whatever origin.
     pub generation: u64,
+    /// The last generation that a run published: what hooks are owed.
+    pub published: u64,
     /// The number of the next record or ledger file.
     pub next_file: u64,
     /// Per source.
@@ -43,6 +45,7 @@ impl Default for Head {
         Head {
             format: FORMAT,
             generation: 0,
+            published: 0,
             next_file: 1,
             sources: BTreeMap::new(),
             tables: BTreeMap::new(),
@@ -92,6 +95,8 @@ pub struct Frozen {
 pub struct TableState {
     /// The number of its ledger file.
     pub ledger: u64,
+    /// SHA-256 of that file.
+    pub ledger_digest: String,
     /// Rows in it.
     pub rows_count: u64,
     /// When a row that is leaving must go at the latest.

@@ -180,8 +180,8 @@ impl State {
     }
 
     /// Writes a ledger.
-    pub fn store_ledger(&self, table: &str, number: u64, ledger: &Ledger) -> Result<()> {
-        self.store(&ledger_path(table, number), &ledger.to_bytes())
+    pub fn store_ledger(&self, table: &str, number: u64, file: &[u8]) -> Result<()> {
+        self.store(&ledger_path(table, number), file)
     }
 
     /// The numbers of the generations that are kept, ascending.

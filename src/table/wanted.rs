@@ -17,7 +17,10 @@ pub fn rows(config: &Config, records: &[&[Record]], folding: Folding) -> (Rows, 
     let mut rows = RowsBuilder::default();
     let mut left_out = LeftOut::new();
     for (number, records) in records.iter().enumerate() {
-        let facts = Facts { sources: SourceSet::of(number), ..Facts::default() };
+        let facts = Facts {
+            sources: SourceSet::of(number),
+            ..Facts::default()
+        };
         let of_source = policy.decide_all(records, |address| {
             for key in Key::all_of(address, folding) {
                 rows.push(key.as_str().as_bytes(), facts);
@@ -27,7 +30,10 @@ pub fn rows(config: &Config, records: &[&[Record]], folding: Folding) -> (Rows, 
             *left_out.entry(reason).or_default() += count;
         }
     }
-    let facts = Facts { is_always: true, ..Facts::default() };
+    let facts = Facts {
+        is_always: true,
+        ..Facts::default()
+    };
     for address in always(config) {
         for key in Key::all_of(&address, folding) {
             rows.push(key.as_str().as_bytes(), facts);
@@ -52,7 +58,10 @@ pub fn always(config: &Config) -> impl Iterator<Item = Address> {
 pub fn domain_forms(domains: &[Domain], folding: Folding) -> HashMap<Vec<u8>, String> {
     let mut forms = HashMap::new();
     for domain in domains {
-        for form in [domain.ascii(), domain.unicode()].into_iter().flat_map(|form| folded_forms(form, folding)) {
+        for form in [domain.ascii(), domain.unicode()]
+            .into_iter()
+            .flat_map(|form| folded_forms(form, folding))
+        {
             forms.insert(form.into_bytes(), domain.to_string());
         }
     }
@@ -61,12 +70,16 @@ pub fn domain_forms(domains: &[Domain], folding: Folding) -> HashMap<Vec<u8>, St
 
 /// Removes from `keys` those that any record ever knew, accepted or not; what is left, no source knows.
 pub fn forget_known(keys: &mut BTreeSet<Vec<u8>>, records: &[&[Record]], folding: Folding) {
-    let values = records.iter().flat_map(|records| records.iter()).flat_map(|record| &record.proxy_addresses);
+    let values = records
+        .iter()
+        .flat_map(|records| records.iter())
+        .flat_map(|record| &record.proxy_addresses);
     for value in values {
         if keys.is_empty() {
             return;
         }
-        let address = record::smtp_address(value).and_then(|address| std::str::from_utf8(address).ok());
+        let address =
+            record::smtp_address(value).and_then(|address| std::str::from_utf8(address).ok());
         if let Some(Ok(address)) = address.map(Address::parse) {
             for key in Key::all_of(&address, folding) {
                 keys.remove(key.as_str().as_bytes());

@@ -1,0 +1,2 @@
+//! The verbs, one file each.
+pub mod plan;
