@@ -463,7 +463,8 @@ fn ranges_are_read_to_their_end() {
         "the rest of proxyAddresses failed",
     );
     let value: &[&str] = &["smtp:a@x.example"];
-    let rows: [(&[(&str, &[&str])], &str); 4] = [
+    type Attributes<'row> = &'row [(&'row str, &'row [&'row str])];
+    let rows: [(Attributes<'_>, &str); 4] = [
         (
             &[
                 ("proxyAddresses", value),
