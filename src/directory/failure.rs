@@ -278,14 +278,14 @@ impl Trouble {
     fn next_after_refusal(&self, outcome: &Outcome, source_name: &str) -> String {
         let is_bind = matches!(self.step, Step::Bind { .. });
         match outcome.code {
+            _ if self.step == Step::StartTls => {
+                "the server offers no StartTLS (a domain controller without a certificate does not): give it a \
+                 certificate, or use ldaps://".into()
+            }
             1 => format!(
                 "if this server answers accounts only, set [source.{source_name}.bind] method = \"simple\"; \
                  otherwise its event log says more"
             ),
-            2 if self.step == Step::StartTls => {
-                "the server offers no StartTLS (a domain controller without a certificate does not): give it a \
-                 certificate, or use ldaps://".into()
-            }
             3 => "narrow `base` or `filter`, or lower `page_size`: the server's time for one answer (MaxQueryDuration) \
                   is used up".into(),
             4 | 11 => format!(
@@ -599,7 +599,8 @@ fn next_after_tls(error: &rustls::Error, source_name: &str) -> String {
     let rustls::Error::InvalidCertificate(certificate) = error else {
         return "check that the port speaks TLS 1.2 or 1.3: ldaps:// means port 636, StartTLS port 389".into();
     };
-    if let CertificateError::UnknownIssuer = certificate {
+    // A bad signature is what a renewed authority looks like: the old name with another key.
+    if let CertificateError::UnknownIssuer | CertificateError::BadSignature = certificate {
         return format!(
             "set `ca_file` in [source.{source_name}] to a PEM file with the certificate of the authority that issued the \
              server's certificate"

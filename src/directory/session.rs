@@ -81,11 +81,12 @@ impl Patience {
         too_late: fn(Duration) -> Cause,
         answer: F,
     ) -> Result<F::Output, Cause> {
-        let own_end = Instant::now() + duration;
-        let end = own_end.min(self.deadline);
-        match timeout_at(end.into(), answer).await {
+        // A duration beyond what the clock can say is beyond the deadline too.
+        let own_end = Instant::now().checked_add(duration);
+        let own_end = own_end.filter(|own_end| *own_end <= self.deadline);
+        match timeout_at(own_end.unwrap_or(self.deadline).into(), answer).await {
             Ok(output) => Ok(output),
-            Err(_) if own_end > self.deadline => Err(Cause::Deadline),
+            Err(_) if own_end.is_none() => Err(Cause::Deadline),
             Err(_) => Err(too_late(duration)),
         }
     }
@@ -273,9 +274,14 @@ impl Session {
 
     /// Unbinds, so that the server does not log a lost connection.
     pub async fn close(mut self) {
-        let _ = tokio::time::timeout(FAREWELL, self.ldap.unbind()).await;
+        let left = self
+            .patience
+            .deadline
+            .saturating_duration_since(Instant::now());
+        let farewell = FAREWELL.min(left);
+        let _ = tokio::time::timeout(farewell, self.ldap.unbind()).await;
         drop(self.ldap);
-        self.filter.flushed(FAREWELL).await;
+        self.filter.flushed(farewell).await;
     }
 
     /// The true cause of an error of the crate: the filter knows how a connection ended, the driver why it gave up.

@@ -10,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
@@ -140,8 +140,7 @@ pub async fn connect(
     source: &LdapSource,
     tls: &Arc<ClientConfig>,
 ) -> Result<Box<dyn Stream>, Trouble> {
-    let give_up_at = Instant::now() + source.connect_timeout;
-    let mut stream = connect_tcp(server, give_up_at)
+    let mut stream = connect_tcp(server, source.connect_timeout)
         .await
         .map_err(|cause| Trouble::new(Step::Connect, cause))?;
     if !is_protected(server, source) {
@@ -168,15 +167,16 @@ pub async fn connect(
 
 /// Tries every address of the name. Each gets its share of the time, so that one dead domain controller among several
 /// behind one name does not use up the time of the others.
-async fn connect_tcp(server: &ServerAddress, give_up_at: Instant) -> Result<TcpStream, Cause> {
+async fn connect_tcp(server: &ServerAddress, patience: Duration) -> Result<TcpStream, Cause> {
+    let started = Instant::now();
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((server.host.as_str(), server.port))
         .await
         .map_err(Cause::Resolve)?
         .collect();
     let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (at, address) in addresses.iter().enumerate() {
-        let others_count = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
-        let share = give_up_at.saturating_duration_since(Instant::now()) / others_count;
+        let untried_count = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
+        let share = patience.saturating_sub(started.elapsed()) / untried_count;
         match tokio::time::timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true).map_err(Cause::Connect)?;
