@@ -20,7 +20,6 @@ use crate::source::Progress;
 use crate::state::State;
 use crate::state::head::Head;
 use crate::state::runs::RunRecord;
-use crate::time::Timestamp;
 
 /// What the command line says of a run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -200,16 +199,24 @@ fn print(out: &mut dyn Write, done: &Done, record: &RunRecord) -> std::io::Resul
         return Ok(());
     }
     text::difference(out, difference)?;
-    if let Some(published) = &done.published {
-        for path in &published.paths {
-            writeln!(out, "published {path}")?;
+    match &done.published {
+        Some(published) => {
+            for path in &published.paths {
+                writeln!(out, "published {path}")?;
+            }
+            writeln!(
+                out,
+                "generation {} of {} is in force",
+                published.generation, record.at
+            )
         }
-        writeln!(
+        None if record.exits.contains(&Exit::NotWritten) => {
+            writeln!(out, "nothing was published: a table could not be written")
+        }
+        None => writeln!(
             out,
-            "generation {} of {} is in force",
-            published.generation,
-            Timestamp::now()
-        )?;
+            "nothing to publish; generation {} stays in force",
+            record.generation
+        ),
     }
-    Ok(())
 }
