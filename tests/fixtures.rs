@@ -69,13 +69,20 @@ fn the_company_knows_what_a_change_does() {
     company.remove_address(&dn, &key);
     assert!(!company.expected_accepted().contains(&key));
     company.add_address(&dn, "a.new.one");
-    assert!(company.expected_accepted().contains("a.new.one@example.com"));
+    assert!(
+        company
+            .expected_accepted()
+            .contains("a.new.one@example.com")
+    );
 
     company.move_to(&dn, Unit::Leavers);
     let without = company.expected_accepted();
     assert!(keys.iter().all(|key| !without.contains(key)), "{keys:?}");
     let (dn, _) = company.add_user();
-    assert_eq!(company.expected_accepted().len(), without.len() + company.keys_of(&dn).len());
+    assert_eq!(
+        company.expected_accepted().len(),
+        without.len() + company.keys_of(&dn).len()
+    );
     company.delete(&dn);
     assert_eq!(company.expected_accepted(), without);
     assert_eq!(accepted.len(), without.len() + keys.len());
@@ -128,8 +135,17 @@ fn samba_serves_the_company_to_an_ordinary_account() {
             object.is_hidden
         }),
     ] {
-        let count = samba.company.objects().iter().filter(|o| is_meant(o)).count();
-        assert_eq!(ldif::entries_count(&search(filter, "1.1")), count, "{filter}");
+        let count = samba
+            .company
+            .objects()
+            .iter()
+            .filter(|o| is_meant(o))
+            .count();
+        assert_eq!(
+            ldif::entries_count(&search(filter, "1.1")),
+            count,
+            "{filter}"
+        );
     }
 }
 
@@ -153,10 +169,19 @@ fn samba_follows_its_company_through_changes() {
     let output = succeed(
         samba
             .ldap_tool("ldapsearch")
-            .args(["-LLL", "-o", "ldif-wrap=no", "-b", common::directory::LEAVERS])
+            .args([
+                "-LLL",
+                "-o",
+                "ldif-wrap=no",
+                "-b",
+                common::directory::LEAVERS,
+            ])
             .args(["(proxyAddresses=smtp:added.in.fixtures@example.com)", "1.1"]),
     );
-    assert_eq!(ldif::entries_count(&String::from_utf8_lossy(&output.stdout)), 1);
+    assert_eq!(
+        ldif::entries_count(&String::from_utf8_lossy(&output.stdout)),
+        1
+    );
 }
 
 #[test]
@@ -210,7 +235,11 @@ fn postfix_answers_from_a_table_that_postmap_made() {
     }
     let directory = temp_dir("table");
     let table = directory.path().join("relay_recipients");
-    let known = ["anna@example.com", "\"john doe\"@example.com", "jörg@bücher.example"];
+    let known = [
+        "anna@example.com",
+        "\"john doe\"@example.com",
+        "jörg@bücher.example",
+    ];
     let text: String = known.iter().map(|key| format!("{key} OK\n")).collect();
     write_file(&table, &text);
     Instance::for_postmap(true).postmap_build("cdb", &table);
@@ -234,7 +263,10 @@ fn postfix_answers_from_a_table_that_postmap_made() {
         gateway.mail_log()
     );
     let unknown = &answers[4].text;
-    assert!(unknown.starts_with("5.1.1 <nobody@example.com>: Recipient address rejected"), "{unknown}");
+    assert!(
+        unknown.starts_with("5.1.1 <nobody@example.com>: Recipient address rejected"),
+        "{unknown}"
+    );
 
     let output = gateway.postmap(&["-q", known[0], &format!("cdb:{}", table.display())]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "OK\n");

@@ -515,7 +515,7 @@ impl Company {
             is_internal_only: sort.is_internal_only,
             left_out_by_kind: sort.left_out,
             // On some objects another address than any of proxyAddresses: it is nobody's.
-            mail: (number % 3 != 0).then(|| match number % 10 {
+            mail: (!number.is_multiple_of(3)).then(|| match number % 10 {
                 7 => format!("only-mail{number}@example.com"),
                 _ => format!("{}.{number}@example.com", last.to_lowercase()),
             }),
@@ -539,7 +539,9 @@ impl Company {
                 10..=14 => self.foreign(&local),
                 15..=16 => broken(at, &local),
                 _ => {
-                    let prefix = *self.random.pick(&["smtp:", "smtp:", "smtp:", "SMTP:", "Smtp:"]);
+                    let prefix = *self
+                        .random
+                        .pick(&["smtp:", "smtp:", "smtp:", "SMTP:", "Smtp:"]);
                     let local = self.odd_local(&local);
                     let domain_number = usize::try_from(self.random.below(4)).unwrap_or(0);
                     self.address(prefix, &local, domain_number)
@@ -677,8 +679,14 @@ fn broken(at: u64, local: &str) -> Value {
         0 => ("smtp:@example.com".to_owned(), "wildcard"),
         1 => ("smtp:*@example.com".to_owned(), "wildcard"),
         2 => (format!("smtp:{local}"), "malformed"),
-        3 => (format!("smtp:{local}@example.com\nroot@example.com OK"), "control_character"),
-        4 => (format!("smtp:{local}{}@example.com", "x".repeat(250)), "too_long"),
+        3 => (
+            format!("smtp:{local}@example.com\nroot@example.com OK"),
+            "control_character",
+        ),
+        4 => (
+            format!("smtp:{local}{}@example.com", "x".repeat(250)),
+            "too_long",
+        ),
         5 => (format!("smtp:{local}@*.example.com"), "malformed"),
         _ => (format!("smtp:{local}@[192.0.2.1]"), "malformed"),
     };
@@ -810,6 +818,14 @@ const FIRST_NAMES: [&str; 12] = [
 ];
 
 const LAST_NAMES: [&str; 10] = [
-    "Mueller", "Schmidt", "Schneider", "FISCHER", "Weber", "Meyer", "Wagner", "becker", "Schulz",
+    "Mueller",
+    "Schmidt",
+    "Schneider",
+    "FISCHER",
+    "Weber",
+    "Meyer",
+    "Wagner",
+    "becker",
+    "Schulz",
     "van-der-Berg",
 ];

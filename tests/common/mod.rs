@@ -23,7 +23,6 @@ pub mod slapd;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -65,11 +64,6 @@ pub fn temp_dir(name: &str) -> TempDir {
         .expect("a temporary directory");
     set_mode(directory.path(), 0o755);
     directory
-}
-
-/// Like [`temp_dir`], but removed by somebody else: by the supervisor of a server that lives as long as the process.
-pub fn temp_dir_kept(name: &str) -> PathBuf {
-    temp_dir(name).keep()
 }
 
 /// Sets the permission bits of a path.

@@ -22,6 +22,8 @@ use super::{require, require_root, temp_dir, write_file};
 const RECIPIENTS_A_SESSION: usize = 500;
 /// Recipients in one write: their answers fit into a socket's buffer while nobody reads.
 const RECIPIENTS_A_WRITE: usize = 50;
+/// Where Debian has the programs of Postfix that are not for people.
+const DAEMON_DIRECTORY: &str = "/usr/lib/postfix/sbin";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a gateway is set up with.
@@ -80,11 +82,18 @@ impl Gateway {
         let port = free_port();
         let map = format!("{map_type}:{}", table.display());
         let instance = Instance::new(&map, options, port);
-        let mut postfix = command("postfix");
-        postfix.arg("-c").arg(instance.config_directory());
-        postfix.arg("start-fg");
-        let log = instance.directory.path().join("postfix.out");
-        let mut server = Server::start(&postfix, &log, None);
+        // Makes the directories of the queue.
+        succeed(
+            command("postfix")
+                .arg("-c")
+                .arg(instance.config_directory())
+                .arg("check"),
+        );
+        // Not `postfix start-fg`: that is a shell with master as its child, and the child survives the shell.
+        let mut master = command(&format!("{DAEMON_DIRECTORY}/master"));
+        master.arg("-c").arg(instance.config_directory()).arg("-s");
+        let log = instance.directory.path().join("master.out");
+        let mut server = Server::start(&master, &log, None);
         server.wait_until_ready("Postfix greets", || {
             TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()
         });
@@ -198,7 +207,7 @@ fn main_cf(root: &Path, map: &str, options: &Options) -> String {
          queue_directory = {root}/queue\n\
          data_directory = {root}/data\n\
          command_directory = /usr/sbin\n\
-         daemon_directory = /usr/lib/postfix/sbin\n\
+         daemon_directory = {DAEMON_DIRECTORY}\n\
          shlib_directory = /usr/lib/postfix\n\
          # Where dynamicmaps.cf is: without it cdb and lmdb are unknown types.\n\
          meta_directory = /etc/postfix\n\

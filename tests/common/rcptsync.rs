@@ -176,8 +176,7 @@ impl Outcome {
     /// Standard output as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| {
-            panic!("rcptsync {}: {error}\n{}", self.arguments, self.stdout)
-        })
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("rcptsync {}: {error}\n{}", self.arguments, self.stdout))
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use super::certificates::Authority;
 use super::directory::{BASE, Company, Dialect};
 use super::process::{Server, command, succeed};
-use super::{require, require_root, set_mode, temp_dir_kept, write_file};
+use super::{ldif, require, require_root, set_mode, temp_dir, write_file};
 
 /// The account that the program under test uses: an ordinary user of the domain without any right of its own.
 pub const ACCOUNT: &str = "svc-sync@corp.example";
@@ -42,7 +42,6 @@ pub struct Samba {
     address: Ipv4Addr,
     directory: PathBuf,
     authority: Authority,
-    /// Ends with the process: a `static` is not dropped.
     _server: Server,
 }
 
@@ -63,7 +62,8 @@ pub fn shared() -> Option<MutexGuard<'static, Samba>> {
 
 impl Samba {
     fn start() -> Samba {
-        let directory = temp_dir_kept("samba");
+        let temporary = temp_dir("samba");
+        let directory = temporary.path().to_owned();
         let address = free_address();
         let authority = Authority::new(&directory.join("tls"), "Authority of a Samba domain");
         let company = Company::generate(SEED, OBJECTS_COUNT);
@@ -99,6 +99,8 @@ impl Samba {
             set_mode(&directory.join(file), 0o600);
         }
         let mut server = serve(&directory);
+        // From here on the supervisor removes it: a `static` is not dropped.
+        let directory = temporary.keep();
         server.wait_until_ready("Samba accepts connections", || {
             TcpStream::connect((address, LDAPS_PORT)).ok()
         });
@@ -251,17 +253,26 @@ fn write_smb_conf(directory: &Path, address: Ipv4Addr, authority: &Authority) {
     );
 }
 
-/// Gives LDIF to a tool of ldb, while the controller does not run.
+/// Gives LDIF to a tool of ldb, while the controller does not run. The tool ends with 0 although it stopped at a record that
+/// the schema refuses, so what it printed is compared with the number of records.
+#[track_caller]
 fn offline(directory: &Path, tool: &str, options: &[&str], ldif: &str) {
     let file = directory.join("load.ldif");
     write_file(&file, ldif);
-    succeed(
+    let output = succeed(
         command(tool)
             .arg(format!("--configfile={}", smb_conf(directory).display()))
             .arg("-H")
             .arg(sam_ldb(directory))
             .args(options)
             .arg(&file),
+    );
+    let said = String::from_utf8_lossy(&output.stdout);
+    let records_count = ldif::entries_count(ldif);
+    assert!(
+        said.contains(&format!(" {records_count} records successfully")),
+        "{tool}: {said}{}",
+        String::from_utf8_lossy(&output.stderr)
     );
 }
 
