@@ -257,8 +257,8 @@ impl<'run> Bench<'run> {
             };
             match (was, is) {
                 (Some(_), None) if bench.needs_judgement(row) => bench.removals.push(candidate),
-                (None, Some(_)) if row.facts.counts() && !evidence.released.addition(row.key) => {
-                    bench.additions.push(candidate);
+                (None, Some(_)) if !evidence.released.addition(row.key) => {
+                    bench.additions.push(candidate)
                 }
                 _ => {}
             }
@@ -319,7 +319,7 @@ impl<'run> Bench<'run> {
             removed.push(removal.row.key.to_vec());
         }
         let added = if is_condition && self.is_onto_nothing() {
-            self.hold_all_additions()
+            self.hold_additions_where(|_| true)
         } else {
             Vec::new()
         };
@@ -342,17 +342,17 @@ impl<'run> Bench<'run> {
         self.evidence.is_first && self.evidence.in_force.is_empty()
     }
 
-    fn hold_all_additions(&mut self) -> Vec<Vec<u8>> {
-        let waiting = self
+    fn hold_additions_where(&mut self, is_meant: impl Fn(Facts) -> bool) -> Vec<Vec<u8>> {
+        let mut held = Vec::new();
+        for addition in self
             .additions
             .iter_mut()
-            .filter(|addition| !addition.is_held);
-        waiting
-            .map(|addition| {
-                addition.is_held = true;
-                addition.row.key.to_vec()
-            })
-            .collect()
+            .filter(|addition| !addition.is_held && is_meant(addition.row.facts))
+        {
+            addition.is_held = true;
+            held.push(addition.row.key.to_vec());
+        }
+        held
     }
 
     fn hold_foreign_values(&mut self) {
@@ -363,7 +363,7 @@ impl<'run> Bench<'run> {
             return;
         }
         self.hold_removals(Case::of(cause, self.evidence.table), true, |_| true);
-        let added = self.hold_all_additions();
+        let added = self.hold_additions_where(|_| true);
         if let Some(hold) = self.holds.last_mut() {
             hold.added.extend(added);
         }
@@ -513,7 +513,7 @@ impl<'run> Bench<'run> {
         let added = self
             .additions
             .iter()
-            .filter(|addition| !addition.is_held)
+            .filter(|addition| !addition.is_held && addition.row.facts.counts())
             .count() as u64;
         let found = percent(added, self.in_force.table);
         if self.evidence.is_first
@@ -522,7 +522,7 @@ impl<'run> Bench<'run> {
         {
             return;
         }
-        let keys = self.hold_all_additions();
+        let keys = self.hold_additions_where(Facts::counts);
         self.holds.push(Hold {
             table: self.evidence.table.to_owned(),
             cause: Cause::AddedPercentMax,

@@ -1,18 +1,59 @@
 //! rcptsync keeps a mail gateway's recipient tables equal to what Active Directory says.
-pub mod address;
+//!
+//! ```text
+//! config -> read sources -> records -> decisions -> table -> diff -> guard -> publish -> hooks -> record of the run
+//!           (shell)         '-------- pure core: values in, values out -------'  (shell)
+//! ```
+//!
+//! [`command::sync`] is that line, as one function with one exit; every other command is a prefix of it, or reads what it
+//! left behind. Modules stand here in the order in which the line meets them.
+//!
+//! Three promises, and where each is kept:
+//!
+//! - *Never fewer than the truth.* A [`source::Snapshot`] exists only when a read was proven complete; the [`guard`] holds
+//!   removals that look wrong; a source that fails keeps its last records.
+//! - *Never more than the truth.* An [`address::Address`] is never a wildcard and holds no line end; a [`keys::Key`] is
+//!   made of nothing else; [`policy`] compares domains as names.
+//! - *Never half.* [`publish`] proves a table before it renames it; [`state::head`] names what was decided before it
+//!   happens, so a dead run is finished by the next.
+//!
+//! Invariants of the architecture: the core (`fold` to `table`, `diff`, `guard`, `hold`) opens nothing and asks no clock;
+//! only `directory::session` names the LDAP crate; only [`publish`] renames onto tables; only [`state`] knows the state
+//! directory; only [`report`] prints.
+
+pub mod cli;
+pub mod command;
+
+pub mod error;
+pub mod exit;
+pub mod log;
+pub mod time;
+
 pub mod config;
+
+pub mod directory;
+pub mod source;
+
+pub mod address;
 pub mod dn;
 pub mod domain;
 pub mod entry;
-pub mod error;
-pub mod exit;
 pub mod fold;
-pub mod guard;
-pub mod hold;
 pub mod keys;
 pub mod kind;
 pub mod policy;
 pub mod record;
-pub mod source;
+
 pub mod table;
-pub mod time;
+
+pub mod diff;
+pub mod guard;
+pub mod hold;
+
+pub mod publish;
+pub mod state;
+
+pub mod hook;
+pub mod postfix;
+
+pub mod report;

@@ -1,1 +1,98 @@
-fn main() {}
+//! The program: parse the command line, load the configuration, run the verb, map its outcome to an exit code.
+//!
+//! Everything else is in the library, which `lib.rs` introduces. Nothing here decides anything.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use rcptsync::cli::{Cli, Color, Command, TextOrJson};
+use rcptsync::command::{approve, check, diff, explain, history, status, sync};
+use rcptsync::error::Result;
+use rcptsync::exit::Exit;
+use rcptsync::{config, log, report};
+
+fn main() -> ExitCode {
+    quiet_readers();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are asked for; everything else is a wrong command line.
+            let is_asked_for = !error.use_stderr();
+            let _ = error.print();
+            return ExitCode::from(
+                if is_asked_for {
+                    Exit::Current
+                } else {
+                    Exit::Usage
+                }
+                .code(),
+            );
+        }
+    };
+    log::start(&cli);
+    match cli.color {
+        Color::Auto => anstream::ColorChoice::Auto,
+        Color::Always => anstream::ColorChoice::Always,
+        Color::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
+    let code = run(&cli).unwrap_or_else(|failure| {
+        let _ = report::failure(&mut anstream::stderr(), &failure);
+        failure.exit.code()
+    });
+    ExitCode::from(code)
+}
+
+fn run(cli: &Cli) -> Result<u8> {
+    let config = config::load(&cli.config)?;
+    let (out, err) = (&mut anstream::stdout(), &mut anstream::stderr());
+    match &cli.command {
+        Command::Sync { dry_run } => {
+            let options = sync::Options {
+                is_dry_run: *dry_run,
+                is_quiet: cli.quiet,
+            };
+            sync::run(&config, options, out, err)
+        }
+        Command::Diff { format } => diff::run(&config, *format, cli.quiet, out, err),
+        Command::Approve { digest } => approve::run(&config, digest, out),
+        Command::Explain { address } => explain::run(&config, address, out),
+        Command::Status {
+            warn_age,
+            crit_age,
+            format,
+        } => {
+            let is_json = *format == TextOrJson::Json;
+            status::run(
+                &config,
+                status::Options {
+                    warn_age: *warn_age,
+                    crit_age: *crit_age,
+                    is_json,
+                },
+                out,
+            )
+        }
+        Command::History { generation, format } => {
+            history::run(&config, *generation, *format == TextOrJson::Json, out)
+        }
+        Command::Check => check::run(&config, out),
+    }
+}
+
+/// A panic in a thread that reads a source is that source's failure and is told as one; the library behind it may panic on
+/// what a hostile server sends. Everywhere else a panic is a bug of ours, and said so: exit code 70.
+fn quiet_readers() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        if thread
+            .name()
+            .is_some_and(|name| name.starts_with("source "))
+        {
+            tracing::debug!("{panic}");
+        } else {
+            default(panic);
+        }
+    }));
+}

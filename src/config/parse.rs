@@ -21,8 +21,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Each source is a bit in the row of a table.
-const SOURCES_MAX: usize = 64;
+/// Each source is a bit of 64 in the row of a table; the other half is room for sources that were removed.
+const SOURCES_MAX: usize = 32;
 
 /// Parses `text`, the content of the file at `path` (absolute).
 pub fn parse(path: &Path, text: &str) -> Result<Config, Vec<Problem>> {

@@ -1,0 +1,76 @@
+//! `approve DIGEST`: releases the changes that one hold names.
+//!
+//! Reads no source and needs no secret. The next run applies what is still wanted of them and judges everything else
+//! anew, so a busy directory does not outrun an approval; it lapses after 24 hours.
+
+use std::io::Write;
+
+use super::plan::APPROVAL_LIFE;
+use crate::config::Config;
+use crate::error::{Failure, Result};
+use crate::exit::Exit;
+use crate::report::{counted, key};
+use crate::state::State;
+use crate::time::Timestamp;
+
+/// The shortest prefix of a digest that is taken.
+const PREFIX_MIN: usize = 8;
+
+/// Approves the hold whose digest begins with `prefix`.
+pub fn run(config: &Config, prefix: &str, out: &mut dyn Write) -> Result<u8> {
+    let now = Timestamp::now();
+    let state = State::lock(&config.state_dir)?;
+    let mut head = state.head()?;
+    let refused = |why: String| {
+        Box::new(Failure {
+            exit: Exit::Usage,
+            what: "nothing was approved".into(),
+            place: state.directory().display().to_string(),
+            why,
+            in_force: Failure::NOTHING_TOUCHED.into(),
+            next: "`rcptsync status` lists the holds of the last run; `rcptsync sync` finds the present ones".into(),
+        })
+    };
+    if prefix.len() < PREFIX_MIN || !prefix.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(refused(format!(
+            "{prefix:?} is not the digest of a hold: at least {PREFIX_MIN} hexadecimal digits"
+        )));
+    }
+    let prefix = prefix.to_ascii_lowercase();
+    let found: Vec<String> = head
+        .holds
+        .keys()
+        .filter(|digest| digest.starts_with(&prefix))
+        .cloned()
+        .collect();
+    let [digest] = found.as_slice() else {
+        return Err(refused(match found.len() {
+            0 => format!("no hold of the last 24 hours has the digest {prefix}"),
+            count => format!("{count} holds begin with {prefix}"),
+        }));
+    };
+    if let Err(lost) = state.hold(digest) {
+        return Err(refused(format!(
+            "the rows of hold {digest} are lost: {lost}"
+        )));
+    }
+    if let Some(hold) = head.holds.get_mut(digest) {
+        hold.approved_at = Some(now);
+        let _ = writeln!(
+            out,
+            "approved: {}, {} of table {}: {} and {}",
+            hold.cause.name(),
+            key(hold.scope.as_bytes()),
+            hold.table,
+            counted(hold.added_count, "addition", "additions"),
+            counted(hold.removed_count, "removal", "removals"),
+        );
+        let _ = writeln!(
+            out,
+            "the next run applies those that are still wanted, until {}; everything else is judged anew",
+            now.after(APPROVAL_LIFE)
+        );
+    }
+    state.store_head(&head)?;
+    Ok(Exit::Current.code())
+}

@@ -1,0 +1,44 @@
+//! `check`: the configuration alone. No network, nothing written, all problems at once.
+
+use std::io::Write;
+
+use crate::config::{Config, SourceKind};
+use crate::error::Result;
+use crate::exit::Exit;
+
+/// Says what a good configuration amounts to; a bad one never gets here (`config::load`).
+pub fn run(config: &Config, out: &mut dyn Write) -> Result<u8> {
+    let _ = writeln!(out, "{}: good", config.path.display());
+    let domains: Vec<String> = config.domains.iter().map(ToString::to_string).collect();
+    let _ = writeln!(out, "  domains  {}", domains.join(", "));
+    for source in &config.sources {
+        let kind = match &source.kind {
+            SourceKind::Ldap(ldap) => {
+                let servers: Vec<&str> = ldap
+                    .servers
+                    .iter()
+                    .map(|server| server.url.as_str())
+                    .collect();
+                format!("ldap, {}", servers.join(", "))
+            }
+            SourceKind::Ldif(file) => format!("ldif, {}", file.path.display()),
+            SourceKind::List(file) => format!("list, {}", file.path.display()),
+        };
+        let _ = writeln!(out, "  source   {}: {kind}", source.name);
+    }
+    for table in &config.tables {
+        for format in &table.formats {
+            let _ = writeln!(
+                out,
+                "  table    {}: {}, {}",
+                table.name,
+                format.name(),
+                table.file(*format).display()
+            );
+        }
+    }
+    for hook in &config.hooks {
+        let _ = writeln!(out, "  hook     {}: {}", hook.name, hook.program.display());
+    }
+    Ok(Exit::Current.code())
+}

@@ -1,0 +1,454 @@
+//! Carrying a plan out: the steps between judgement and hooks, in the order that survives a kill at any point.
+//!
+//! Source facts first (they are true whatever becomes of the tables). Then every file is prepared and proven; then the
+//! generation and the ledgers are written; then head.json names the renames (from here on the next run finishes them);
+//! then the renames; the caller's last head.json is the commit.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::plan::{APPROVAL_LIFE, Plan, Run, SourceStatus, TablePlan};
+use crate::error::Result;
+use crate::hold::{Cause, Hold};
+use crate::hook::Told;
+use crate::publish::{self, Prepared, on_disk::Content, on_disk::Foreign};
+use crate::report::key;
+use crate::state::files::{
+    Generation, GenerationTable, Ledger, Origin, original_name, records_to_bytes,
+};
+use crate::state::head::{Artefact, Head, HoldState, Removals, TableState};
+use crate::state::{State, digest};
+use crate::table::rows::Rows;
+
+/// Generations that are kept whatever their age.
+const GENERATIONS_KEPT_MIN: usize = 20;
+
+/// What was published.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The generation's number.
+    pub generation: u64,
+    /// The files replaced.
+    pub paths: Vec<String>,
+}
+
+/// Stores what was read and what is held, and notes both in `head`.
+pub fn store_facts(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -> Result<()> {
+    store_sources(run, state, plan, head)?;
+    store_holds(run, state, plan, head)?;
+    head.removals
+        .retain(|removals| removals.at > run.now.before(run.config.guard.window));
+    Ok(())
+}
+
+fn store_sources(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -> Result<()> {
+    let is_approved_empty = |head: &Head, name: &str| {
+        head.holds.values().any(|hold| {
+            hold.cause == Cause::SourceEmpty
+                && hold.scope == name
+                && hold
+                    .approved_at
+                    .is_some_and(|at| run.now < at.after(APPROVAL_LIFE))
+        })
+    };
+    for source in &plan.sources {
+        match &source.status {
+            SourceStatus::Complete {
+                answered_by,
+                referrals,
+            } => {
+                let approved = is_approved_empty(head, &source.name);
+                let known = head.sources.entry(source.name.clone()).or_default();
+                let file = records_to_bytes(&source.records);
+                let file_digest = digest(&file);
+                if known.base.is_none() || known.base_digest != file_digest {
+                    state.store_records(&source.name, head.next_file, &file)?;
+                    known.base = Some(head.next_file);
+                    known.base_digest = file_digest;
+                    head.next_file += 1;
+                }
+                known.records_count = source.records.len() as u64;
+                known.complete_at = Some(run.now);
+                known.answered_by.clone_from(answered_by);
+                known.referrals.clone_from(referrals);
+                known.frozen = None;
+                known.is_empty_approved =
+                    source.records.is_empty() && (known.is_empty_approved || approved);
+            }
+            SourceStatus::Frozen(frozen) | SourceStatus::Never(frozen) => {
+                let known = head.sources.entry(source.name.clone()).or_default();
+                known.frozen = Some(frozen.clone());
+            }
+            SourceStatus::Removed => {}
+        }
+    }
+    head.sources
+        .retain(|name, _| run.config.sources.iter().any(|source| source.name == *name));
+    Ok(())
+}
+
+/// Keeps every hold's rows, so that an approval can name them, and forgets those not seen for a day.
+fn store_holds(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -> Result<()> {
+    let holds: BTreeMap<String, &Hold> = plan
+        .tables
+        .iter()
+        .flat_map(|table| &table.judgement.holds)
+        .map(|hold| (hold.digest(), hold))
+        .collect();
+    for known in head.holds.values_mut() {
+        known.is_current = false;
+    }
+    for (digest, hold) in holds {
+        state.store_hold(&digest, hold)?;
+        let is_same = |known: &&HoldState| {
+            known.table == hold.table && known.cause == hold.cause && known.scope == hold.scope
+        };
+        let since = head
+            .holds
+            .values()
+            .filter(is_same)
+            .map(|known| known.since)
+            .min()
+            .unwrap_or(run.now);
+        let approved_at = head.holds.get(&digest).and_then(|known| known.approved_at);
+        let known = HoldState {
+            table: hold.table.clone(),
+            cause: hold.cause,
+            scope: hold.scope.clone(),
+            added_count: hold.added.len() as u64,
+            removed_count: hold.removed.len() as u64,
+            since,
+            last_seen: run.now,
+            is_current: true,
+            approved_at,
+        };
+        head.holds.insert(digest, known);
+    }
+    head.holds.retain(|_, known| {
+        let last = known
+            .approved_at
+            .map_or(known.last_seen, |at| at.max(known.last_seen));
+        known.is_current || run.now < last.after(APPROVAL_LIFE)
+    });
+    Ok(())
+}
+
+/// Puts the plan in force. Where this fails before the decision, `head` is as it was and every old table stays.
+pub fn publish(
+    run: &Run<'_>,
+    state: &State,
+    plan: &Plan<'_>,
+    head: &mut Head,
+) -> Result<Option<Published>> {
+    let mut prepared: Vec<Prepared> = Vec::new();
+    for table in &plan.tables {
+        for format in &table.writes {
+            make_directory(table)?;
+            prepared.push(publish::prepare(
+                table.table,
+                *format,
+                &table.judgement.approved,
+            )?);
+        }
+    }
+    let mut next = head.clone();
+    keep_originals(run, state, plan, &mut next)?;
+    for table in plan.tables.iter().filter(|table| table.is_ours()) {
+        store_ledger(run, state, plan, table, &mut next)?;
+    }
+    if prepared.is_empty() {
+        *head = next;
+        return Ok(None);
+    }
+    next.generation += 1;
+    next.published = next.generation;
+    state.store_generation(&generation(run, plan, next.generation, &prepared))?;
+    next.pending = prepared
+        .iter()
+        .map(|prepared| prepared.pending().clone())
+        .collect();
+    state.store_head(&next)?;
+    *head = next;
+
+    let mut paths = Vec::new();
+    for prepared in &prepared {
+        let artefact = publish::rename(prepared.pending())?;
+        paths.push(artefact.path.clone());
+        head.pending.retain(|pending| pending.path != artefact.path);
+        adopt(head, &prepared.pending().table, artefact);
+    }
+    Ok(Some(Published {
+        generation: head.generation,
+        paths,
+    }))
+}
+
+/// The directory of a table is made for its first publication only; one that vanished later is an error to be told.
+fn make_directory(table: &TablePlan<'_>) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let Some(parent) = table
+        .table
+        .path
+        .parent()
+        .filter(|parent| table.is_first && !parent.exists())
+    else {
+        return Ok(());
+    };
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(parent);
+    made.map_err(|error| {
+        Box::new(crate::error::Failure {
+            exit: crate::exit::Exit::NotWritten,
+            what: "the directory of a table could not be made".into(),
+            place: parent.display().to_string(),
+            why: error.to_string(),
+            in_force: "no table was replaced".into(),
+            next: "make it, owned by the account that runs rcptsync and readable by Postfix".into(),
+        })
+    })
+}
+
+fn adopt(head: &mut Head, table: &str, artefact: Artefact) {
+    let artefacts = &mut head.tables.entry(table.to_owned()).or_default().artefacts;
+    artefacts.retain(|known| known.format != artefact.format);
+    artefacts.push(artefact);
+}
+
+/// Keeps files that somebody else wrote, byte for byte, as a generation of their own, before anything replaces them.
+fn keep_originals(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -> Result<()> {
+    let number = head.generation + 1;
+    let mut tables: Vec<GenerationTable> = Vec::new();
+    for table in &plan.tables {
+        let mut kept = GenerationTable {
+            name: table.table.name.clone(),
+            ..GenerationTable::default()
+        };
+        for file in &table.on_disk {
+            let foreign: &Foreign = match &file.content {
+                Content::Foreign(foreign, rows) => {
+                    kept.rows_count = kept.rows_count.max(rows.len() as u64);
+                    foreign
+                }
+                Content::NoTable(foreign, why) => {
+                    tracing::warn!("{}: {why}; it is written anew", file.path.display());
+                    foreign
+                }
+                Content::AsPublished(artefact) => {
+                    adopt(head, &table.table.name, artefact.clone());
+                    continue;
+                }
+                Content::Missing => continue,
+            };
+            let is_kept_already = head.tables.get(&table.table.name).is_some_and(|known| {
+                known
+                    .artefacts
+                    .iter()
+                    .any(|known| known.digest == foreign.artefact.digest)
+            });
+            if is_kept_already {
+                continue;
+            }
+            let name = original_name(number, &table.table.name, file.format);
+            let path = state.store_original(&name, &foreign.bytes)?;
+            tracing::warn!(
+                "{} was not written by rcptsync; its original is kept as {}",
+                file.path.display(),
+                path.display()
+            );
+            kept.files
+                .push((path.display().to_string(), foreign.artefact.digest.clone()));
+            adopt(head, &table.table.name, foreign.artefact.clone());
+        }
+        if !kept.files.is_empty() {
+            tables.push(kept);
+        }
+    }
+    if !tables.is_empty() {
+        let (at, run) = (run.now, run.id.clone());
+        state.store_generation(&Generation {
+            number,
+            at,
+            run,
+            origin: Origin::Foreign,
+            tables,
+        })?;
+        head.generation = number;
+    }
+    Ok(())
+}
+
+/// Writes the ledger of a table if it says anything new, and what its rows mean for the window and the next deadline.
+fn store_ledger(
+    run: &Run<'_>,
+    state: &State,
+    plan: &Plan<'_>,
+    table: &TablePlan<'_>,
+    head: &mut Head,
+) -> Result<()> {
+    let rows = table.judgement.approved.rows();
+    let ledger = Ledger {
+        source_names: plan
+            .sources
+            .iter()
+            .map(|source| source.name.clone())
+            .collect(),
+        value: table.table.value.clone(),
+        rows: rows.clone(),
+    };
+    let file = ledger.to_bytes();
+    let file_digest = digest(&file);
+    let number = head.next_file;
+    let known: &mut TableState = head.tables.entry(table.table.name.clone()).or_default();
+    if known.ledger == 0 || known.ledger_digest != file_digest {
+        state.store_ledger(&table.table.name, number, &file)?;
+        known.ledger = number;
+        known.ledger_digest = file_digest;
+        head.next_file += 1;
+    }
+    known.rows_count = rows.len() as u64;
+    let leaving = rows.iter().filter_map(|row| row.facts.leaving_since);
+    known.next_deadline = leaving
+        .min()
+        .map(|since| since.after(run.config.recipients.grace));
+    let removed = table.judgement.approved.removed();
+    if !removed.is_zero() {
+        head.removals.push(Removals {
+            at: run.now,
+            table: table.table.name.clone(),
+            counts: removed.clone(),
+        });
+    }
+    Ok(())
+}
+
+fn generation(run: &Run<'_>, plan: &Plan<'_>, number: u64, prepared: &[Prepared]) -> Generation {
+    let touched = plan.tables.iter().filter(|table| !table.writes.is_empty());
+    let of_table = |table: &TablePlan<'_>| GenerationTable {
+        name: table.table.name.clone(),
+        rows_count: table.judgement.approved.rows().len() as u64,
+        added: table.diff.added.clone(),
+        removed: table.diff.removed.clone(),
+        changed: table
+            .diff
+            .changed
+            .iter()
+            .map(|row| (row.key.clone(), row.from.clone()))
+            .collect(),
+        value: table.table.value.clone(),
+        files: prepared
+            .iter()
+            .map(Prepared::pending)
+            .filter(|pending| pending.table == table.table.name)
+            .map(|pending| (pending.path.clone(), pending.digest.clone()))
+            .collect(),
+    };
+    Generation {
+        number,
+        at: run.now,
+        run: run.id.clone(),
+        origin: Origin::Sync,
+        tables: touched.map(of_table).collect(),
+    }
+}
+
+/// What a hook must be told: the difference since its own last success.
+pub fn told(run: &Run<'_>, state: &State, head: &Head, told_last: Option<u64>) -> Told {
+    let mut tables = serde_json::Map::new();
+    let (mut added_count, mut removed_count, mut total_count) = (0, 0, 0);
+    for table in &run.config.tables {
+        let (added, removed) = since(state, head, &table.name, told_last);
+        added_count += added.len() as u64;
+        removed_count += removed.len() as u64;
+        total_count += head
+            .tables
+            .get(&table.name)
+            .map_or(0, |known| known.rows_count);
+        tables.insert(
+            table.name.clone(),
+            json!({ "added": added, "removed": removed }),
+        );
+    }
+    let artefacts = || head.tables.values().flat_map(|table| &table.artefacts);
+    let digests: String = artefacts()
+        .map(|artefact| format!("{}  {}\n", artefact.digest, artefact.path))
+        .collect();
+    Told {
+        added_count,
+        removed_count,
+        total_count,
+        generation: head.published,
+        digest: digest(digests.as_bytes()),
+        tables: artefacts()
+            .map(|artefact| artefact.path.as_str())
+            .collect::<Vec<_>>()
+            .join(":"),
+        json: json!({ "schema": 1, "generation": head.published, "tables": tables }).to_string(),
+    }
+}
+
+/// Keys that came and went since a generation, each counted once however often it did. A hook that was never told
+/// anything is told of every row.
+fn since(
+    state: &State,
+    head: &Head,
+    table: &str,
+    told_last: Option<u64>,
+) -> (Vec<String>, Vec<String>) {
+    let Some(told_last) = told_last else {
+        let rows = head
+            .tables
+            .get(table)
+            .and_then(|known| state.ledger(table, known.ledger).ok());
+        let rows: Rows = rows.map(|ledger| ledger.rows).unwrap_or_default();
+        return (rows.keys().map(key).collect(), Vec::new());
+    };
+    let mut net: BTreeMap<Vec<u8>, i32> = BTreeMap::new();
+    for number in state
+        .generation_numbers()
+        .into_iter()
+        .filter(|number| *number > told_last)
+    {
+        let Ok(generation) = state.generation(number) else {
+            continue;
+        };
+        if let Some(table) = generation.table(table) {
+            table
+                .added
+                .iter()
+                .for_each(|key| *net.entry(key.clone()).or_default() += 1);
+            table
+                .removed
+                .iter()
+                .for_each(|key| *net.entry(key.clone()).or_default() -= 1);
+        }
+    }
+    let of_sign = |sign: i32| {
+        net.iter()
+            .filter(|(_, count)| count.signum() == sign)
+            .map(|(bytes, _)| key(bytes))
+            .collect()
+    };
+    (of_sign(1), of_sign(-1))
+}
+
+/// Forgets generations that are old enough, but never one that a hook is still owed.
+pub fn prune(run: &Run<'_>, state: &State, head: &Head) {
+    let owed_from = head.hooks.values().copied().min().unwrap_or(u64::MAX);
+    let numbers = state.generation_numbers();
+    let prunable = numbers.len().saturating_sub(GENERATIONS_KEPT_MIN);
+    for number in numbers
+        .into_iter()
+        .take(prunable)
+        .filter(|number| *number <= owed_from)
+    {
+        let oldest = run.now.before(run.config.history_keep);
+        match state.generation(number) {
+            Ok(generation) if generation.at >= oldest => break,
+            Ok(_) => state.remove_generation(number),
+            Err(lost) => tracing::warn!("generation {number} is lost: {lost}"),
+        }
+    }
+}

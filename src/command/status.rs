@@ -1,0 +1,343 @@
+//! `status`: how things stand, from what the last runs left behind. The output and codes of a monitoring plugin.
+//!
+//! 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. Takes no lock, reads no source.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::report::{counted, key};
+use crate::state::State;
+use crate::state::head::Head;
+use crate::state::runs::RunRecord;
+use crate::time::{Timestamp, rough};
+
+/// What the command line says.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// A last complete read older than this is a warning.
+    pub warn_age: Duration,
+    /// A last complete read older than this is critical.
+    pub crit_age: Duration,
+    /// JSON instead of text.
+    pub is_json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Ok,
+    Warning,
+    Unknown,
+    Critical,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Level::Ok => "OK",
+            Level::Warning => "WARNING",
+            Level::Critical => "CRITICAL",
+            Level::Unknown => "UNKNOWN",
+        }
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Level::Ok => 0,
+            Level::Warning => 1,
+            Level::Critical => 2,
+            Level::Unknown => 3,
+        }
+    }
+}
+
+/// Judges and prints.
+pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8> {
+    let state = State::view(&config.state_dir);
+    let head = match state.head() {
+        Ok(head) => head,
+        Err(failure) => {
+            let _ = writeln!(
+                out,
+                "RCPTSYNC UNKNOWN - {}: {}",
+                failure.what,
+                key(failure.why.as_bytes())
+            );
+            return Ok(Level::Unknown.code());
+        }
+    };
+    let runs = state.runs();
+    let now = Timestamp::now();
+    let findings = findings(config, &head, runs.last(), options, now);
+    let level = findings
+        .iter()
+        .map(|(level, _)| *level)
+        .max()
+        .unwrap_or(Level::Ok);
+    let situation = Situation {
+        config,
+        head: &head,
+        runs: &runs,
+        now,
+        level,
+        findings: &findings,
+    };
+    let _ = if options.is_json {
+        situation.print_json(out)
+    } else {
+        situation.print(out, options)
+    };
+    Ok(level.code())
+}
+
+type Finding = (Level, String);
+
+fn findings(
+    config: &Config,
+    head: &Head,
+    last: Option<&RunRecord>,
+    options: Options,
+    now: Timestamp,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match last {
+        None => findings.push((Level::Unknown, "no run is recorded".to_owned())),
+        Some(run) => findings.extend(run_findings(run)),
+    }
+    for source in &config.sources {
+        findings.extend(source_findings(head, &source.name, options, now));
+    }
+    let holds = head
+        .holds
+        .values()
+        .filter(|hold| hold.is_current && hold.approved_at.is_none());
+    let (mut count, mut changes) = (0, 0);
+    for hold in holds {
+        count += 1;
+        changes += hold.added_count + hold.removed_count;
+    }
+    if count > 0 {
+        let text = format!(
+            "{} on {}",
+            counted(count, "hold", "holds"),
+            counted(changes, "change", "changes")
+        );
+        findings.push((Level::Warning, text));
+    }
+    for hook in owed(config, head) {
+        findings.push((Level::Warning, format!("hook {hook} is owed")));
+    }
+    if !head.pending.is_empty() {
+        let count = counted(head.pending.len() as u64, "rename", "renames");
+        findings.push((
+            Level::Warning,
+            format!("{count} decided and not done; the next run finishes them"),
+        ));
+    }
+    findings
+}
+
+fn run_findings(run: &RunRecord) -> Option<Finding> {
+    let is_failure = |exit: &Exit| {
+        matches!(
+            exit,
+            Exit::Bug | Exit::Configuration | Exit::Usage | Exit::Permission | Exit::NotWritten
+        )
+    };
+    run.exits.iter().any(is_failure).then(|| {
+        let what = run
+            .failures
+            .iter()
+            .find(|failure| is_failure(&failure.exit))
+            .map_or("", |failure| &failure.what);
+        (
+            Level::Critical,
+            format!(
+                "the last run ended with {}: {}",
+                run.code,
+                key(what.as_bytes())
+            ),
+        )
+    })
+}
+
+fn source_findings(head: &Head, name: &str, options: Options, now: Timestamp) -> Vec<Finding> {
+    let known = head.sources.get(name);
+    let mut findings = Vec::new();
+    match known.and_then(|known| known.complete_at) {
+        None => findings.push((
+            Level::Critical,
+            format!("source {name} was never read completely"),
+        )),
+        Some(at) => {
+            let age = now.since(at);
+            let text = format!("source {name} was last read completely {} ago", rough(age));
+            if age > options.crit_age {
+                findings.push((Level::Critical, text));
+            } else if age > options.warn_age {
+                findings.push((Level::Warning, text));
+            }
+        }
+    }
+    if let Some(frozen) = known.and_then(|known| known.frozen.as_ref()) {
+        let text = format!(
+            "source {name} is frozen since {}: {}",
+            frozen.since,
+            key(frozen.cause.as_bytes())
+        );
+        findings.push((Level::Warning, text));
+    }
+    findings
+}
+
+fn owed<'run>(config: &'run Config, head: &'run Head) -> impl Iterator<Item = &'run str> {
+    let names = config.hooks.iter().map(|hook| hook.name.as_str());
+    names.filter(|name| head.hooks.get(*name).copied().unwrap_or(0) < head.published)
+}
+
+struct Situation<'run> {
+    config: &'run Config,
+    head: &'run Head,
+    runs: &'run [RunRecord],
+    now: Timestamp,
+    level: Level,
+    findings: &'run [Finding],
+}
+
+impl Situation<'_> {
+    fn rows_count(&self) -> u64 {
+        self.config
+            .tables
+            .iter()
+            .filter_map(|table| self.head.tables.get(&table.name))
+            .map(|known| known.rows_count)
+            .sum()
+    }
+
+    /// Age of the oldest last complete read.
+    fn age(&self) -> Option<Duration> {
+        let times = self
+            .config
+            .sources
+            .iter()
+            .map(|source| self.head.sources.get(&source.name)?.complete_at);
+        times
+            .collect::<Option<Vec<_>>>()?
+            .into_iter()
+            .map(|at| self.now.since(at))
+            .max()
+    }
+
+    fn print(&self, out: &mut dyn Write, options: Options) -> io::Result<()> {
+        let worst = self
+            .findings
+            .iter()
+            .max_by_key(|(level, _)| *level)
+            .map(|(_, text)| text.as_str());
+        let rows = counted(self.rows_count(), "row", "rows");
+        let good = format!("{rows} in force, generation {}", self.head.generation);
+        let age = self.age();
+        writeln!(
+            out,
+            "RCPTSYNC {} - {} | age={}s;{};{};0 rows={};;;0",
+            self.level.name(),
+            worst.unwrap_or(&good).replace('|', "/"),
+            age.map_or_else(|| "U".into(), |age| age.as_secs().to_string()),
+            options.warn_age.as_secs(),
+            options.crit_age.as_secs(),
+            self.rows_count(),
+        )?;
+        for (level, text) in self.findings {
+            writeln!(out, "{}: {text}", level.name())?;
+        }
+        for source in &self.config.sources {
+            if let Some((known, at)) = self
+                .head
+                .sources
+                .get(&source.name)
+                .and_then(|known| Some((known, known.complete_at?)))
+            {
+                let records = counted(known.records_count, "record", "records");
+                let ago = rough(self.now.since(at));
+                writeln!(
+                    out,
+                    "source {}: {records} from {}, {ago} ago",
+                    source.name, known.answered_by
+                )?;
+            }
+        }
+        for (digest, hold) in self.head.holds.iter().filter(|(_, hold)| hold.is_current) {
+            let state = if hold.approved_at.is_some() {
+                "approved"
+            } else {
+                "held"
+            };
+            writeln!(
+                out,
+                "{state}: {}, {}, table {}: +{} -{} since {} ({})",
+                hold.cause.name(),
+                key(hold.scope.as_bytes()),
+                hold.table,
+                hold.added_count,
+                hold.removed_count,
+                hold.since,
+                &digest[..12],
+            )?;
+        }
+        for run in self.runs.iter().rev().take(5) {
+            let what = if run.is_changed {
+                "changed"
+            } else {
+                "unchanged"
+            };
+            writeln!(
+                out,
+                "run {} {}: code {}, {what}, {} ms",
+                run.at, run.id, run.code, run.milliseconds
+            )?;
+        }
+        Ok(())
+    }
+
+    fn print_json(&self, out: &mut dyn Write) -> io::Result<()> {
+        let sources: serde_json::Map<String, serde_json::Value> = self
+            .config
+            .sources
+            .iter()
+            .map(|source| {
+                let known = self.head.sources.get(&source.name);
+                let complete_at = known.and_then(|known| known.complete_at);
+                let value = json!({
+                    "complete_at": complete_at.map(|at| at.to_string()),
+                    "age_seconds": complete_at.map(|at| self.now.since(at).as_secs()),
+                    "records": known.map(|known| known.records_count),
+                    "frozen": known.and_then(|known| known.frozen.as_ref()).map(|frozen| json!({
+                        "since": frozen.since.to_string(), "cause": key(frozen.cause.as_bytes()) })),
+                });
+                (source.name.clone(), value)
+            })
+            .collect();
+        let holds = self.head.holds.iter().filter(|(_, hold)| hold.is_current).map(|(digest, hold)| {
+            json!({ "digest": digest, "table": hold.table, "cause": hold.cause, "scope": key(hold.scope.as_bytes()),
+                    "added": hold.added_count, "removed": hold.removed_count, "since": hold.since.to_string(),
+                    "approved_at": hold.approved_at.map(|at| at.to_string()) })
+        });
+        let value = json!({
+            "schema": 1,
+            "level": self.level.name().to_ascii_lowercase(),
+            "findings": self.findings.iter().map(|(level, text)| json!({
+                "level": level.name().to_ascii_lowercase(), "text": text })).collect::<Vec<_>>(),
+            "generation": self.head.generation,
+            "rows": self.rows_count(),
+            "sources": sources,
+            "holds": holds.collect::<Vec<_>>(),
+            "hooks_owed": owed(self.config, self.head).collect::<Vec<_>>(),
+            "runs": self.runs.iter().rev().take(5).collect::<Vec<_>>(),
+        });
+        writeln!(out, "{value:#}")
+    }
+}

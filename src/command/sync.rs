@@ -1,0 +1,222 @@
+//! `sync`: one run. The pipeline of the whole program, with one exit.
+//!
+//! Lock and recover; read, decide, judge (`plan`); prepare and prove; write the generation; decide (head.json with the
+//! pending renames); rename; commit (head.json without them); hooks, each marked when done; the record of the run. A run
+//! that dies anywhere leaves the old table or the new one in force, and the next run does what was owed.
+
+use std::io::Write;
+use std::time::Instant;
+
+use super::publication::{self, Published};
+use super::{diff, plan};
+use crate::config::Config;
+use crate::error::{Failure, Result};
+use crate::exit::Exit;
+use crate::hook::{self, Told};
+use crate::publish;
+use crate::report::difference::{self, Difference};
+use crate::report::{self, progress, text};
+use crate::source::Progress;
+use crate::state::State;
+use crate::state::head::Head;
+use crate::state::runs::RunRecord;
+
+/// What the command line says of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Plan only, and print what `diff` prints.
+    pub is_dry_run: bool,
+    /// Nothing on standard output, no progress bar.
+    pub is_quiet: bool,
+}
+
+/// What a run did, beside its failures.
+#[derive(Default)]
+struct Done {
+    difference: Option<Difference>,
+    published: Option<Published>,
+    exits: Vec<Exit>,
+    record: Option<RunRecord>,
+}
+
+/// Runs, prints what was done, and gives the exit code.
+pub fn run(
+    config: &Config,
+    options: Options,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<u8> {
+    if options.is_dry_run {
+        return diff::run(config, diff::Format::Text, options.is_quiet, out, err);
+    }
+    let started = Instant::now();
+    let progress = Progress::default();
+    let run = super::begin(config, started, &progress);
+    let state = State::lock(&config.state_dir)?;
+    let mut failures = Vec::new();
+    let mut done = Done::default();
+    if let Err(failure) = carry_out(&run, &state, options, &mut done, &mut failures) {
+        failures.push(*failure);
+    }
+    let mut exits: Vec<Exit> = failures
+        .iter()
+        .map(|failure| failure.exit)
+        .chain(done.exits.iter().copied())
+        .collect();
+    exits.sort_unstable();
+    exits.dedup();
+    let code = Exit::first(exits.iter().copied()).code();
+    let record = RunRecord {
+        id: run.id.clone(),
+        at: run.now,
+        milliseconds: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        code,
+        exits,
+        failures: failures.clone(),
+        ..done.record.take().unwrap_or_default()
+    };
+    state.store_run(&record);
+    for failure in &failures {
+        // A reader of standard error who has gone away must not stop the run's record.
+        let _ = report::failure(err, failure);
+    }
+    if !options.is_quiet {
+        let _ = print(out, &done, &record);
+    }
+    tracing::info!(
+        run = record.id,
+        code,
+        changed = record.is_changed,
+        generation = record.generation,
+        "run ended"
+    );
+    Ok(code)
+}
+
+fn carry_out(
+    run: &plan::Run<'_>,
+    state: &State,
+    options: Options,
+    done: &mut Done,
+    failures: &mut Vec<Failure>,
+) -> Result<()> {
+    let mut head = state.head()?;
+    let recovered = publish::recover(state, &mut head, &run.config.tables)?;
+    if recovered > 0 {
+        tracing::warn!("{recovered} renames that a dead run had decided are done now");
+        state.store_head(&head)?;
+    }
+    publish::remove_leftovers(&run.config.tables);
+
+    let made = progress::while_reading(run.progress, !options.is_quiet, || {
+        plan::make(run, state, &head)
+    });
+    let mut plan = made?;
+    failures.append(&mut plan.failures);
+    done.exits = plan.exits();
+    done.difference = Some(Difference::of(run.config, &plan));
+
+    publication::store_facts(run, state, &plan, &mut head)?;
+    match publication::publish(run, state, &plan, &mut head) {
+        Ok(published) => done.published = published,
+        Err(failure) => failures.push(*failure),
+    }
+    state.store_head(&head)?;
+    done.record = Some(RunRecord {
+        generation: head.generation,
+        is_changed: done.published.is_some(),
+        tables: plan
+            .tables
+            .iter()
+            .map(|table| (table.table.name.clone(), difference::counts(table)))
+            .collect(),
+        left_out: plan.left_out.clone(),
+        ..RunRecord::default()
+    });
+    drop(plan);
+
+    run_hooks(run, state, &mut head, failures)?;
+    publication::prune(run, state, &head);
+    state.tidy(&head);
+    Ok(())
+}
+
+/// Runs every owed hook in the order of the file; the first failure stops the later ones, which stay owed.
+fn run_hooks(
+    run: &plan::Run<'_>,
+    state: &State,
+    head: &mut Head,
+    failures: &mut Vec<Failure>,
+) -> Result<()> {
+    head.hooks
+        .retain(|name, _| run.config.hooks.iter().any(|hook| hook.name == *name));
+    for hook in &run.config.hooks {
+        let told_last = head.hooks.get(&hook.name).copied();
+        if told_last.unwrap_or(0) >= head.published {
+            continue;
+        }
+        let told: Told = publication::told(run, state, head, told_last);
+        tracing::info!(
+            hook = hook.name,
+            generation = head.published,
+            "hook started"
+        );
+        if let Err(error) = hook::run(hook, &told, run.deadline) {
+            failures.push(Failure {
+                exit: Exit::HookOwed,
+                what: format!("hook {} failed", hook.name),
+                place: hook.program.display().to_string(),
+                why: error.to_string(),
+                in_force:
+                    "the new tables are published and in use; this hook and those after it are owed"
+                        .into(),
+                next: "mend the program; every run tries it again until it has succeeded".into(),
+            });
+            return Ok(());
+        }
+        head.hooks.insert(hook.name.clone(), head.published);
+        state.store_head(head)?;
+    }
+    Ok(())
+}
+
+fn print(out: &mut dyn Write, done: &Done, record: &RunRecord) -> std::io::Result<()> {
+    let Some(difference) = &done.difference else {
+        return Ok(());
+    };
+    if difference.outcome == "unchanged"
+        && record.failures.is_empty()
+        && difference.leaving.is_empty()
+    {
+        for (name, table) in &difference.tables {
+            let count = report::counted(table.counts.in_force, "row", "rows");
+            writeln!(
+                out,
+                "{name}: unchanged, {count} in force (generation {})",
+                record.generation
+            )?;
+        }
+        return Ok(());
+    }
+    text::difference(out, difference)?;
+    match &done.published {
+        Some(published) => {
+            for path in &published.paths {
+                writeln!(out, "published {path}")?;
+            }
+            writeln!(
+                out,
+                "generation {} of {} is in force",
+                published.generation, record.at
+            )
+        }
+        None if record.exits.contains(&Exit::NotWritten) => {
+            writeln!(out, "nothing was published: a table could not be written")
+        }
+        None => writeln!(
+            out,
+            "nothing to publish; generation {} stays in force",
+            record.generation
+        ),
+    }
+}

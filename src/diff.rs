@@ -1,0 +1,122 @@
+//! The difference between two states of a table, as rows. Pure.
+
+use std::collections::HashMap;
+
+use crate::table::rows::Rows;
+
+/// A row whose value changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// The value before.
+    pub from: Vec<u8>,
+    /// The value after.
+    pub to: Vec<u8>,
+}
+
+/// What a gateway sees change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// Keys that come, sorted.
+    pub added: Vec<Vec<u8>>,
+    /// Keys that go, sorted.
+    pub removed: Vec<Vec<u8>>,
+    /// Rows that stay with another value, sorted.
+    pub changed: Vec<Changed>,
+    /// How many rows stay as they are.
+    pub kept_count: u64,
+}
+
+impl Diff {
+    /// From `before`, where a key without an entry in `values_before` has `value_before`, to `after` with one `value`.
+    pub fn between(before: &Rows, values_before: &Values, after: &Rows, value: &str) -> Diff {
+        let mut diff = Diff::default();
+        for (was, is) in before.walk(after) {
+            match (was, is) {
+                (Some(row), Some(_)) => {
+                    let from = values_before.of(row.key);
+                    if from == value.as_bytes() {
+                        diff.kept_count += 1;
+                    } else {
+                        let (key, from, to) =
+                            (row.key.to_vec(), from.to_vec(), value.as_bytes().to_vec());
+                        diff.changed.push(Changed { key, from, to });
+                    }
+                }
+                (Some(row), None) => diff.removed.push(row.key.to_vec()),
+                (None, Some(row)) => diff.added.push(row.key.to_vec()),
+                (None, None) => {}
+            }
+        }
+        diff
+    }
+
+    /// Nothing changes in `rows`.
+    pub fn none(rows: &Rows) -> Diff {
+        Diff {
+            kept_count: rows.len() as u64,
+            ..Diff::default()
+        }
+    }
+
+    /// Whether the gateway would see nothing.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+    }
+}
+
+/// The values of rows in force: one for all that we wrote, others for rows in a foreign file.
+#[derive(Clone, Debug, Default)]
+pub struct Values {
+    /// Of every row without an entry in `others`.
+    pub common: Vec<u8>,
+    /// Of rows in foreign files.
+    pub others: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Values {
+    /// The value of a row.
+    pub fn of(&self, key: &[u8]) -> &[u8] {
+        self.others.get(key).unwrap_or(&self.common)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::rows::{Facts, RowsBuilder};
+
+    #[test]
+    fn a_difference_names_every_row_that_a_gateway_sees_change() {
+        let rows = |keys: &[&str]| {
+            let mut builder = RowsBuilder::default();
+            keys.iter()
+                .for_each(|key| builder.push(key.as_bytes(), Facts::default()));
+            builder.finish()
+        };
+        let values = Values {
+            common: b"OK".to_vec(),
+            others: HashMap::from([(b"c".to_vec(), b"1".to_vec())]),
+        };
+        let diff = Diff::between(
+            &rows(&["a", "b", "c"]),
+            &values,
+            &rows(&["b", "c", "d"]),
+            "OK",
+        );
+        assert_eq!(diff.added, [b"d".to_vec()]);
+        assert_eq!(diff.removed, [b"a".to_vec()]);
+        assert_eq!(
+            diff.changed,
+            [Changed {
+                key: b"c".to_vec(),
+                from: b"1".to_vec(),
+                to: b"OK".to_vec()
+            }]
+        );
+        assert_eq!(diff.kept_count, 1);
+        let same = Diff::between(&rows(&["a"]), &values, &rows(&["a"]), "OK");
+        assert!(same.is_empty());
+    }
+}

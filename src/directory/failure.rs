@@ -1,0 +1,764 @@
+//! Why a directory could not be read completely, told so that somebody can act on it.
+//!
+//! A [`Trouble`] is one thing that went wrong on the way of one attempt: at which step, and for what cause. A
+//! [`ReadFailure`] is all attempts of one read. Text that came from a server is made safe before it stands in an error.
+//! Not here: what remains in force, which only the caller knows.
+
+use std::fmt::{self, Write};
+use std::io;
+use std::time::Duration;
+
+use rustls::CertificateError;
+
+use crate::config::secret::SecretError;
+use crate::error::Failure;
+use crate::exit::Exit;
+
+use super::filter::Lost;
+use super::message::Outcome;
+use super::wire::TrustError;
+
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+#[error("source {source_name}: {reason}")]
+pub struct ReadFailure {
+    /// The source's name in the configuration.
+    pub source_name: String,
+    /// What went wrong.
+    pub reason: Reason,
+}
+
+/// What went wrong in the whole of a read.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// Nothing was sent to any server.
+    #[error("the password of the account cannot be read: {0}")]
+    Secret(SecretError),
+    /// Nothing was sent to any server.
+    #[error("the certificate authorities to trust cannot be loaded: {0}")]
+    Trust(TrustError),
+    /// Nothing was sent to any server.
+    #[error("{server} is to be reached without TLS, and a password does not travel in clear")]
+    PasswordInClear {
+        /// The server.
+        server: String,
+    },
+    /// This machine gives us no event queue.
+    #[error("the network cannot be used: {0}")]
+    Runtime(io::Error),
+    /// Every server was tried, or the first one that knows said that the account is refused.
+    #[error("{}", Attempts(.0))]
+    Servers(Vec<Attempt>),
+}
+
+/// One server, tried.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Its URL.
+    pub server: String,
+    /// How far it came and what stopped it.
+    pub trouble: Trouble,
+}
+
+/// What stopped an attempt.
+#[derive(Debug)]
+pub struct Trouble {
+    /// What was being done.
+    pub step: Step,
+    /// What went wrong with it.
+    pub cause: Cause,
+}
+
+/// The steps of an attempt, in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Name resolution and TCP.
+    Connect,
+    /// The extended request.
+    StartTls,
+    /// Certificates.
+    TlsHandshake,
+    /// Authentication.
+    Bind {
+        /// The account; empty for an anonymous bind.
+        name: String,
+    },
+    /// Asking for the default naming context.
+    RootDse,
+    /// Searching.
+    Page {
+        /// Of which base.
+        base: String,
+        /// Counted from 1 in each base.
+        number: u64,
+    },
+    /// Fetching the rest of an attribute.
+    Range {
+        /// Of which entry.
+        dn: String,
+        /// The attribute.
+        attribute: String,
+    },
+}
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// DNS.
+    #[error("the name cannot be resolved: {0}")]
+    Resolve(io::Error),
+    /// TCP.
+    #[error("no connection: {0}")]
+    Connect(io::Error),
+    /// `connect_timeout`.
+    #[error("no connection within {}", humantime::format_duration(*.0))]
+    ConnectTimeout(Duration),
+    /// `timeout`.
+    #[error("no answer within {}", humantime::format_duration(*.0))]
+    NoAnswer(Duration),
+    /// `run_timeout`.
+    #[error("the time for the whole run is used up")]
+    Deadline,
+    /// The host cannot be a name in a certificate.
+    #[error("the host is neither a DNS name nor an address: {0}")]
+    ServerName(String),
+    /// Certificate or protocol.
+    #[error("{0}")]
+    Tls(rustls::Error),
+    /// The connection is gone.
+    #[error("{0}")]
+    Lost(Lost),
+    /// The server answered, and the answer is no.
+    #[error("{}", Refusal(.0))]
+    Refused(Outcome),
+    /// `filter` is not one.
+    #[error("the search filter cannot be parsed")]
+    Filter,
+    /// The LDAP crate gave up for a reason of its own.
+    #[error("{0}")]
+    Library(String),
+    /// No base is configured and the server proposes none.
+    #[error("the server names no default naming context")]
+    NoNamingContext,
+    /// Success, but without the control that says whether more follows.
+    #[error(
+        "the server answered without the paging control, so nothing proves that nothing is missing"
+    )]
+    NoPagingControl,
+    /// The paging control makes no sense.
+    #[error("the paging control of the answer is damaged: {0}")]
+    PagingControl(super::ber::BerError),
+    /// An entry or reference makes no sense.
+    #[error("the server sent {0}")]
+    Entry(&'static str),
+    /// Other than asked for.
+    #[error("the server sent more than the {asked} entries that a page may have")]
+    TooManyEntries {
+        /// The page size asked for.
+        asked: u32,
+    },
+    /// A cookie that leads nowhere.
+    #[error("the server sent {0} pages in a row without an entry and says that more follow")]
+    EmptyPages(u32),
+    /// More than we are willing to hold.
+    #[error("the entries take more than {0} bytes")]
+    TooLarge(usize),
+    /// Values between two ranges are missing, or come twice.
+    #[error("the range {found} came where one from {expected_from} belongs")]
+    RangeGap {
+        /// The next value needed.
+        expected_from: u32,
+        /// The name of the attribute in the answer.
+        found: String,
+    },
+    /// The range says another number of values than it has.
+    #[error("the range {found} came with {count} values")]
+    RangeCount {
+        /// The name of the attribute in the answer.
+        found: String,
+        /// The values in it.
+        count: usize,
+    },
+    /// The entry, or its attribute, changed or vanished between two ranges.
+    #[error("the server did not give the values from {expected_from} on that it had announced")]
+    RangeVanished {
+        /// The next value needed.
+        expected_from: u32,
+    },
+}
+
+impl Trouble {
+    /// What went wrong at a step.
+    pub fn new(step: Step, cause: Cause) -> Trouble {
+        Trouble { step, cause }
+    }
+
+    /// Whether the directory refused the account, as opposed to a server that cannot answer now. The same name and
+    /// password must then not be tried again in this run, on this server or another: that is how accounts get locked.
+    pub fn is_refused_account(&self) -> bool {
+        const REFUSALS: &[u32] = &[7, 8, 13, 19, 32, 34, 48, 49, 50, 53];
+        matches!(self.step, Step::Bind { .. })
+            && matches!(&self.cause, Cause::Refused(outcome) if REFUSALS.contains(&outcome.code))
+    }
+
+    fn what(&self) -> String {
+        match &self.cause {
+            Cause::Refused(outcome) => format!(
+                "{} ended with {} ({})",
+                self.step,
+                code_name(outcome.code),
+                outcome.code
+            ),
+            Cause::Resolve(_)
+            | Cause::Connect(_)
+            | Cause::ConnectTimeout(_)
+            | Cause::NoAnswer(_)
+            | Cause::Deadline
+            | Cause::ServerName(_)
+            | Cause::Tls(_)
+            | Cause::Lost(_)
+            | Cause::Filter
+            | Cause::Library(_)
+            | Cause::NoNamingContext
+            | Cause::NoPagingControl
+            | Cause::PagingControl(_)
+            | Cause::Entry(_)
+            | Cause::TooManyEntries { .. }
+            | Cause::EmptyPages(_)
+            | Cause::TooLarge(_)
+            | Cause::RangeGap { .. }
+            | Cause::RangeCount { .. }
+            | Cause::RangeVanished { .. } => format!("{} failed", self.step),
+        }
+    }
+
+    fn place(&self, server: &str) -> String {
+        match &self.step {
+            Step::Page { base, .. } => format!("{server}, base {}", safe(base)),
+            Step::Range { dn, .. } => format!("{server}, entry {}", safe(dn)),
+            Step::Connect
+            | Step::StartTls
+            | Step::TlsHandshake
+            | Step::Bind { .. }
+            | Step::RootDse => server.to_owned(),
+        }
+    }
+
+    fn next(&self, source_name: &str) -> String {
+        match &self.cause {
+            Cause::Refused(outcome) => self.next_after_refusal(outcome, source_name),
+            Cause::Tls(error) => next_after_tls(error, source_name),
+            Cause::Resolve(_) => "check the host name in `servers` and the DNS of this machine".into(),
+            Cause::Connect(_) | Cause::ConnectTimeout(_) => {
+                "check that the server is up and that a firewall lets this machine reach its port".into()
+            }
+            Cause::NoAnswer(_) => format!(
+                "the next run tries again; if it stays, raise `timeout` or lower `page_size` in [source.{source_name}]"
+            ),
+            Cause::Deadline => "the next run tries again; if it stays, raise `run_timeout`".into(),
+            Cause::ServerName(_) => "write the host in `servers` as it stands in the certificate".into(),
+            Cause::Lost(lost) => next_after_loss(lost, &self.step),
+            Cause::Filter => format!("mend `filter` in [source.{source_name}] (RFC 4515)"),
+            Cause::NoNamingContext => format!("set `base` in [source.{source_name}]"),
+            Cause::NoPagingControl | Cause::PagingControl(_) | Cause::TooManyEntries { .. } => {
+                "ask another server: this one, or a proxy before it, does not page results (RFC 2696)".into()
+            }
+            Cause::EmptyPages(_) | Cause::TooLarge(_) => {
+                format!("check `base` and `filter` in [source.{source_name}]; they may reach too far")
+            }
+            Cause::RangeGap { .. } | Cause::RangeCount { .. } | Cause::RangeVanished { .. } => {
+                "the entry may have changed meanwhile: the next run reads it anew".into()
+            }
+            Cause::Library(_) | Cause::Entry(_) => {
+                "the next run tries again; if it stays, report it with the server's make and version".into()
+            }
+        }
+    }
+
+    fn next_after_refusal(&self, outcome: &Outcome, source_name: &str) -> String {
+        let is_bind = matches!(self.step, Step::Bind { .. });
+        match outcome.code {
+            _ if self.step == Step::StartTls => {
+                "the server offers no StartTLS (a domain controller without a certificate does not): give it a \
+                 certificate, or use ldaps://".into()
+            }
+            1 => format!(
+                "if this server answers accounts only, set [source.{source_name}.bind] method = \"simple\"; \
+                 otherwise its event log says more"
+            ),
+            3 => "narrow `base` or `filter`, or lower `page_size`: the server's time for one answer (MaxQueryDuration) \
+                  is used up".into(),
+            4 | 11 => format!(
+                "lower `page_size` in [source.{source_name}] to what the server allows (Active Directory: MaxPageSize, \
+                 1000 unless changed; OpenLDAP: `limits`)"
+            ),
+            7 | 48 => "allow simple binds for this account, or use another account".into(),
+            8 | 13 => "use ldaps:// or set `starttls = true`: the server wants this protected".into(),
+            10 => format!(
+                "ask a server that holds this base{}",
+                outcome
+                    .referrals
+                    .first()
+                    .map(|url| format!(" (it names {})", safe(url)))
+                    .unwrap_or_default()
+            ),
+            12 => "ask another server: this one cannot page results (control 1.2.840.113556.1.4.319)".into(),
+            32 if !is_bind => format!(
+                "check `base` in [source.{source_name}]: it does not exist, or the account may not see it"
+            ),
+            34 if !is_bind => format!("mend `base` in [source.{source_name}]: it is not a distinguished name"),
+            49 => format!(
+                "{}; the account is not tried again in this run",
+                bind_advice(&outcome.diagnostic)
+            ),
+            50 => "give the account the right to read there".into(),
+            51 | 52 => "the next run tries again".into(),
+            53 if !is_bind => "the next run begins at the first page again".into(),
+            _ => "see the server's own words and its log".into(),
+        }
+    }
+}
+
+impl ReadFailure {
+    /// The five answers; `in_force` is for the caller to say.
+    pub fn failure(&self, in_force: &str) -> Failure {
+        let name = &self.source_name;
+        let of = |exit, what: &str, place: String, why: String, next: String| Failure {
+            exit,
+            what: format!("source {name}: {what}"),
+            place,
+            why,
+            in_force: in_force.to_owned(),
+            next,
+        };
+        match &self.reason {
+            Reason::Secret(error) => of(
+                Exit::Permission,
+                "the password of the account cannot be read",
+                format!("[source.{name}.bind]"),
+                error.to_string(),
+                "mend the file; nothing was sent to a server".into(),
+            ),
+            Reason::Trust(error) => of(
+                Exit::Configuration,
+                "the certificate authorities to trust cannot be loaded",
+                format!("[source.{name}]"),
+                error.to_string(),
+                "name a PEM file with the authority's certificate as `ca_file`".into(),
+            ),
+            Reason::PasswordInClear { server } => of(
+                Exit::Configuration,
+                "a password does not travel in clear",
+                server.clone(),
+                "the server is to be reached without TLS".into(),
+                format!("use ldaps:// or set `starttls = true` in [source.{name}]"),
+            ),
+            Reason::Runtime(error) => of(
+                Exit::SourceFrozen,
+                "the network cannot be used",
+                "this machine".into(),
+                error.to_string(),
+                "see the limits of this process (open files)".into(),
+            ),
+            Reason::Servers(attempts) => {
+                let Some((told, others)) = most_telling(attempts) else {
+                    return of(
+                        Exit::Configuration,
+                        "there is no server to ask",
+                        format!("[source.{name}]"),
+                        "`servers` is empty".into(),
+                        "name at least one server".into(),
+                    );
+                };
+                let mut why = told.trouble.cause.to_string();
+                for other in others {
+                    let _ = write!(why, "; {other}");
+                }
+                of(
+                    told.trouble.exit(),
+                    &told.trouble.what(),
+                    told.trouble.place(&told.server),
+                    why,
+                    told.trouble.next(name),
+                )
+            }
+        }
+    }
+}
+
+impl Trouble {
+    fn exit(&self) -> Exit {
+        if self.is_refused_account()
+            || matches!(&self.cause, Cause::Refused(outcome) if outcome.code == 50)
+        {
+            Exit::Permission
+        } else {
+            Exit::SourceFrozen
+        }
+    }
+}
+
+/// The attempt that tells most, and the others: a refusal of the account, else the one that came furthest.
+fn most_telling(attempts: &[Attempt]) -> Option<(&Attempt, impl Iterator<Item = &Attempt>)> {
+    let told = attempts.iter().enumerate().max_by_key(|(at, attempt)| {
+        (
+            attempt.trouble.is_refused_account(),
+            attempt.trouble.step.order(),
+            std::cmp::Reverse(*at),
+        )
+    });
+    let (told_at, told) = told?;
+    let others = attempts.iter().enumerate();
+    Some((
+        told,
+        others.filter_map(move |(at, other)| (at != told_at).then_some(other)),
+    ))
+}
+
+impl Step {
+    fn order(&self) -> u8 {
+        match self {
+            Step::Connect => 0,
+            Step::StartTls => 1,
+            Step::TlsHandshake => 2,
+            Step::Bind { .. } => 3,
+            Step::RootDse => 4,
+            Step::Page { .. } => 5,
+            Step::Range { .. } => 6,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Connect => f.write_str("the connection"),
+            Step::StartTls => f.write_str("StartTLS"),
+            Step::TlsHandshake => f.write_str("the TLS handshake"),
+            Step::Bind { name } if name.is_empty() => f.write_str("the anonymous bind"),
+            Step::Bind { name } => write!(f, "the bind as {}", safe(name)),
+            Step::RootDse => f.write_str("the search for the default naming context"),
+            Step::Page { number, .. } => write!(f, "page {number}"),
+            Step::Range { attribute, .. } => write!(f, "the rest of {}", safe(attribute)),
+        }
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {}: {}",
+            self.trouble.place(&self.server),
+            self.trouble.step,
+            self.trouble.cause
+        )
+    }
+}
+
+struct Attempts<'attempts>(&'attempts [Attempt]);
+
+impl fmt::Display for Attempts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, attempt) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{attempt}")?;
+        }
+        Ok(())
+    }
+}
+
+struct Refusal<'outcome>(&'outcome Outcome);
+
+impl fmt::Display for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = self.0;
+        write!(f, "{} ({})", code_name(outcome.code), outcome.code)?;
+        f.write_str(&said(&outcome.diagnostic))?;
+        if !outcome.matched.is_empty() {
+            write!(f, ", found as far as {}", safe(&outcome.matched))?;
+        }
+        for url in outcome.referrals.iter().take(REFERRALS_TOLD_MAX) {
+            write!(f, ", refers to {}", safe(url))?;
+        }
+        Ok(())
+    }
+}
+
+/// More would bury the error.
+const REFERRALS_TOLD_MAX: usize = 4;
+
+/// What a server said, for the end of a sentence; nothing when it said nothing.
+pub(super) fn said(diagnostic: &str) -> String {
+    let text = safe(diagnostic.trim_matches(['\0', ' ', '\r', '\n']));
+    if text.is_empty() {
+        text
+    } else {
+        format!(": \"{text}\"")
+    }
+}
+
+/// Text from outside, for one line of a log or a terminal: without control characters, without marks that turn the
+/// direction of writing, not endless.
+pub(super) fn safe(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 500;
+    let mut out = String::new();
+    for (at, character) in text.chars().enumerate() {
+        if at == CHARACTERS_MAX {
+            out.push('…');
+            break;
+        }
+        let is_invisible = matches!(
+            character,
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{ad}' | '\u{61c}'
+        );
+        if character.is_control() || is_invisible {
+            let _ = write!(out, "\\u{{{:x}}}", u32::from(character));
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+/// The name of a result code (RFC 4511 appendix A).
+pub(super) fn code_name(code: u32) -> &'static str {
+    match code {
+        0 => "success",
+        1 => "operationsError",
+        2 => "protocolError",
+        3 => "timeLimitExceeded",
+        4 => "sizeLimitExceeded",
+        5 => "compareFalse",
+        6 => "compareTrue",
+        7 => "authMethodNotSupported",
+        8 => "strongerAuthRequired",
+        10 => "referral",
+        11 => "adminLimitExceeded",
+        12 => "unavailableCriticalExtension",
+        13 => "confidentialityRequired",
+        14 => "saslBindInProgress",
+        16 => "noSuchAttribute",
+        17 => "undefinedAttributeType",
+        18 => "inappropriateMatching",
+        19 => "constraintViolation",
+        20 => "attributeOrValueExists",
+        21 => "invalidAttributeSyntax",
+        32 => "noSuchObject",
+        33 => "aliasProblem",
+        34 => "invalidDNSyntax",
+        36 => "aliasDereferencingProblem",
+        48 => "inappropriateAuthentication",
+        49 => "invalidCredentials",
+        50 => "insufficientAccessRights",
+        51 => "busy",
+        52 => "unavailable",
+        53 => "unwillingToPerform",
+        54 => "loopDetect",
+        64 => "namingViolation",
+        65 => "objectClassViolation",
+        66 => "notAllowedOnNonLeaf",
+        67 => "notAllowedOnRDN",
+        68 => "entryAlreadyExists",
+        69 => "objectClassModsProhibited",
+        71 => "affectsMultipleDSAs",
+        80 => "other",
+        _ => "a code without a name",
+    }
+}
+
+/// What Active Directory's sub-code in `… AcceptSecurityContext error, data 52e, v2580` means.
+fn bind_advice(diagnostic: &str) -> &'static str {
+    let sub_code = diagnostic
+        .split_once(", data ")
+        .and_then(|(_, rest)| rest.split([',', ' ', '\0']).next())
+        .unwrap_or_default();
+    match sub_code.to_ascii_lowercase().as_str() {
+        "525" => "the account does not exist (525): correct `name`",
+        "52e" => {
+            "the password is wrong, or the name (52e): correct it before the account is locked"
+        }
+        "530" => "the account may not log on at this hour (530): lift its logon hours",
+        "531" => "the account may not log on from here (531): lift its list of workstations",
+        "532" => "the password has expired (532): set a new one, and let this account's not expire",
+        "533" => "the account is disabled (533): enable it",
+        "701" => "the account has expired (701): lift its date",
+        "773" => {
+            "the password must be changed first (773): clear \"must change password at next logon\""
+        }
+        "775" => {
+            "the account is locked (775): unlock it, and look for what else uses an old password"
+        }
+        _ => "name or password is wrong: correct it before the account is locked",
+    }
+}
+
+fn next_after_tls(error: &rustls::Error, source_name: &str) -> String {
+    let rustls::Error::InvalidCertificate(certificate) = error else {
+        return "check that the port speaks TLS 1.2 or 1.3: ldaps:// means port 636, StartTLS port 389".into();
+    };
+    // A bad signature is what a renewed authority looks like: the old name with another key.
+    if let CertificateError::UnknownIssuer | CertificateError::BadSignature = certificate {
+        return format!(
+            "set `ca_file` in [source.{source_name}] to a PEM file with the certificate of the authority that issued the \
+             server's certificate"
+        );
+    }
+    if let CertificateError::NotValidForNameContext { presented, .. } = certificate {
+        return if presented.is_empty() {
+            "give the server a certificate with a subjectAltName; this one has none".into()
+        } else {
+            format!(
+                "write the server in `servers` by a name that its certificate has: {}",
+                safe(&presented.join(", "))
+            )
+        };
+    }
+    if let CertificateError::Expired | CertificateError::ExpiredContext { .. } = certificate {
+        return "renew the server's certificate; check the clock of this machine".into();
+    }
+    if let CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } = certificate
+    {
+        return "check the clock of this machine and of the server".into();
+    }
+    format!("mend the server's certificate, or `ca_file` in [source.{source_name}]")
+}
+
+fn next_after_loss(lost: &Lost, step: &Step) -> String {
+    match lost {
+        Lost::Closed | Lost::ClosedInMessage { .. } | Lost::Broken(_)
+            if *step == Step::StartTls || *step == Step::TlsHandshake =>
+        {
+            "check that the port speaks TLS and that the server has a certificate".into()
+        }
+        Lost::Closed | Lost::ClosedInMessage { .. } | Lost::Broken(_) | Lost::Notice(_) => {
+            "the next run tries again; if it stays, see the server's event log and what stands between".into()
+        }
+        Lost::TooLong { .. } | Lost::Malformed(_) => {
+            "check that `servers` names an LDAP server and its right port; a sound one does not send this".into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(step: Step, code: u32, diagnostic: &str) -> Trouble {
+        Trouble::new(
+            step,
+            Cause::Refused(Outcome {
+                code,
+                diagnostic: diagnostic.into(),
+                ..Outcome::default()
+            }),
+        )
+    }
+
+    fn page() -> Step {
+        Step::Page {
+            base: "DC=corp".into(),
+            number: 7,
+        }
+    }
+
+    fn bind() -> Step {
+        Step::Bind {
+            name: "sync@corp".into(),
+        }
+    }
+
+    #[track_caller]
+    fn check(troubles: Vec<Trouble>, exit: Exit, parts: &[&str]) {
+        let attempts = troubles
+            .into_iter()
+            .zip(1..)
+            .map(|(trouble, number)| Attempt {
+                server: format!("ldaps://dc{number}"),
+                trouble,
+            });
+        let failure = ReadFailure {
+            source_name: "corp".into(),
+            reason: Reason::Servers(attempts.collect()),
+        }
+        .failure("all stays");
+        assert_eq!(failure.exit, exit);
+        let told = format!("{failure:?}");
+        for part in parts {
+            assert!(told.contains(part), "{part} is not in {told}");
+        }
+    }
+
+    #[test]
+    fn every_failure_answers_the_five_questions() {
+        check(
+            vec![refused(page(), 4, "")],
+            Exit::SourceFrozen,
+            &[
+                "source corp: page 7 ended with sizeLimitExceeded (4)",
+                "ldaps://dc1, base DC=corp",
+                "lower `page_size`",
+                "all stays",
+            ],
+        );
+        check(
+            vec![refused(
+                bind(),
+                49,
+                "80090308: LdapErr: DSID-0C09044E, comment: AcceptSecurityContext error, data 775, v2580\0",
+            )],
+            Exit::Permission,
+            &[
+                "the bind as sync@corp ended with invalidCredentials (49)",
+                "is locked (775)",
+            ],
+        );
+        check(vec![refused(bind(), 51, "")], Exit::SourceFrozen, &["busy"]);
+        check(
+            vec![refused(page(), 50, "")],
+            Exit::Permission,
+            &["right to read"],
+        );
+        check(
+            vec![refused(page(), 32, "")],
+            Exit::SourceFrozen,
+            &["check `base`"],
+        );
+        check(vec![], Exit::Configuration, &["no server"]);
+    }
+
+    /// The server that came furthest is the one to mend; a refused account comes before all.
+    #[test]
+    fn all_attempts_are_told_and_the_best_one_first() {
+        let closed = || Trouble::new(page(), Cause::Lost(Lost::Closed));
+        let silent = || Trouble::new(Step::Connect, Cause::Deadline);
+        check(
+            vec![silent(), closed(), silent()],
+            Exit::SourceFrozen,
+            &[
+                "page 7 failed",
+                "place: \"ldaps://dc2",
+                "; ldaps://dc1: ",
+                "; ldaps://dc3: ",
+            ],
+        );
+        check(
+            vec![closed(), refused(bind(), 49, "")],
+            Exit::Permission,
+            &[
+                "invalidCredentials",
+                "; ldaps://dc1, base DC=corp: page 7: the server closed",
+            ],
+        );
+    }
+
+    #[test]
+    fn foreign_text_cannot_draw_on_the_terminal() {
+        assert_eq!(safe("a\u{1b}[2Jb\u{202e}c"), "a\\u{1b}[2Jb\\u{202e}c");
+        assert_eq!(safe(&"x".repeat(9000)).chars().count(), 501);
+        assert_eq!(said("gone\n\0"), ": \"gone\"");
+        assert_eq!(said("\0"), "");
+    }
+}

@@ -1,0 +1,241 @@
+//! From a server's address to a stream that may carry a password: name resolution, TCP, StartTLS, TLS.
+//!
+//! TLS is ours and not the LDAP crate's, because the crate would trust nobody when one system certificate is damaged,
+//! fails on IPv6 addresses, and reads what a server sends without limits. Not here: what flows through the stream
+//! (`filter`, `session`).
+//!
+//! Invariant: nothing but the StartTLS request is ever sent in clear on a connection that is to be protected.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::config::{LdapSource, ServerAddress};
+
+use super::ber;
+use super::failure::{Cause, Step, Trouble};
+use super::filter::Lost;
+use super::message::{self, MessageError};
+
+/// An answer to StartTLS is a result code and a sentence.
+const START_TLS_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// A connection, protected or not.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Why there is nobody to trust.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// `ca_file` is not there, or no permission.
+    #[error("{path}: {error}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// `ca_file` is not PEM, or a certificate in it is damaged.
+    #[error("{path}: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `ca_file` has other things in it, or nothing.
+    #[error("{path} holds no certificate")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system has no roots.
+    #[error("no root certificate of this system could be loaded{detail}")]
+    NoSystemRoots {
+        /// What was tried.
+        detail: String,
+    },
+    /// The TLS library does not know its own defaults.
+    #[error("{0}")]
+    Library(rustls::Error),
+}
+
+/// Whether everything but a StartTLS request travels inside TLS.
+pub fn is_protected(server: &ServerAddress, source: &LdapSource) -> bool {
+    server.is_ldaps || source.starttls
+}
+
+/// The TLS settings of a source: whom to trust. Nobody, where no server is to be reached over TLS.
+pub fn tls_settings(source: &LdapSource) -> Result<Arc<ClientConfig>, TrustError> {
+    let needs_roots = source
+        .servers
+        .iter()
+        .any(|server| is_protected(server, source));
+    let roots = match &source.ca_file {
+        _ if !needs_roots => RootCertStore::empty(),
+        Some(path) => roots_of_file(path)?,
+        None => roots_of_system()?,
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let settings = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TrustError::Library)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(settings))
+}
+
+fn roots_of_file(path: &Path) -> Result<RootCertStore, TrustError> {
+    let damaged = |reason: String| TrustError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let pem = std::fs::read(path).map_err(|error| TrustError::Unreadable {
+        path: path.to_owned(),
+        error,
+    })?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| damaged(format!("not PEM: {error:?}")))?;
+        roots
+            .add(certificate)
+            .map_err(|error| damaged(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(TrustError::Empty {
+            path: path.to_owned(),
+        });
+    }
+    Ok(roots)
+}
+
+fn roots_of_system() -> Result<RootCertStore, TrustError> {
+    let native = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // One damaged certificate among many must not leave us with nobody to trust.
+    roots.add_parsable_certificates(native.certs);
+    if roots.is_empty() {
+        let detail = native
+            .errors
+            .first()
+            .map(|error| format!(": {error}"))
+            .unwrap_or_default();
+        return Err(TrustError::NoSystemRoots { detail });
+    }
+    Ok(roots)
+}
+
+/// Connects, and protects the connection where the source says so.
+pub async fn connect(
+    server: &ServerAddress,
+    source: &LdapSource,
+    tls: &Arc<ClientConfig>,
+) -> Result<Box<dyn Stream>, Trouble> {
+    let mut stream = connect_tcp(server, source.connect_timeout)
+        .await
+        .map_err(|cause| Trouble::new(Step::Connect, cause))?;
+    if !is_protected(server, source) {
+        return Ok(Box::new(stream));
+    }
+    if !server.is_ldaps {
+        start_tls(&mut stream)
+            .await
+            .map_err(|cause| Trouble::new(Step::StartTls, cause))?;
+    }
+    let handshake = async {
+        let name = ServerName::try_from(server.host.clone())
+            .map_err(|error: InvalidDnsNameError| Cause::ServerName(error.to_string()))?;
+        TlsConnector::from(Arc::clone(tls))
+            .connect(name, stream)
+            .await
+            .map_err(tls_cause)
+    };
+    match handshake.await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(cause) => Err(Trouble::new(Step::TlsHandshake, cause)),
+    }
+}
+
+/// Tries every address of the name. Each gets its share of the time, so that one dead domain controller among several
+/// behind one name does not use up the time of the others.
+async fn connect_tcp(server: &ServerAddress, patience: Duration) -> Result<TcpStream, Cause> {
+    let started = Instant::now();
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((server.host.as_str(), server.port))
+        .await
+        .map_err(Cause::Resolve)?
+        .collect();
+    let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for (at, address) in addresses.iter().enumerate() {
+        let untried_count = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
+        let share = patience.saturating_sub(started.elapsed()) / untried_count;
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true).map_err(Cause::Connect)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last_error = error,
+            Err(_) => last_error = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(Cause::Connect(last_error))
+}
+
+/// Asks for TLS and reads the answer, and not one byte more: what a stranger slips in behind it must meet the handshake
+/// and fail there, not be taken for something said inside TLS.
+async fn start_tls(stream: &mut TcpStream) -> Result<(), Cause> {
+    let broken = |error: io::Error| {
+        Cause::Lost(if error.kind() == io::ErrorKind::UnexpectedEof {
+            Lost::Closed
+        } else {
+            Lost::Broken(error)
+        })
+    };
+    stream
+        .write_all(message::START_TLS_REQUEST)
+        .await
+        .map_err(broken)?;
+    let mut frame = Vec::new();
+    let header = loop {
+        let read = ber::header(&frame);
+        match read.map_err(|error| Cause::Lost(Lost::Malformed(error.into())))? {
+            Some(header) => break header,
+            None => frame.push(stream.read_u8().await.map_err(broken)?),
+        }
+    };
+    if header.total_octets() > START_TLS_ANSWER_BYTES_MAX {
+        return Err(Cause::Lost(Lost::TooLong {
+            announced_bytes: header.total_octets(),
+        }));
+    }
+    frame.resize(header.total_octets(), 0);
+    stream
+        .read_exact(&mut frame[header.header_octets..])
+        .await
+        .map_err(broken)?;
+    match message::start_tls_outcome(&frame) {
+        Ok(outcome) if outcome.code == 0 => Ok(()),
+        Ok(outcome) => Err(Cause::Refused(outcome)),
+        Err(MessageError::Notice(outcome)) => Err(Cause::Lost(Lost::Notice(outcome))),
+        Err(error) => Err(Cause::Lost(Lost::Malformed(error))),
+    }
+}
+
+fn tls_cause(error: io::Error) -> Cause {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        .cloned();
+    match inner {
+        Some(inner) => Cause::Tls(inner),
+        None => Cause::Lost(Lost::Broken(error)),
+    }
+}

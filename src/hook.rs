@@ -1,0 +1,228 @@
+//! Running a program after a table has changed.
+//!
+//! A program and its arguments, never a shell; a small environment; standard input empty or the JSON of the difference;
+//! output captured, bounded and logged. When the time is up, the whole process group is ended. Not here: which hooks are
+//! owed (`command::sync` keeps that in head.json, and a hook is owed until it has succeeded).
+
+use std::io::{self, Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::config::Hook;
+
+/// What a hook is told.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// Keys added since its own last success.
+    pub added_count: u64,
+    /// Keys removed since then.
+    pub removed_count: u64,
+    /// Rows in force, over all tables.
+    pub total_count: u64,
+    /// The generation in force.
+    pub generation: u64,
+    /// SHA-256 over the digests of all published files.
+    pub digest: String,
+    /// The published files, separated by colons.
+    pub tables: String,
+    /// The difference, for standard input.
+    pub json: String,
+}
+
+/// Why a hook did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// Not there, not executable.
+    #[error("it could not be started: {0}")]
+    Start(io::Error),
+    /// It ended with a failure.
+    #[error("it ended with {status}{output}", output = quoted(output))]
+    Failed {
+        /// Exit code or signal.
+        status: String,
+        /// The end of what it said.
+        output: String,
+    },
+    /// It did not end.
+    #[error("it did not end within {limit}, so its process group was ended{output}", output = quoted(output))]
+    TimedOut {
+        /// The limit.
+        limit: String,
+        /// The end of what it said.
+        output: String,
+    },
+}
+
+fn quoted(output: &str) -> String {
+    if output.is_empty() {
+        String::new()
+    } else {
+        format!("; it said: {output}")
+    }
+}
+
+/// Octets of a hook's output that are kept; a flood beyond that is read and dropped.
+const OUTPUT_OCTETS_MAX: usize = 16 * 1024;
+
+/// How long a process group may take to end after SIGTERM, and how long an ended hook's descendants are listened to.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The search path of a hook; nothing of ours is inherited.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Runs a hook to its end, or to the end of its time, whichever comes first.
+pub fn run(hook: &Hook, told: &Told, run_deadline: Instant) -> Result<(), HookError> {
+    let limit = hook
+        .timeout
+        .min(run_deadline.saturating_duration_since(Instant::now()));
+    let deadline = Instant::now() + limit;
+    let mut child = start(hook, told).map_err(HookError::Start)?;
+    let group = Pid::from_child(&child);
+    let output = attach(
+        &mut child,
+        if hook.wants_json {
+            told.json.clone()
+        } else {
+            String::new()
+        },
+    );
+
+    let (status, output) = follow(&mut child, &output, deadline);
+    // A hook that ended may have left descendants behind; they would outlive the run otherwise.
+    end_group(group, &mut child, status.is_none());
+    let output = crate::report::printable(&output);
+    for line in output.lines() {
+        tracing::info!(hook = hook.name, "{line}");
+    }
+    let output = last_line(&output);
+    match status {
+        None => Err(HookError::TimedOut {
+            limit: crate::time::rough(limit.max(Duration::from_secs(1))),
+            output,
+        }),
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(HookError::Failed {
+            status: status_text(status),
+            output,
+        }),
+    }
+}
+
+fn start(hook: &Hook, told: &Told) -> io::Result<Child> {
+    Command::new(&hook.program)
+        .args(&hook.arguments)
+        .env_clear()
+        .env("PATH", PATH)
+        .env("LANG", "C.UTF-8")
+        .env("RCPTSYNC_ADDED", told.added_count.to_string())
+        .env("RCPTSYNC_REMOVED", told.removed_count.to_string())
+        .env("RCPTSYNC_TOTAL", told.total_count.to_string())
+        .env("RCPTSYNC_GENERATION", told.generation.to_string())
+        .env("RCPTSYNC_DIGEST", &told.digest)
+        .env("RCPTSYNC_TABLES", &told.tables)
+        .stdin(if hook.wants_json {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .current_dir("/")
+        .process_group(0)
+        .spawn()
+}
+
+/// Feeds standard input and drains both outputs from threads, so that neither side can block the other.
+fn attach(child: &mut Child, input: String) -> mpsc::Receiver<Vec<u8>> {
+    if let Some(mut stdin) = child.stdin.take() {
+        // A hook that does not read its input is no failure.
+        std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    }
+    let (sender, receiver) = mpsc::sync_channel(16);
+    if let Some(stdout) = child.stdout.take() {
+        drain(stdout, sender.clone());
+    }
+    if let Some(stderr) = child.stderr.take() {
+        drain(stderr, sender);
+    }
+    receiver
+}
+
+fn drain(mut pipe: impl Read + Send + 'static, sender: mpsc::SyncSender<Vec<u8>>) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count) = pipe.read(&mut buffer) {
+            if count == 0 || sender.send(buffer[..count].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+}
+
+/// Waits for the end of the hook, reading what it says meanwhile. After its end, descendants that keep the pipes open are
+/// listened to for a little while.
+fn follow(
+    child: &mut Child,
+    said: &mpsc::Receiver<Vec<u8>>,
+    deadline: Instant,
+) -> (Option<ExitStatus>, Vec<u8>) {
+    const POLL: Duration = Duration::from_millis(5);
+    let mut output = Vec::new();
+    let (mut status, mut listen_until) = (None, deadline);
+    loop {
+        match said.recv_timeout(POLL) {
+            Ok(octets) => {
+                let room = OUTPUT_OCTETS_MAX.saturating_sub(output.len());
+                output.extend_from_slice(&octets[..octets.len().min(room)]);
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) if status.is_some() => break,
+            Err(mpsc::RecvTimeoutError::Disconnected) => std::thread::sleep(POLL),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+        if status.is_none()
+            && let Ok(Some(ended)) = child.try_wait()
+        {
+            status = Some(ended);
+            listen_until = Instant::now() + PATIENCE;
+        }
+        if Instant::now() >= listen_until {
+            break;
+        }
+    }
+    (status, output)
+}
+
+fn end_group(group: Pid, child: &mut Child, is_running: bool) {
+    // The group may be gone already; then there is nothing to end.
+    let _ = kill_process_group(group, Signal::TERM);
+    if is_running {
+        let patience_ends = Instant::now() + PATIENCE;
+        while Instant::now() < patience_ends && matches!(child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    let _ = kill_process_group(group, Signal::KILL);
+    let _ = child.wait();
+}
+
+fn last_line(output: &str) -> String {
+    output
+        .lines()
+        .rfind(|line| !line.trim().is_empty())
+        .unwrap_or_default()
+        .chars()
+        .take(300)
+        .collect()
+}
+
+fn status_text(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an unknown status".into(),
+    }
+}

@@ -1,0 +1,38 @@
+//! Putting tables in force: the only place that writes beside tables and renames onto them.
+//!
+//! A reader sees the old table or the new one, never a mixture and never none. Every artefact of every table is written
+//! beside the live one, proven by reading it back and synced ([`prepare`]) before the first is renamed ([`rename`]); what a
+//! dead run left decided is finished forward ([`recover`]). The table in force is never linked, moved aside or written
+//! into: a running smtpd learns of a new table from the link count or the time of the file it has open, and a second name
+//! would keep both.
+//!
+//! This module does not decide *whether* to publish: it takes [`crate::guard::Approved`] and nothing else.
+
+pub mod on_disk;
+mod prepare;
+mod rename;
+
+pub use prepare::{Prepared, prepare};
+pub use rename::{recover, remove_leftovers, rename};
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Failure;
+use crate::exit::Exit;
+
+/// Where an artefact is written before it is renamed. A fixed name, so that nothing can pile up.
+fn temporary_path(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.rcptsync-new"))
+}
+
+fn not_written(what: &str, path: &Path, why: impl ToString, next: &str) -> Box<Failure> {
+    Box::new(Failure {
+        exit: Exit::NotWritten,
+        what: what.into(),
+        place: path.display().to_string(),
+        why: why.to_string(),
+        in_force: "the old table stays in force; no table was replaced".into(),
+        next: next.into(),
+    })
+}

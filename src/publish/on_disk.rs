@@ -1,0 +1,156 @@
+//! What the gateway reads now: the files on disk, not our memory of them.
+//!
+//! A file whose stamp or digest is that of the last publish is ours; its rows are those of the ledger and it is not
+//! parsed. Any other file is foreign and is read. Nothing is written here, and no link is followed: a table path that is
+//! a link is refused, because replacing it would surprise whoever made it.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::not_written;
+use crate::config::{Format, Table};
+use crate::error::Result;
+use crate::fold::Folding;
+use crate::state::digest;
+use crate::state::head::{Artefact, Stamp, TableState};
+use crate::table::format::{self, KeyValue};
+
+/// One file of a table.
+#[derive(Debug)]
+pub struct OnDisk {
+    /// Its format.
+    pub format: Format,
+    /// Where it is, or would be.
+    pub path: PathBuf,
+    /// What is there.
+    pub content: Content,
+}
+
+/// What is at the path of a table.
+#[derive(Debug)]
+pub enum Content {
+    /// Nothing.
+    Missing,
+    /// What this program published last.
+    AsPublished(Artefact),
+    /// Something else that is a table.
+    Foreign(Foreign, Vec<KeyValue>),
+    /// Something else that is no table of this format: a gateway cannot use it either.
+    NoTable(Foreign, String),
+}
+
+/// A file that this program did not write.
+#[derive(Debug)]
+pub struct Foreign {
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// Path, digest and stamp, as an artefact that can be adopted.
+    pub artefact: Artefact,
+}
+
+/// Looks at every file of a table, in the order of its formats.
+pub fn look(table: &Table, state: Option<&TableState>, folding: Folding) -> Result<Vec<OnDisk>> {
+    let published = state.map_or(&[][..], |state| &state.artefacts);
+    let look_at = |format: &Format| {
+        let path = table.file(*format);
+        let known = published
+            .iter()
+            .find(|known| known.format == *format && Path::new(&known.path) == path);
+        let content = content(&path, *format, known, folding)?;
+        Ok(OnDisk {
+            format: *format,
+            path,
+            content,
+        })
+    };
+    table.formats.iter().map(look_at).collect()
+}
+
+fn content(
+    path: &Path,
+    format: Format,
+    known: Option<&Artefact>,
+    folding: Folding,
+) -> Result<Content> {
+    let metadata = match path.symlink_metadata() {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::Missing),
+        Err(error) => {
+            return Err(not_written(
+                "a table cannot be looked at",
+                path,
+                error,
+                "let this account reach its directory",
+            ));
+        }
+    };
+    if !metadata.is_file() {
+        let what = if metadata.is_symlink() {
+            "is a symbolic link"
+        } else {
+            "is not a regular file"
+        };
+        let why = format!("it {what}, and rcptsync neither follows nor replaces such a thing");
+        return Err(not_written(
+            "a table was not touched",
+            path,
+            why,
+            "name the file itself in [table.NAME] path, or remove it",
+        ));
+    }
+    if metadata.nlink() > 1 {
+        tracing::warn!(
+            "{} has another name (a hard link): a running smtpd will not notice its replacement; keep backups as copies",
+            path.display()
+        );
+    }
+    let stamp = stamp(&metadata);
+    if let Some(known) = known.filter(|known| known.stamp == stamp) {
+        return Ok(Content::AsPublished(known.clone()));
+    }
+    let bytes = read_without_link(path).map_err(|error| {
+        not_written(
+            "a table cannot be read",
+            path,
+            error,
+            "let this account read the table it replaces",
+        )
+    })?;
+    let artefact = Artefact {
+        format,
+        path: path.display().to_string(),
+        digest: digest(&bytes),
+        stamp,
+    };
+    if known.is_some_and(|known| known.digest == artefact.digest) {
+        return Ok(Content::AsPublished(artefact));
+    }
+    Ok(match format::read(format, &bytes, folding) {
+        Ok(rows) => Content::Foreign(Foreign { bytes, artefact }, rows),
+        Err(error) => Content::NoTable(Foreign { bytes, artefact }, error.to_string()),
+    })
+}
+
+/// Reads a file, but not through a link.
+pub(super) fn read_without_link(path: &Path) -> io::Result<Vec<u8>> {
+    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
+    let mut file = File::options()
+        .read(true)
+        .custom_flags(no_follow)
+        .open(path)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What the file system says of a file.
+pub(super) fn stamp(metadata: &Metadata) -> Stamp {
+    Stamp {
+        inode: (metadata.dev(), metadata.ino()),
+        size: metadata.size(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    }
+}

@@ -1,0 +1,120 @@
+//! Renaming what was prepared, and finishing what a dead run had decided.
+//!
+//! Recovery only goes forward: head.json names the renames before the first happens, so after a crash each is found done
+//! (the live file has the digest), or is done now (the temporary file has it), or is written anew from the ledger.
+
+use std::io;
+use std::path::Path;
+
+use super::on_disk::{read_without_link, stamp};
+use super::prepare::{open_directory, prepare_rows};
+use super::{not_written, temporary_path};
+use crate::config::Table;
+use crate::error::Result;
+use crate::state::head::{Artefact, Head, PendingRename};
+use crate::state::{State, digest};
+
+/// Renames one decided artefact onto its live path and syncs the directory.
+pub fn rename(pending: &PendingRename) -> Result<Artefact> {
+    let path = Path::new(&pending.path);
+    let renamed = || -> io::Result<Artefact> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let temporary = temporary_path(path);
+        let directory = open_directory(parent)?;
+        let temporary_name = temporary.file_name().unwrap_or_default();
+        rustix::fs::renameat(&directory, temporary_name, &directory, name)?;
+        rustix::fs::fsync(&directory)?;
+        Ok(Artefact {
+            format: pending.format,
+            path: pending.path.clone(),
+            digest: pending.digest.clone(),
+            stamp: stamp(&path.symlink_metadata()?),
+        })
+    };
+    renamed().map_err(|error| {
+        let next = "mend the directory of the table; the next run finishes what was decided";
+        not_written("a table could not be replaced", path, error, next)
+    })
+}
+
+/// Finishes the renames that a dead run had decided and clears them from `head`. Gives how many there were.
+pub fn recover(state: &State, head: &mut Head, tables: &[Table]) -> Result<usize> {
+    let decided = std::mem::take(&mut head.pending);
+    for pending in &decided {
+        let Some(table) = tables.iter().find(|table| table.name == pending.table) else {
+            continue;
+        };
+        let artefact = finish(state, head, table, pending)?;
+        if let (Some(artefact), Some(known)) = (artefact, head.tables.get_mut(&pending.table)) {
+            known
+                .artefacts
+                .retain(|other| other.format != artefact.format);
+            known.artefacts.push(artefact);
+        }
+    }
+    Ok(decided.len())
+}
+
+fn finish(
+    state: &State,
+    head: &Head,
+    table: &Table,
+    pending: &PendingRename,
+) -> Result<Option<Artefact>> {
+    let path = Path::new(&pending.path);
+    let has_digest =
+        |path: &Path| read_without_link(path).is_ok_and(|bytes| digest(&bytes) == pending.digest);
+    if has_digest(path) {
+        let stamp = path
+            .symlink_metadata()
+            .map(|metadata| stamp(&metadata))
+            .unwrap_or_default();
+        let (path, digest) = (pending.path.clone(), pending.digest.clone());
+        return Ok(Some(Artefact {
+            format: pending.format,
+            path,
+            digest,
+            stamp,
+        }));
+    }
+    if has_digest(&temporary_path(path)) {
+        return rename(pending).map(Some);
+    }
+    let number = head
+        .tables
+        .get(&pending.table)
+        .map_or(0, |table| table.ledger);
+    match state.ledger(&pending.table, number) {
+        Ok(ledger) => {
+            let prepared = prepare_rows(table, pending.format, &ledger.rows, &ledger.value)?;
+            rename(prepared.pending()).map(Some)
+        }
+        Err(lost) => {
+            tracing::warn!(
+                "table {}: its ledger is lost ({lost}); the file in force counts as foreign",
+                table.name
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// Removes temporary files of runs that died before they decided anything.
+pub fn remove_leftovers(tables: &[Table]) {
+    for path in tables
+        .iter()
+        .flat_map(|table| table.formats.iter().map(|format| table.file(*format)))
+    {
+        let temporary = temporary_path(&path);
+        match std::fs::remove_file(&temporary) {
+            Ok(()) => tracing::info!(
+                "{}: removed, left over from a run that died",
+                temporary.display()
+            ),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!("{}: {error}", temporary.display()),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The only place that prints: values in, text out.
+//!
+//! Results go to standard output, everything else to standard error. Whatever came from a directory, a file or a program
+//! is made harmless before a terminal sees it ([`printable`]): whoever writes an attribute must not write to the screen of
+//! the administrator who reads about it.
+
+pub mod difference;
+pub mod markdown;
+pub mod progress;
+pub mod text;
+pub mod unified;
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+
+use crate::error::Failure;
+
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const BAD: Style = AnsiColor::Red.on_default();
+pub(crate) const HELD: Style = AnsiColor::Yellow.on_default();
+pub(crate) const STRONG: Style = Style::new().bold();
+
+/// Bytes from elsewhere as text that a terminal only shows: control characters, direction marks and bytes that are not
+/// UTF-8 stand there as escapes. Line ends stay.
+pub fn printable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character == '\n' || !is_active(character) {
+                text.push(character);
+            } else {
+                text.extend(character.escape_unicode());
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+/// Characters that do something to a terminal or to the order of the text around them.
+fn is_active(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
+        || matches!(character, '\u{61C}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
+}
+
+/// A key for one line of output.
+pub fn key(bytes: &[u8]) -> String {
+    printable(bytes).replace('\n', "\\u{a}")
+}
+
+/// A failure as a person reads it: what, and below it the other four answers.
+pub fn failure(out: &mut dyn Write, failure: &Failure) -> io::Result<()> {
+    writeln!(
+        out,
+        "{BAD}error:{BAD:#} {STRONG}{}{STRONG:#}",
+        one_line(&failure.what)
+    )?;
+    for (name, answer) in [
+        ("where", &failure.place),
+        ("why", &failure.why),
+        ("in force", &failure.in_force),
+        ("next", &failure.next),
+    ] {
+        let text = printable(answer.as_bytes());
+        let mut lines = text.lines().filter(|line| !line.is_empty());
+        if let Some(first) = lines.next() {
+            writeln!(out, "  {:<10}{first}", format!("{name}:"))?;
+        }
+        for line in lines {
+            writeln!(out, "            {line}")?;
+        }
+    }
+    Ok(())
+}
+
+fn one_line(text: &str) -> String {
+    key(text.as_bytes())
+}
+
+/// `1,204`
+pub fn number(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 row`, `2 rows`
+pub fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", number(count), if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_elsewhere_acts_on_the_terminal() {
+        for (bytes, expected) in [
+            (b"anna@example.com".as_slice(), "anna@example.com"),
+            ("müller@bücher.example".as_bytes(), "müller@bücher.example"),
+            (b"\x1b[31mred\x07", "\\u{1b}[31mred\\u{7}"),
+            ("a\u{202e}b\u{200f}".as_bytes(), "a\\u{202e}b\\u{200f}"),
+            ("\u{9b}31m".as_bytes(), "\\u{9b}31m"),
+            (b"a\xffb", "a\\xffb"),
+            (b"a\r\n", "a\\u{d}\n"),
+        ] {
+            assert_eq!(printable(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(
+            [0, 999, 1000, 1_234_567].map(number),
+            ["0", "999", "1,000", "1,234,567"]
+        );
+    }
+}

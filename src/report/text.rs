@@ -1,0 +1,192 @@
+//! The report for a person at a terminal.
+
+use std::io::{self, Write};
+
+use super::difference::{Difference, HoldReport, TableDifference};
+use super::{BAD, GOOD, HELD, STRONG, counted, number};
+use crate::hold::Cause;
+
+/// Lines of one list before it is folded into a count.
+const LINES_MAX: usize = 40;
+
+/// The whole report.
+pub fn difference(out: &mut dyn Write, report: &Difference) -> io::Result<()> {
+    for (name, table) in &report.tables {
+        table_difference(out, name, table)?;
+    }
+    for address in &report.leaving {
+        writeln!(
+            out,
+            "{HELD}leaving{HELD:#}  {} until {}",
+            address.address, address.until
+        )?;
+    }
+    for hold in &report.holds {
+        hold_report(out, hold)?;
+    }
+    sources(out, report)?;
+    if !report.left_out.is_empty() {
+        let reasons = report
+            .left_out
+            .iter()
+            .map(|(reason, count)| format!("{} {}", number(*count), reason_name(*reason)));
+        writeln!(out, "left out  {}", reasons.collect::<Vec<_>>().join(", "))?;
+    }
+    Ok(())
+}
+
+fn reason_name(reason: crate::policy::Reason) -> String {
+    serde_json::to_value(reason)
+        .ok()
+        .and_then(|name| name.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+fn table_difference(out: &mut dyn Write, name: &str, table: &TableDifference) -> io::Result<()> {
+    let counts = &table.counts;
+    writeln!(
+        out,
+        "{STRONG}{name}{STRONG:#}  {} in force, {} wanted: {GOOD}{} added{GOOD:#}, {BAD}{} removed{BAD:#}, {} changed, \
+         {HELD}{} held{HELD:#}",
+        number(counts.in_force),
+        number(counts.wanted),
+        number(counts.added),
+        number(counts.removed),
+        number(counts.changed),
+        number(counts.held),
+    )?;
+    for (domain, counts) in &table.domains {
+        if counts.added + counts.removed + counts.held > 0 {
+            writeln!(
+                out,
+                "  {domain}: {} in force, +{} -{}{}",
+                number(counts.in_force),
+                number(counts.added),
+                number(counts.removed),
+                if counts.held > 0 {
+                    format!(", {} held", number(counts.held))
+                } else {
+                    String::new()
+                },
+            )?;
+        }
+    }
+    list(
+        out,
+        &table.added,
+        &format!("  {GOOD}+"),
+        &format!("{GOOD:#}"),
+    )?;
+    list(
+        out,
+        &table.removed,
+        &format!("  {BAD}-"),
+        &format!("{BAD:#}"),
+    )?;
+    let changed: Vec<String> = table
+        .changed
+        .iter()
+        .map(|row| format!("{} {} -> {}", row.key, row.from, row.to))
+        .collect();
+    list(out, &changed, "  ~", "")?;
+    for path in &table.restored {
+        writeln!(out, "  written anew, with the same rows: {path}")?;
+    }
+    Ok(())
+}
+
+fn list(out: &mut dyn Write, lines: &[String], before: &str, after: &str) -> io::Result<()> {
+    // Folding one line would save nothing.
+    let shown = if lines.len() > LINES_MAX + 1 {
+        LINES_MAX
+    } else {
+        lines.len()
+    };
+    for line in &lines[..shown] {
+        writeln!(out, "{before} {line}{after}")?;
+    }
+    if shown < lines.len() {
+        let more = (lines.len() - shown) as u64;
+        writeln!(
+            out,
+            "{before} … and {} more (--format unified shows all){after}",
+            number(more)
+        )?;
+    }
+    Ok(())
+}
+
+fn hold_report(out: &mut dyn Write, hold: &HoldReport) -> io::Result<()> {
+    let short = &hold.digest[..12];
+    writeln!(
+        out,
+        "{HELD}held{HELD:#}  {}, table {}: {}",
+        hold.scope,
+        hold.table,
+        hold_sentence(hold)
+    )?;
+    list(out, &hold.added, "  +", "")?;
+    list(out, &hold.removed, "  -", "")?;
+    writeln!(out, "  release: rcptsync approve {short}")
+}
+
+/// Why a hold stands there, and what mends it.
+pub fn hold_sentence(hold: &HoldReport) -> String {
+    let removals = counted(hold.removed.len() as u64, "removal", "removals");
+    match hold.cause {
+        Cause::RemovedPercentMax => format!(
+            "{removals} would make {:.1} % within the window, {} % are allowed (removed_percent_max)",
+            hold.found, hold.allowed
+        ),
+        Cause::DomainEmptied => format!("{removals} would take the domain's last address"),
+        Cause::DomainHalved => format!("{removals} would take {:.0} % of the domain's addresses", hold.found),
+        Cause::SourceEmpty => format!("the source answered success with nothing; {removals} wait"),
+        Cause::SourceNeverComplete => format!("the source has never been read completely; {removals} wait"),
+        Cause::SourceRemoved => format!("the source is not in the configuration any more; {removals} wait"),
+        Cause::DomainRemoved => format!("the domain is not in the configuration any more; {removals} wait"),
+        Cause::MustContain => format!("no source gives this address of must_contain; {removals} wait"),
+        Cause::RecipientsMin => format!(
+            "{:.0} recipients are fewer than recipients_min = {:.0}; {removals} wait",
+            hold.found, hold.allowed
+        ),
+        Cause::AddedPercentMax => format!(
+            "{} would make {:.0} %, {} % are allowed in one run (added_percent_max)",
+            counted(hold.added.len() as u64, "addition", "additions"),
+            hold.found,
+            hold.allowed
+        ),
+        Cause::ForeignTable => format!(
+            "{} that no source knows, found in a file that rcptsync did not write. To keep them for good, enter them into a \
+             source of kind \"list\"",
+            counted(hold.removed.len() as u64, "row", "rows")
+        ),
+        Cause::ForeignValues => "the values in this file differ from row to row, so it may serve as an access or transport \
+                                 map too; nothing is changed in it"
+            .to_owned(),
+        Cause::UncoveredReferral => format!(
+            "the directory holds a part of what was asked for there, and no source covers it: add one, or approve; \
+             {removals} wait"
+        ),
+    }
+}
+
+fn sources(out: &mut dyn Write, report: &Difference) -> io::Result<()> {
+    for (name, source) in &report.sources {
+        let records = counted(source.records, "record", "records");
+        match (&source.answered_by, &source.cause) {
+            (Some(answered_by), _) => {
+                writeln!(out, "source {name}  complete, {records} from {answered_by}")?
+            }
+            (None, Some(cause)) => {
+                let since = source.since.as_deref().unwrap_or_default();
+                writeln!(
+                    out,
+                    "{HELD}source {name}{HELD:#}  {} since {since}, {records}: {cause}",
+                    source.state
+                )?;
+            }
+            (None, None) => writeln!(out, "source {name}  {}", source.state)?,
+        }
+    }
+    Ok(())
+}

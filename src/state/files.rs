@@ -1,0 +1,325 @@
+//! What is in the sealed files: records, ledgers, generations, holds, each to bytes and back. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use super::sealed::{Broken, Reader, Writer};
+use crate::config::Format;
+use crate::hold::{Cause, Hold};
+use crate::record::Record;
+use crate::table::rows::{Facts, Rows, RowsBuilder, SourceSet};
+use crate::time::Timestamp;
+
+/// The records of a source, as a whole file.
+pub fn records_to_bytes(records: &[Record]) -> Vec<u8> {
+    let mut writer = Writer::new("records");
+    writer.list(records, |writer, record| {
+        writer.octets(&record.guid);
+        writer.octets(record.dn.as_bytes());
+        writer.number(u64::from(record.recipient_type.is_some()));
+        writer.number(record.recipient_type.unwrap_or(0));
+        writer.number(u64::from(record.is_internal_only));
+        writer.number(u64::from(record.other_values_count));
+        writer.list(&record.proxy_addresses, |writer, value| {
+            writer.octets(value)
+        });
+    });
+    writer.seal()
+}
+
+/// The records in a file.
+pub fn records_from_bytes(file: &[u8]) -> Result<Vec<Record>, Broken> {
+    let mut reader = Reader::open("records", file)?;
+    reader.list(|reader| {
+        let guid = reader.octets()?.to_vec();
+        let dn = reader.text()?;
+        let has_type = reader.number()? == 1;
+        let recipient_type = Some(reader.number()?).filter(|_| has_type);
+        Ok(Record {
+            guid,
+            dn,
+            recipient_type,
+            is_internal_only: reader.number()? == 1,
+            other_values_count: u32::try_from(reader.number()?).map_err(|_| Broken::Content)?,
+            proxy_addresses: reader.list(|reader| Ok(reader.octets()?.to_vec()))?,
+        })
+    })
+}
+
+/// A table as it was published last: its rows with their origins, and the value that all of them have.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// The names behind the numbers in the rows.
+    pub source_names: Vec<String>,
+    /// The right-hand side of every row.
+    pub value: String,
+    /// The rows.
+    pub rows: Rows,
+}
+
+impl Ledger {
+    /// The whole file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = Writer::new("ledger");
+        writer.list(&self.source_names, |writer, name| {
+            writer.octets(name.as_bytes())
+        });
+        writer.octets(self.value.as_bytes());
+        writer.number(self.rows.len() as u64);
+        for row in self.rows.iter() {
+            writer.octets(row.key);
+            writer.number(row.facts.sources.0);
+            writer.number(u64::from(row.facts.is_always) | u64::from(row.facts.is_foreign) << 1);
+            writer.number(row.facts.leaving_since.map_or(0, |since| since.0));
+        }
+        writer.seal()
+    }
+
+    /// The ledger in a file.
+    pub fn from_bytes(file: &[u8]) -> Result<Ledger, Broken> {
+        let mut reader = Reader::open("ledger", file)?;
+        let source_names = reader.list(Reader::text)?;
+        let value = reader.text()?;
+        let mut rows = RowsBuilder::default();
+        for _ in 0..reader.number()? {
+            let key = reader.octets()?;
+            let sources = SourceSet(reader.number()?);
+            let flags = reader.number()?;
+            let leaving_since = Some(Timestamp(reader.number()?)).filter(|since| since.0 > 0);
+            rows.push(
+                key,
+                Facts {
+                    sources,
+                    is_always: flags & 1 != 0,
+                    is_foreign: flags & 2 != 0,
+                    leaving_since,
+                },
+            );
+        }
+        Ok(Ledger {
+            source_names,
+            value,
+            rows: rows.finish(),
+        })
+    }
+}
+
+/// Where a generation came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// A run published what the sources say.
+    Sync,
+    /// A file was found that this program had not written; its original is kept.
+    Foreign,
+}
+
+/// One publish: what `history`, `explain` and an undo read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// Its number, from 1.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Which run.
+    pub run: String,
+    /// How it came about.
+    pub origin: Origin,
+    /// What it did to each table that it touched.
+    pub tables: Vec<GenerationTable>,
+}
+
+/// What a generation did to one table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GenerationTable {
+    /// The table.
+    pub name: String,
+    /// Rows after it.
+    pub rows_count: u64,
+    /// Keys added, sorted.
+    pub added: Vec<Vec<u8>>,
+    /// Keys removed, sorted.
+    pub removed: Vec<Vec<u8>>,
+    /// Keys whose value changed, with the value before.
+    pub changed: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The value of every row after it.
+    pub value: String,
+    /// Files written, or kept byte for byte: path and SHA-256.
+    pub files: Vec<(String, String)>,
+}
+
+impl Generation {
+    /// The whole file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = Writer::new("generation");
+        writer.number(self.number);
+        writer.number(self.at.0);
+        writer.octets(self.run.as_bytes());
+        writer.number(u64::from(self.origin == Origin::Foreign));
+        writer.list(&self.tables, |writer, table| {
+            writer.octets(table.name.as_bytes());
+            writer.number(table.rows_count);
+            writer.list(&table.added, |writer, key| writer.octets(key));
+            writer.list(&table.removed, |writer, key| writer.octets(key));
+            writer.list(&table.changed, |writer, (key, from)| {
+                writer.octets(key);
+                writer.octets(from);
+            });
+            writer.octets(table.value.as_bytes());
+            writer.list(&table.files, |writer, (path, digest)| {
+                writer.octets(path.as_bytes());
+                writer.octets(digest.as_bytes());
+            });
+        });
+        writer.seal()
+    }
+
+    /// The generation in a file.
+    pub fn from_bytes(file: &[u8]) -> Result<Generation, Broken> {
+        let mut reader = Reader::open("generation", file)?;
+        Ok(Generation {
+            number: reader.number()?,
+            at: Timestamp(reader.number()?),
+            run: reader.text()?,
+            origin: if reader.number()? == 1 {
+                Origin::Foreign
+            } else {
+                Origin::Sync
+            },
+            tables: reader.list(|reader| {
+                Ok(GenerationTable {
+                    name: reader.text()?,
+                    rows_count: reader.number()?,
+                    added: keys(reader)?,
+                    removed: keys(reader)?,
+                    changed: reader.list(|reader| {
+                        Ok((reader.octets()?.to_vec(), reader.octets()?.to_vec()))
+                    })?,
+                    value: reader.text()?,
+                    files: reader.list(|reader| Ok((reader.text()?, reader.text()?)))?,
+                })
+            })?,
+        })
+    }
+
+    /// What it did to a table, if anything.
+    pub fn table(&self, name: &str) -> Option<&GenerationTable> {
+        self.tables.iter().find(|table| table.name == name)
+    }
+}
+
+fn keys(reader: &mut Reader<'_>) -> Result<Vec<Vec<u8>>, Broken> {
+    reader.list(|reader| Ok(reader.octets()?.to_vec()))
+}
+
+/// A hold with its rows, as a whole file.
+pub fn hold_to_bytes(hold: &Hold) -> Vec<u8> {
+    let mut writer = Writer::new("hold");
+    writer.octets(hold.table.as_bytes());
+    writer.octets(hold.cause.name().as_bytes());
+    writer.octets(hold.scope.as_bytes());
+    writer.number(hold.found.to_bits());
+    writer.number(hold.allowed.to_bits());
+    writer.list(&hold.added, |writer, key| writer.octets(key));
+    writer.list(&hold.removed, |writer, key| writer.octets(key));
+    writer.seal()
+}
+
+/// The hold in a file.
+pub fn hold_from_bytes(file: &[u8]) -> Result<Hold, Broken> {
+    let mut reader = Reader::open("hold", file)?;
+    let table = reader.text()?;
+    let cause =
+        serde_json::from_value::<Cause>(reader.text()?.into()).map_err(|_| Broken::Content)?;
+    Ok(Hold {
+        table,
+        cause,
+        scope: reader.text()?,
+        found: f64::from_bits(reader.number()?),
+        allowed: f64::from_bits(reader.number()?),
+        added: keys(&mut reader)?,
+        removed: keys(&mut reader)?,
+    })
+}
+
+/// The file name under which the original of a foreign file is kept beside its generation.
+pub fn original_name(number: u64, table: &str, format: Format) -> String {
+    format!("{number}.original.{table}.{}", format.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_survive_the_disk() {
+        let records = vec![
+            Record::default(),
+            Record {
+                guid: vec![1; 16],
+                dn: "CN=Müller,DC=x".into(),
+                recipient_type: Some(u64::MAX),
+                is_internal_only: true,
+                proxy_addresses: vec![b"SMTP:a@x".to_vec(), vec![0xff, 0]],
+                other_values_count: 7,
+            },
+        ];
+        assert_eq!(records_from_bytes(&records_to_bytes(&records)), Ok(records));
+    }
+
+    #[test]
+    fn a_ledger_survives_the_disk() {
+        let mut rows = RowsBuilder::default();
+        let facts = Facts {
+            sources: SourceSet::of(63),
+            is_always: true,
+            is_foreign: true,
+            leaving_since: Some(Timestamp(9)),
+        };
+        rows.push(b"b@x", facts);
+        rows.push(b"a@x", Facts::default());
+        let ledger = Ledger {
+            source_names: vec!["corp".into()],
+            value: "OK".into(),
+            rows: rows.finish(),
+        };
+        let found = Ledger::from_bytes(&ledger.to_bytes()).expect("whole");
+        assert!(found.rows.iter().eq(ledger.rows.iter()));
+        assert_eq!(
+            (found.source_names, found.value),
+            (ledger.source_names, ledger.value)
+        );
+    }
+
+    #[test]
+    fn generations_and_holds_survive_the_disk() {
+        let generation = Generation {
+            number: 3,
+            at: Timestamp(5),
+            run: "r".into(),
+            origin: Origin::Foreign,
+            tables: vec![GenerationTable {
+                name: "t".into(),
+                rows_count: 2,
+                added: vec![b"a@x".to_vec()],
+                removed: vec![b"b@x".to_vec()],
+                changed: vec![(b"c@x".to_vec(), b"1".to_vec())],
+                value: "OK".into(),
+                files: vec![("/p".into(), "d".into())],
+            }],
+        };
+        assert_eq!(
+            Generation::from_bytes(&generation.to_bytes()),
+            Ok(generation)
+        );
+        let hold = Hold {
+            table: "t".into(),
+            cause: Cause::DomainHalved,
+            scope: "x".into(),
+            found: 51.5,
+            allowed: 50.0,
+            added: vec![],
+            removed: vec![b"a@x".to_vec()],
+        };
+        assert_eq!(hold_from_bytes(&hold_to_bytes(&hold)), Ok(hold));
+    }
+}

@@ -1,0 +1,184 @@
+//! `head.json`: the one file that says what is. Everything else it names is immutable.
+//!
+//! Small (nothing in it grows with the directory) and readable by people. Replacing it is the commit point of a run.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Format;
+use crate::guard::Counts;
+use crate::hold::Cause;
+use crate::time::Timestamp;
+
+/// The layout of the state directory that this version reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// [`FORMAT`]
+    pub format: u32,
+    /// The last generation, of whatever origin.
+    pub generation: u64,
+    /// The last generation that a run published: what hooks are owed.
+    pub published: u64,
+    /// The number of the next record or ledger file.
+    pub next_file: u64,
+    /// Per source.
+    pub sources: BTreeMap<String, SourceState>,
+    /// Per table.
+    pub tables: BTreeMap<String, TableState>,
+    /// Holds of the last runs, by digest; their rows stand in `hold/DIGEST`.
+    pub holds: BTreeMap<String, HoldState>,
+    /// Removals of the window that nobody approved, oldest first.
+    pub removals: Vec<Removals>,
+    /// Per hook, the last generation it was told of.
+    pub hooks: BTreeMap<String, u64>,
+    /// Renames that were decided and may not have happened.
+    pub pending: Vec<PendingRename>,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Head {
+            format: FORMAT,
+            generation: 0,
+            published: 0,
+            next_file: 1,
+            sources: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            removals: Vec::new(),
+            hooks: BTreeMap::new(),
+            pending: Vec::new(),
+        }
+    }
+}
+
+/// What is known of a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceState {
+    /// The number of its record file, once it was read completely.
+    pub base: Option<u64>,
+    /// SHA-256 of that file.
+    pub base_digest: String,
+    /// Records in it.
+    pub records_count: u64,
+    /// When it was last read completely; a failure never moves this.
+    pub complete_at: Option<Timestamp>,
+    /// The server or file that answered then.
+    pub answered_by: String,
+    /// Search references met then.
+    pub referrals: Vec<String>,
+    /// Since when and why it cannot be read.
+    pub frozen: Option<Frozen>,
+    /// It answered success with nothing, and somebody approved of that.
+    pub is_empty_approved: bool,
+}
+
+/// Since when and why a source cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Frozen {
+    /// The first failure in a row.
+    pub since: Timestamp,
+    /// The last cause.
+    pub cause: String,
+}
+
+/// What is known of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableState {
+    /// The number of its ledger file.
+    pub ledger: u64,
+    /// SHA-256 of that file.
+    pub ledger_digest: String,
+    /// Rows in it.
+    pub rows_count: u64,
+    /// When a row that is leaving must go at the latest.
+    pub next_deadline: Option<Timestamp>,
+    /// What stands on the disk.
+    pub artefacts: Vec<Artefact>,
+}
+
+/// A published file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Artefact {
+    /// In which format.
+    pub format: Format,
+    /// Where.
+    pub path: String,
+    /// SHA-256 of its content.
+    pub digest: String,
+    /// What the file system said of it then: as long as that holds, the content is not read again.
+    pub stamp: Stamp,
+}
+
+/// What the file system says of a file; equal stamps mean an untouched file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stamp {
+    /// Device and inode.
+    pub inode: (u64, u64),
+    /// Octets.
+    pub size: u64,
+    /// Modification time, seconds and nanoseconds.
+    pub modified: (i64, i64),
+    /// Change time, which nobody can set.
+    pub changed: (i64, i64),
+}
+
+/// A hold of the last runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldState {
+    /// The table.
+    pub table: String,
+    /// Why.
+    pub cause: Cause,
+    /// About what.
+    pub scope: String,
+    /// Additions that wait.
+    pub added_count: u64,
+    /// Removals that wait.
+    pub removed_count: u64,
+    /// When a hold of this cause and scope first stood there.
+    pub since: Timestamp,
+    /// The last run that found it.
+    pub last_seen: Timestamp,
+    /// Whether the last run found it.
+    pub is_current: bool,
+    /// When it was approved.
+    pub approved_at: Option<Timestamp>,
+}
+
+/// Removals of one run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Removals {
+    /// When.
+    pub at: Timestamp,
+    /// Of which table.
+    pub table: String,
+    /// How many, per scope.
+    pub counts: Counts,
+}
+
+/// A rename that was decided: the temporary file beside `path` has the content with this digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PendingRename {
+    /// The table.
+    pub table: String,
+    /// The format.
+    pub format: Format,
+    /// The published path.
+    pub path: String,
+    /// SHA-256 of the content.
+    pub digest: String,
+}

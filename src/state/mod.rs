@@ -1,0 +1,446 @@
+//! What the program remembers between runs: the only place that knows the state directory.
+//!
+//! ```text
+//! lock                    writers only
+//! head.json               what is; replacing it is the commit point (`head`)
+//! source/NAME/base-N      records of a source, as last read completely
+//! ledger/TABLE-N          a table as last published, with the origin of every row
+//! generation/N            what each publish did; beside it the originals of foreign files
+//! hold/DIGEST             the rows of a hold
+//! runs.jsonl              one line a run, bounded, never needed for correctness
+//! ```
+//!
+//! Every file but head.json, runs.jsonl and lock is written once, synced, and named by head.json only afterwards; readers
+//! never lock. What head.json does not name is left over from a run that died, and the next writer removes it. A damaged
+//! record or ledger file is as good as none and is told; a damaged or newer head.json stops the run.
+
+pub mod files;
+pub mod head;
+pub mod runs;
+mod sealed;
+
+use std::collections::BTreeSet;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Failure, Result};
+use crate::exit::Exit;
+use crate::hold::{Hold, hex};
+use crate::record::Record;
+use files::{Generation, Ledger};
+use head::{FORMAT, Head};
+use runs::{LINES_KEPT, LINES_SLACK, RunRecord};
+pub use sealed::Broken;
+
+/// The state directory, held by a writer or looked at by a reader.
+#[derive(Debug)]
+pub struct State {
+    directory: PathBuf,
+    /// Held until dropped; `None` for a reader.
+    _lock: Option<File>,
+}
+
+/// Why an immutable file gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    /// The system would not read it.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It is not whole.
+    #[error("{0}")]
+    Broken(#[from] Broken),
+}
+
+impl State {
+    /// Opens the directory for the one writer, making it where it is missing.
+    pub fn lock(directory: &Path) -> Result<State> {
+        if !directory.exists() {
+            make_private(directory)
+                .map_err(|error| denied_or(Exit::Configuration, directory, &error))?;
+        }
+        check_owner(directory)?;
+        let path = directory.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path);
+        let lock = lock.map_err(|error| denied_or(Exit::Configuration, &path, &error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(State {
+                directory: directory.to_owned(),
+                _lock: Some(lock),
+            }),
+            Err(TryLockError::WouldBlock) => Err(Box::new(Failure {
+                exit: Exit::Locked,
+                what: "another run is under way".into(),
+                place: path.display().to_string(),
+                why: "it holds the lock".into(),
+                in_force: "this run touched nothing; the other one goes on".into(),
+                next: "wait for it; `rcptsync status` shows the last runs".into(),
+            })),
+            Err(TryLockError::Error(error)) => Err(denied_or(Exit::Configuration, &path, &error)),
+        }
+    }
+
+    /// Opens the directory for looking. A directory that does not exist reads as one without any state.
+    pub fn view(directory: &Path) -> State {
+        State {
+            directory: directory.to_owned(),
+            _lock: None,
+        }
+    }
+
+    /// The directory, for messages.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What is. Without head.json: nothing yet, except that numbers go on behind files that are there.
+    pub fn head(&self) -> Result<Head> {
+        let path = self.directory.join("head.json");
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.fresh_head()),
+            Err(error) => return Err(denied_or(Exit::Configuration, &path, &error)),
+        };
+        let unusable = |why: String| {
+            Box::new(Failure {
+                exit: Exit::Configuration,
+                what: "the state cannot be used".into(),
+                place: path.display().to_string(),
+                why,
+                in_force: Failure::NOTHING_TOUCHED.into(),
+                next: format!(
+                    "move it away (mv {0} {0}.broken) and run again: the tables in force then count as foreign, so nothing \
+                     that no source knows is removed without approval",
+                    path.display()
+                ),
+            })
+        };
+        let value: serde_json::Value = serde_json::from_slice(&text)
+            .map_err(|error| unusable(format!("it is damaged: {error}")))?;
+        match value.get("format").and_then(serde_json::Value::as_u64) {
+            Some(format) if format > u64::from(FORMAT) => {
+                return Err(unusable(format!(
+                    "it was written by a newer rcptsync (format {format}, known here: {FORMAT})"
+                )));
+            }
+            _ => {}
+        }
+        serde_json::from_value(value).map_err(|error| unusable(format!("it is damaged: {error}")))
+    }
+
+    fn fresh_head(&self) -> Head {
+        let last = self.generation_numbers().into_iter().max().unwrap_or(0);
+        if last > 0 {
+            tracing::warn!(
+                "head.json is missing although {} has {last} generations: the tables in force count as foreign",
+                self.directory.display()
+            );
+        }
+        // Numbers are never used twice, also not those of files whose head is gone.
+        Head {
+            generation: last,
+            next_file: last * 1000 + 1,
+            ..Head::default()
+        }
+    }
+
+    /// Replaces head.json: the commit.
+    pub fn store_head(&self, head: &Head) -> Result<()> {
+        let mut text =
+            serde_json::to_vec_pretty(head).map_err(|error| self.not_stored(&error.into()))?;
+        text.push(b'\n');
+        self.store(Path::new("head.json"), &text)
+    }
+
+    /// The records of a source.
+    pub fn records(&self, source: &str, number: u64) -> std::result::Result<Vec<Record>, Lost> {
+        Ok(files::records_from_bytes(&std::fs::read(
+            self.directory.join(base_path(source, number)),
+        )?)?)
+    }
+
+    /// Writes the records of a source.
+    pub fn store_records(&self, source: &str, number: u64, file: &[u8]) -> Result<()> {
+        self.store(&base_path(source, number), file)
+    }
+
+    /// A table as it was published last.
+    pub fn ledger(&self, table: &str, number: u64) -> std::result::Result<Ledger, Lost> {
+        Ok(Ledger::from_bytes(&std::fs::read(
+            self.directory.join(ledger_path(table, number)),
+        )?)?)
+    }
+
+    /// Writes a ledger.
+    pub fn store_ledger(&self, table: &str, number: u64, file: &[u8]) -> Result<()> {
+        self.store(&ledger_path(table, number), file)
+    }
+
+    /// The numbers of the generations that are kept, ascending.
+    pub fn generation_numbers(&self) -> Vec<u64> {
+        let mut numbers: Vec<u64> = names_in(&self.directory.join("generation"))
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// One generation.
+    pub fn generation(&self, number: u64) -> std::result::Result<Generation, Lost> {
+        let path = self.directory.join("generation").join(number.to_string());
+        Ok(Generation::from_bytes(&std::fs::read(path)?)?)
+    }
+
+    /// Writes a generation.
+    pub fn store_generation(&self, generation: &Generation) -> Result<()> {
+        self.store(
+            &Path::new("generation").join(generation.number.to_string()),
+            &generation.to_bytes(),
+        )
+    }
+
+    /// Keeps the original of a foreign file, byte for byte, beside its generation; gives the path it is kept at.
+    pub fn store_original(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+        let path = Path::new("generation").join(name);
+        self.store(&path, bytes)?;
+        Ok(self.directory.join(path))
+    }
+
+    /// Removes a generation and the originals kept with it.
+    pub fn remove_generation(&self, number: u64) {
+        let directory = self.directory.join("generation");
+        for name in names_in(&directory) {
+            if name == number.to_string() || name.starts_with(&format!("{number}.")) {
+                remove(&directory.join(name));
+            }
+        }
+    }
+
+    /// The rows of a hold.
+    pub fn hold(&self, digest: &str) -> std::result::Result<Hold, Lost> {
+        Ok(files::hold_from_bytes(&std::fs::read(
+            self.directory.join("hold").join(digest),
+        )?)?)
+    }
+
+    /// Writes the rows of a hold.
+    pub fn store_hold(&self, digest: &str, hold: &Hold) -> Result<()> {
+        let path = Path::new("hold").join(digest);
+        if self.directory.join(&path).exists() {
+            return Ok(());
+        }
+        self.store(&path, &files::hold_to_bytes(hold))
+    }
+
+    /// Removes what no head names any more: left over from a run that died, or replaced.
+    pub fn tidy(&self, head: &Head) {
+        let mut named: BTreeSet<PathBuf> = head
+            .holds
+            .keys()
+            .map(|digest| Path::new("hold").join(digest))
+            .collect();
+        named.extend(
+            head.sources
+                .iter()
+                .filter_map(|(name, source)| Some(base_path(name, source.base?))),
+        );
+        named.extend(
+            head.tables
+                .iter()
+                .map(|(name, table)| ledger_path(name, table.ledger)),
+        );
+        let sources = names_in(&self.directory.join("source"))
+            .into_iter()
+            .map(|name| Path::new("source").join(name));
+        for directory in sources.chain(["ledger".into(), "hold".into()]) {
+            for name in names_in(&self.directory.join(&directory)) {
+                let path = directory.join(name);
+                if !named.contains(&path) {
+                    remove(&self.directory.join(path));
+                }
+            }
+        }
+    }
+
+    /// The last runs, newest last; lines that cannot be read are skipped.
+    pub fn runs(&self) -> Vec<RunRecord> {
+        let text = std::fs::read_to_string(self.directory.join("runs.jsonl")).unwrap_or_default();
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    /// Adds a line for a run; failing at that fails nothing else.
+    pub fn store_run(&self, run: &RunRecord) {
+        if let Err(error) = self.append_run(run) {
+            tracing::warn!("{}: {error}", self.directory.join("runs.jsonl").display());
+        }
+    }
+
+    fn append_run(&self, run: &RunRecord) -> io::Result<()> {
+        let path = self.directory.join("runs.jsonl");
+        let line = serde_json::to_string(run)?;
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        if lines.len() < LINES_KEPT + LINES_SLACK {
+            let mut file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o600)
+                .open(&path)?;
+            return file.write_all(format!("{line}\n").as_bytes());
+        }
+        let kept = lines[lines.len() - LINES_KEPT..].join("\n");
+        write_durably(&path, format!("{kept}\n{line}\n").as_bytes())
+    }
+
+    fn store(&self, relative: &Path, bytes: &[u8]) -> Result<()> {
+        let path = self.directory.join(relative);
+        let stored = || -> io::Result<()> {
+            if let Some(parent) = path.parent() {
+                make_private(parent)?;
+            }
+            write_durably(&path, bytes)
+        };
+        stored().map_err(|error| self.not_stored(&error))
+    }
+
+    fn not_stored(&self, error: &io::Error) -> Box<Failure> {
+        denied_or(Exit::NotWritten, &self.directory, error)
+    }
+}
+
+/// SHA-256 in hexadecimal digits: what `sha256sum` prints.
+pub fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn base_path(source: &str, number: u64) -> PathBuf {
+    Path::new("source")
+        .join(source)
+        .join(format!("base-{number}"))
+}
+
+fn ledger_path(table: &str, number: u64) -> PathBuf {
+    Path::new("ledger").join(format!("{table}-{number}"))
+}
+
+fn make_private(directory: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+}
+
+/// Temporary file beside it, synced, renamed, directory synced.
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let temporary = directory.join(format!(".{}.new", name.to_string_lossy()));
+    let written = || -> io::Result<()> {
+        remove(&temporary);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        File::open(directory)?.sync_all()
+    };
+    written().inspect_err(|_| remove(&temporary))
+}
+
+fn names_in(directory: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
+
+/// Removes a file whose absence is all that matters.
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!("{} could not be removed: {error}", path.display());
+    }
+}
+
+/// State written by another account would lock out the timer's, so a stray `sudo` is stopped before it writes.
+fn check_owner(directory: &Path) -> Result<()> {
+    let metadata = std::fs::metadata(directory)
+        .map_err(|error| denied_or(Exit::Configuration, directory, &error))?;
+    let (owner, account) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != account {
+        return Err(Box::new(Failure {
+            exit: Exit::Permission,
+            what: "this is not the account that owns the state".into(),
+            place: directory.display().to_string(),
+            why: format!(
+                "it belongs to {}, this process runs as {}",
+                account_name(owner),
+                account_name(account)
+            ),
+            in_force: Failure::NOTHING_TOUCHED.into(),
+            next: format!(
+                "run it as that account: sudo -u {} {}",
+                account_name(owner),
+                command_line()
+            ),
+        }));
+    }
+    if metadata.permissions().mode() & 0o077 != 0 {
+        std::fs::set_permissions(directory, Permissions::from_mode(0o700))
+            .map_err(|error| denied_or(Exit::Configuration, directory, &error))?;
+        tracing::warn!(
+            "{} was open to other accounts; it is private (0700) now",
+            directory.display()
+        );
+    }
+    Ok(())
+}
+
+fn account_name(uid: u32) -> String {
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = accounts.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        (fields.get(2)? == &uid.to_string()).then(|| fields[0].to_owned())
+    });
+    name.unwrap_or_else(|| format!("'#{uid}'"))
+}
+
+fn command_line() -> String {
+    let words: Vec<String> = std::env::args().collect();
+    words.join(" ")
+}
+
+fn denied_or(exit: Exit, path: &Path, error: &io::Error) -> Box<Failure> {
+    let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+    Box::new(Failure {
+        exit: if is_denied { Exit::Permission } else { exit },
+        what: "the state directory cannot be used".into(),
+        place: path.display().to_string(),
+        why: error.to_string(),
+        in_force: Failure::NOTHING_TOUCHED.into(),
+        next: if is_denied {
+            "run it as the account that owns state_dir".into()
+        } else {
+            "make state_dir a private directory (0700) of the account that runs rcptsync, with free space".into()
+        },
+    })
+}

@@ -1,0 +1,159 @@
+//! Files that are whole or not believed: a kind, a payload, and a digest at the end.
+//!
+//! Source records, ledgers, generations and holds are immutable files of this form. One that was cut short, flipped or
+//! written by another version does not open, and its reader falls back to what is safe. Not here: head.json, which
+//! people must be able to read.
+//!
+//! Layout: `rcptsync KIND VERSION\n`, payload, 32 octets of SHA-256 over both.
+
+use sha2::{Digest, Sha256};
+
+const DIGEST_OCTETS: usize = 32;
+
+/// Version of every payload layout; another one is read anew from its origin.
+const VERSION: u32 = 1;
+
+/// Why a sealed file is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// Another kind, or another version.
+    #[error("it was written by another version of rcptsync, or is another kind of file")]
+    Kind,
+    /// The digest does not match: cut short or changed.
+    #[error("it is damaged (its digest does not match)")]
+    Digest,
+    /// The digest matches and the content makes no sense: a bug in the writer.
+    #[error("its content makes no sense")]
+    Content,
+}
+
+/// Collects a payload.
+#[derive(Debug)]
+pub(super) struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    pub(super) fn new(kind: &str) -> Self {
+        Writer { bytes: head(kind) }
+    }
+
+    pub(super) fn number(&mut self, number: u64) {
+        self.bytes.extend_from_slice(&number.to_le_bytes());
+    }
+
+    pub(super) fn octets(&mut self, octets: &[u8]) {
+        self.number(octets.len() as u64);
+        self.bytes.extend_from_slice(octets);
+    }
+
+    pub(super) fn list<T>(&mut self, items: &[T], mut each: impl FnMut(&mut Self, &T)) {
+        self.number(items.len() as u64);
+        for item in items {
+            each(self, item);
+        }
+    }
+
+    /// The whole file.
+    pub(super) fn seal(mut self) -> Vec<u8> {
+        let digest = Sha256::digest(&self.bytes);
+        self.bytes.extend_from_slice(&digest);
+        self.bytes
+    }
+}
+
+fn head(kind: &str) -> Vec<u8> {
+    format!("rcptsync {kind} {VERSION}\n").into_bytes()
+}
+
+/// Takes a payload apart.
+#[derive(Debug)]
+pub(super) struct Reader<'file> {
+    rest: &'file [u8],
+}
+
+impl<'file> Reader<'file> {
+    pub(super) fn open(kind: &str, file: &'file [u8]) -> Result<Self, Broken> {
+        let head = head(kind);
+        if !file.starts_with(&head) {
+            return Err(if head.starts_with(file) {
+                Broken::Digest
+            } else {
+                Broken::Kind
+            });
+        }
+        let sealed = file
+            .len()
+            .checked_sub(DIGEST_OCTETS)
+            .filter(|end| *end >= head.len())
+            .ok_or(Broken::Digest)?;
+        let (content, digest) = file.split_at(sealed);
+        if Sha256::digest(content).as_slice() != digest {
+            return Err(Broken::Digest);
+        }
+        Ok(Reader {
+            rest: &content[head.len()..],
+        })
+    }
+
+    pub(super) fn number(&mut self) -> Result<u64, Broken> {
+        let (octets, rest) = self.rest.split_first_chunk::<8>().ok_or(Broken::Content)?;
+        self.rest = rest;
+        Ok(u64::from_le_bytes(*octets))
+    }
+
+    pub(super) fn octets(&mut self) -> Result<&'file [u8], Broken> {
+        let length = usize::try_from(self.number()?).map_err(|_| Broken::Content)?;
+        let (octets, rest) = self.rest.split_at_checked(length).ok_or(Broken::Content)?;
+        self.rest = rest;
+        Ok(octets)
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, Broken> {
+        String::from_utf8(self.octets()?.to_vec()).map_err(|_| Broken::Content)
+    }
+
+    pub(super) fn list<T>(
+        &mut self,
+        mut each: impl FnMut(&mut Self) -> Result<T, Broken>,
+    ) -> Result<Vec<T>, Broken> {
+        let count = self.number()?;
+        (0..count).map(|_| each(self)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_whole_or_not_believed() {
+        let mut writer = Writer::new("test");
+        writer.number(7);
+        writer.octets(b"seven");
+        writer.list(&[1, 2], |writer, number| writer.number(*number));
+        let file = writer.seal();
+
+        let mut reader = Reader::open("test", &file).expect("whole");
+        assert_eq!(
+            (reader.number(), reader.octets()),
+            (Ok(7), Ok(b"seven".as_slice()))
+        );
+        assert_eq!(reader.list(Reader::number), Ok(vec![1, 2]));
+        assert_eq!(reader.number(), Err(Broken::Content));
+
+        assert_eq!(Reader::open("other", &file).err(), Some(Broken::Kind));
+        for length in 0..file.len() {
+            assert_eq!(
+                Reader::open("test", &file[..length]).err(),
+                Some(Broken::Digest),
+                "cut at {length}"
+            );
+        }
+        for at in 0..file.len() {
+            let mut flipped = file.clone();
+            flipped[at] ^= 1;
+            assert!(Reader::open("test", &flipped).is_err(), "flipped at {at}");
+        }
+    }
+}

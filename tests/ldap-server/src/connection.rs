@@ -1,0 +1,608 @@
+//! One client, served until it leaves or a fault is due.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use rustls::{ServerConnection, StreamOwned};
+
+use crate::ber::{Reader, element, header, number};
+use crate::{Fault, Identity, Moment, NoticeForm, Object, SearchSeen, Shared};
+
+const PAGED_RESULTS: &[u8] = b"1.2.840.113556.1.4.319";
+const START_TLS: &[u8] = b"1.3.6.1.4.1.1466.20037";
+const NOTICE: &[u8] = b"1.3.6.1.4.1.1466.20036";
+
+const BIND_RESPONSE: u8 = 0x61;
+const ENTRY: u8 = 0x64;
+const DONE: u8 = 0x65;
+const REFERENCE: u8 = 0x73;
+const EXTENDED_RESPONSE: u8 = 0x78;
+
+/// The connection is to end.
+struct Over;
+
+impl From<io::Error> for Over {
+    fn from(_: io::Error) -> Over {
+        Over
+    }
+}
+
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ServerConnection, TcpStream>>),
+    Gone,
+}
+
+struct Connection<'shared> {
+    transport: Transport,
+    // The same socket, for ends that are not in order.
+    socket: TcpStream,
+    shared: &'shared Shared,
+    is_bound: bool,
+}
+
+struct Search {
+    id: u32,
+    base: String,
+    scope: u32,
+    attributes: Vec<String>,
+    // Size and cookie.
+    paging: Option<(u32, Vec<u8>)>,
+}
+
+pub(crate) fn serve(stream: TcpStream, shared: &Shared) {
+    let Ok(socket) = stream.try_clone() else {
+        return;
+    };
+    let _ = socket.set_nodelay(true);
+    let mut connection = Connection {
+        transport: Transport::Plain(stream),
+        socket,
+        shared,
+        is_bound: false,
+    };
+    if let Some(identity) = &shared.directory.identity
+        && shared.directory.is_ldaps
+    {
+        connection.protect(identity);
+    }
+    while connection.serve_one().is_ok() {}
+    connection.transport.close();
+    // A reset happens when the last clone of the socket is closed; shutting it down would be an end in order.
+    if !matches!(connection.transport, Transport::Gone) {
+        let _ = connection.socket.shutdown(Shutdown::Both);
+    }
+}
+
+impl Transport {
+    fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        match self {
+            Transport::Plain(stream) => stream.read_exact(buffer),
+            Transport::Tls(stream) => stream.read_exact(buffer),
+            Transport::Gone => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Transport::Plain(stream) => stream.write_all(bytes),
+            Transport::Tls(stream) => {
+                stream.write_all(bytes)?;
+                stream.flush()
+            }
+            Transport::Gone => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn close(&mut self) {
+        if let Transport::Tls(stream) = self {
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        }
+    }
+}
+
+impl Connection<'_> {
+    fn protect(&mut self, identity: &Identity) {
+        let plain = std::mem::replace(&mut self.transport, Transport::Gone);
+        if let Transport::Plain(stream) = plain
+            && let Ok(session) = ServerConnection::new(identity.config.clone())
+        {
+            self.transport = Transport::Tls(Box::new(StreamOwned::new(session, stream)));
+        }
+    }
+
+    fn serve_one(&mut self) -> Result<(), Over> {
+        let frame = self.receive()?;
+        let mut message = Reader(Reader(&frame).read().ok_or(Over)?.1);
+        let id = message.read_number().ok_or(Over)?;
+        let (tag, operation) = message.read().ok_or(Over)?;
+        let operation = Reader(operation);
+        match tag {
+            0x60 => self.bind(id, operation),
+            0x63 => {
+                let controls = message.read().map(|(_, controls)| controls);
+                let search = self.read_search(id, operation, controls).ok_or(Over)?;
+                self.search(&search)
+            }
+            0x77 => self.extended(id, operation),
+            0x42 => {
+                self.shared.stats().unbinds_count += 1;
+                Err(Over)
+            }
+            _ => Err(Over),
+        }
+    }
+
+    fn receive(&mut self) -> Result<Vec<u8>, Over> {
+        let mut frame = Vec::new();
+        let (header_octets, content_octets) = loop {
+            if let Some(lengths) = header(&frame) {
+                break lengths;
+            }
+            let mut octet = [0];
+            self.transport.read_exact(&mut octet)?;
+            frame.push(octet[0]);
+        };
+        frame.resize(header_octets + content_octets, 0);
+        self.transport.read_exact(&mut frame[header_octets..])?;
+        let mut stats = self.shared.stats();
+        stats.requests_count += 1;
+        stats.received.extend_from_slice(&frame);
+        Ok(frame)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Over> {
+        Ok(self.transport.write_all(bytes)?)
+    }
+
+    fn bind(&mut self, id: u32, mut operation: Reader<'_>) -> Result<(), Over> {
+        let _version = operation.read_number();
+        let name = operation.read_text().ok_or(Over)?;
+        let password = operation.read_text().ok_or(Over)?;
+        self.shared
+            .stats()
+            .binds
+            .push((name.clone(), password.clone()));
+        self.fail_at(id, Moment::Bind, BIND_RESPONSE)?;
+        let accounts = &self.shared.directory.accounts;
+        let is_right =
+            accounts.is_empty() || name.is_empty() || accounts.contains(&(name.clone(), password));
+        self.is_bound = is_right && !name.is_empty();
+        let (code, text): (u32, &[u8]) = if is_right {
+            (0, b"")
+        } else {
+            (49, b"80090308: LdapErr: DSID-0C09044E, comment: AcceptSecurityContext error, data 52e, v2580\0")
+        };
+        self.send(&message(id, &result(BIND_RESPONSE, code, text, &[]), &[]))
+    }
+
+    fn extended(&mut self, id: u32, mut operation: Reader<'_>) -> Result<(), Over> {
+        let (_, name) = operation.read().ok_or(Over)?;
+        if name != START_TLS {
+            let refusal = result(EXTENDED_RESPONSE, 2, b"unknown extended request", &[]);
+            return self.send(&message(id, &refusal, &[]));
+        }
+        self.shared.stats().start_tls_count += 1;
+        self.fail_at(id, Moment::StartTls, EXTENDED_RESPONSE)?;
+        let Some(identity) = self.shared.directory.identity.clone() else {
+            let refusal = result(EXTENDED_RESPONSE, 2, b"TLS is not available", &[]);
+            return self.send(&message(id, &refusal, &[]));
+        };
+        let name = element(0x8a, &[START_TLS]);
+        let mut answer = message(id, &result(EXTENDED_RESPONSE, 0, b"", &[&name]), &[]);
+        for fault in &self.shared.directory.faults {
+            if let Fault::StartTlsInjection(bytes) = fault {
+                answer.extend_from_slice(bytes);
+            }
+        }
+        self.send(&answer)?;
+        self.protect(&identity);
+        Ok(())
+    }
+
+    fn read_search(
+        &mut self,
+        id: u32,
+        mut operation: Reader<'_>,
+        controls: Option<&[u8]>,
+    ) -> Option<Search> {
+        let base = operation.read_text()?;
+        let scope = operation.read_number()?;
+        for _deref_size_time_types_filter in 0..5 {
+            operation.read()?;
+        }
+        let mut attributes = Vec::new();
+        let mut wanted = Reader(operation.read()?.1);
+        while let Some(name) = wanted.read_text() {
+            attributes.push(name);
+        }
+        let (mut paging, mut is_paging_critical) = (None, false);
+        let mut controls = Reader(controls.unwrap_or_default());
+        while let Some((_, control)) = controls.read() {
+            let mut parts = Reader(control);
+            if parts.read()?.1 != PAGED_RESULTS {
+                continue;
+            }
+            let mut part = parts.read()?;
+            if part.0 == 0x01 {
+                is_paging_critical = part.1 != [0];
+                part = parts.read()?;
+            }
+            let mut value = Reader(Reader(part.1).read()?.1);
+            paging = Some((value.read_number()?, value.read()?.1.to_vec()));
+        }
+        self.shared.stats().searches.push(SearchSeen {
+            base: base.clone(),
+            scope,
+            attributes: attributes.clone(),
+            page_size: paging.as_ref().map(|(size, _)| *size),
+            is_paging_critical,
+        });
+        Some(Search {
+            id,
+            base,
+            scope,
+            attributes,
+            paging,
+        })
+    }
+
+    fn search(&mut self, search: &Search) -> Result<(), Over> {
+        let directory = &self.shared.directory;
+        if search.scope == 0 && search.base.is_empty() {
+            let root = Object {
+                dn: Vec::new(),
+                attributes: vec![(
+                    "defaultNamingContext".to_owned(),
+                    vec![directory.base.clone().into_bytes()],
+                )],
+            };
+            let entry = entry_message(search, &root, None);
+            return self.send(&[entry, done(search.id, 0, b"", None)].concat());
+        }
+        if directory.is_bind_needed && !self.is_bound {
+            let text = b"000004DC: LdapErr: DSID-0C0907E9, comment: In order to perform this operation a successful bind must be completed on the connection., data 0, v2580\0";
+            return self.send(&done(search.id, 1, text, None));
+        }
+        if search.scope == 0 {
+            return self.base_search(search);
+        }
+        if !self.is_base(&search.base) {
+            let text = b"0000208D: NameErr: DSID-0310028B, problem 2001 (NO_OBJECT), data 0\0";
+            return self.send(&done(search.id, 32, text, None));
+        }
+        self.page(search)
+    }
+
+    fn is_base(&self, base: &str) -> bool {
+        let directory = &self.shared.directory;
+        base.eq_ignore_ascii_case(&directory.base)
+            || directory
+                .objects
+                .iter()
+                .any(|object| is_below(&object.dn, base))
+    }
+
+    fn base_search(&mut self, search: &Search) -> Result<(), Over> {
+        self.fail_at(search.id, Moment::BaseSearch, DONE)?;
+        let directory = &self.shared.directory;
+        let found = directory
+            .objects
+            .iter()
+            .find(|object| object.dn.eq_ignore_ascii_case(search.base.as_bytes()));
+        let Some(object) = found else {
+            return self.send(&done(search.id, 32, b"no such object", None));
+        };
+        let object = if directory.faults.contains(&Fault::RangeVanished) {
+            Object {
+                dn: object.dn.clone(),
+                attributes: Vec::new(),
+            }
+        } else {
+            object.clone()
+        };
+        let range = Ranges {
+            values_max: directory.range_max.unwrap_or(usize::MAX),
+            gap: directory
+                .faults
+                .iter()
+                .find_map(|fault| match fault {
+                    Fault::RangeGap(gap) => Some(*gap),
+                    _ => None,
+                })
+                .unwrap_or(0),
+        };
+        let entry = entry_message(search, &object, Some(range));
+        self.send(&[entry, done(search.id, 0, b"", None)].concat())
+    }
+
+    fn page(&mut self, search: &Search) -> Result<(), Over> {
+        let shared = self.shared;
+        let directory = &shared.directory;
+        let below: Vec<&Object> = directory
+            .objects
+            .iter()
+            .filter(|object| is_below(&object.dn, &search.base))
+            .collect();
+        let (number, offset) = search
+            .paging
+            .as_ref()
+            .map_or((1, 0), |(_, cookie)| place(cookie));
+        self.fail_at(search.id, Moment::Page(number), DONE)?;
+        let mut size = search
+            .paging
+            .as_ref()
+            .map_or(usize::MAX, |(size, _)| to_usize(*size));
+        if directory.faults.contains(&Fault::TooManyEntriesInPage) {
+            size += 1;
+        }
+        let mut end = offset.saturating_add(size).min(below.len());
+        let mut has_more = end < below.len();
+        for fault in &directory.faults {
+            match fault {
+                Fault::EndlessCookie => has_more = true,
+                Fault::EndlessEmptyPages { page } if number >= *page => {
+                    (end, has_more) = (offset, true)
+                }
+                _ => {}
+            }
+        }
+        let ranges = directory
+            .range_max
+            .map(|values_max| Ranges { values_max, gap: 0 });
+        let mut entries: Vec<Vec<u8>> = below[offset..end]
+            .iter()
+            .map(|object| entry_message(search, object, ranges))
+            .collect();
+        if !has_more {
+            for url in &directory.references {
+                let url = element(0x04, &[url.as_bytes()]);
+                entries.push(message(search.id, &element(REFERENCE, &[&url]), &[]));
+            }
+        }
+        // An endless cookie leads to where it came from.
+        let next_offset = if end == below.len() && has_more {
+            offset
+        } else {
+            end
+        };
+        let cookie = if has_more {
+            cookie(number + 1, next_offset)
+        } else {
+            Vec::new()
+        };
+        self.send_page(search, number, &entries, cookie)
+    }
+
+    fn send_page(
+        &mut self,
+        search: &Search,
+        number: u32,
+        entries: &[Vec<u8>],
+        cookie: Vec<u8>,
+    ) -> Result<(), Over> {
+        let mut code = 0;
+        let mut control = search.paging.as_ref().map(|_| control_value(&cookie));
+        let mut pause = None;
+        let mut extra = Vec::new();
+        for fault in &self.shared.directory.faults {
+            match fault {
+                Fault::PageCode { page, code: wanted } if *page == number => code = *wanted,
+                Fault::NoPagingControl { page } if *page == number => control = None,
+                Fault::PagingControl { page, value } if *page == number => {
+                    control = Some(value.clone())
+                }
+                Fault::SlowDrip {
+                    page,
+                    pause: wanted,
+                } if *page == number => pause = Some(*wanted),
+                Fault::BytesInPage { page, bytes } if *page == number => extra.clone_from(bytes),
+                Fault::CutAfterEntries {
+                    page,
+                    entries: kept,
+                } if *page == number => {
+                    self.send(&entries[..*kept].concat())?;
+                    return Err(Over);
+                }
+                Fault::CutInMessage { page } if *page == number => {
+                    let all = entries.concat();
+                    self.send(&all[..all.len() - 3])?;
+                    return Err(Over);
+                }
+                _ => {}
+            }
+        }
+        let mut bytes = entries.concat();
+        bytes.extend(extra);
+        bytes.extend(done(search.id, code, b"", control.as_deref()));
+        match pause {
+            None => self.send(&bytes),
+            Some(pause) => self.drip(&bytes, pause),
+        }
+    }
+
+    fn drip(&mut self, bytes: &[u8], pause: Duration) -> Result<(), Over> {
+        for octet in bytes {
+            self.send(&[*octet])?;
+            std::thread::sleep(pause);
+        }
+        Ok(())
+    }
+
+    /// Does what the faults of this moment say instead of the answer.
+    fn fail_at(&mut self, id: u32, moment: Moment, tag: u8) -> Result<(), Over> {
+        let shared = self.shared;
+        for fault in &shared.directory.faults {
+            match fault {
+                Fault::Close(when) if *when == moment => return Err(Over),
+                Fault::Reset(when) if *when == moment => {
+                    let _ =
+                        rustix::net::sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
+                    self.transport = Transport::Gone;
+                    shared.sockets().clear();
+                    return Err(Over);
+                }
+                Fault::Silence(when) if *when == moment => return self.wait_for_the_end(),
+                Fault::Bytes(when, bytes) if *when == moment => {
+                    self.send(bytes)?;
+                    return self.wait_for_the_end();
+                }
+                Fault::Zeros(when, bytes, count) if *when == moment => {
+                    self.send(bytes)?;
+                    let zeros = vec![0; 1 << 16];
+                    for _ in 0..count.div_ceil(1 << 16) {
+                        self.send(&zeros)?;
+                    }
+                    return self.wait_for_the_end();
+                }
+                Fault::Code(when, code, text) if *when == moment => {
+                    self.send(&message(id, &result(tag, *code, text, &[]), &[]))?;
+                    return self.wait_for_the_end();
+                }
+                Fault::Notice(when, form) if *when == moment => {
+                    self.send(&notice(*form))?;
+                    return Err(Over);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Says nothing more; whatever still comes is only remembered.
+    fn wait_for_the_end(&mut self) -> Result<(), Over> {
+        loop {
+            self.receive()?;
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Ranges {
+    values_max: usize,
+    gap: usize,
+}
+
+fn entry_message(search: &Search, object: &Object, ranges: Option<Ranges>) -> Vec<u8> {
+    let mut attributes = Vec::new();
+    for (name, values) in &object.attributes {
+        let wanted = search.attributes.iter().find(|wanted| {
+            let base = wanted.split(';').next().unwrap_or_default();
+            base == "*" || base.eq_ignore_ascii_case(name)
+        });
+        let Some(wanted) = wanted else {
+            if search.attributes.is_empty() {
+                attributes.extend(attribute(name, values));
+            }
+            continue;
+        };
+        let from = wanted
+            .split_once(";range=")
+            .and_then(|(_, range)| range.strip_suffix("-*"))
+            .and_then(|from| from.parse::<usize>().ok());
+        let values_max = ranges.map_or(usize::MAX, |ranges| ranges.values_max);
+        if from.is_none() && values.len() <= values_max {
+            attributes.extend(attribute(name, values));
+            continue;
+        }
+        if from.is_none() {
+            attributes.extend(attribute(name, &[]));
+        }
+        let from = from.unwrap_or(0);
+        let from = if from == 0 {
+            0
+        } else {
+            from + ranges.map_or(0, |ranges| ranges.gap)
+        };
+        let from = from.min(values.len());
+        let to = from.saturating_add(values_max).min(values.len());
+        let last = if to == values.len() {
+            "*".to_owned()
+        } else {
+            (to - 1).to_string()
+        };
+        attributes.extend(attribute(
+            &format!("{name};range={from}-{last}"),
+            &values[from..to],
+        ));
+    }
+    let dn = element(0x04, &[&object.dn]);
+    let entry = element(ENTRY, &[&dn, &element(0x30, &[&attributes])]);
+    message(search.id, &entry, &[])
+}
+
+fn attribute(name: &str, values: &[Vec<u8>]) -> Vec<u8> {
+    let values: Vec<u8> = values
+        .iter()
+        .flat_map(|value| element(0x04, &[value]))
+        .collect();
+    let name = element(0x04, &[name.as_bytes()]);
+    element(0x30, &[&name, &element(0x31, &[&values])])
+}
+
+fn message(id: u32, operation: &[u8], rest: &[u8]) -> Vec<u8> {
+    element(0x30, &[&number(0x02, id), operation, rest])
+}
+
+fn result(tag: u8, code: u32, text: &[u8], rest: &[&[u8]]) -> Vec<u8> {
+    let (code, matched, text) = (
+        number(0x0a, code),
+        element(0x04, &[]),
+        element(0x04, &[text]),
+    );
+    element(tag, &[&code, &matched, &text, &rest.concat()])
+}
+
+fn done(id: u32, code: u32, text: &[u8], control: Option<&[u8]>) -> Vec<u8> {
+    let controls = control.map_or_else(Vec::new, |value| {
+        let (oid, value) = (element(0x04, &[PAGED_RESULTS]), element(0x04, &[value]));
+        element(0xa0, &[&element(0x30, &[&oid, &value])])
+    });
+    message(id, &result(DONE, code, text, &[]), &controls)
+}
+
+fn notice(form: NoticeForm) -> Vec<u8> {
+    let name = element(0x8a, &[NOTICE]);
+    match form {
+        NoticeForm::Standard => message(
+            0,
+            &result(EXTENDED_RESPONSE, 52, b"going down", &[&name]),
+            &[],
+        ),
+        NoticeForm::ActiveDirectory => {
+            message(0, &result(EXTENDED_RESPONSE, 52, b"going down", &[]), &name)
+        }
+    }
+}
+
+fn control_value(cookie: &[u8]) -> Vec<u8> {
+    element(0x30, &[&number(0x02, 0), &element(0x04, &[cookie])])
+}
+
+/// A cookie holds the number of the page it leads to and the entries before it.
+fn cookie(page: u32, offset: usize) -> Vec<u8> {
+    let offset = u32::try_from(offset).expect("test data is below 4 Gi entries");
+    [page.to_be_bytes(), offset.to_be_bytes()].concat()
+}
+
+fn place(cookie: &[u8]) -> (u32, usize) {
+    let mut halves = cookie.chunks_exact(4).map(|half| {
+        half.iter()
+            .fold(0, |number, octet| number << 8 | u32::from(*octet))
+    });
+    match (halves.next(), halves.next()) {
+        (Some(page), Some(offset)) => (page, to_usize(offset)),
+        _ => (1, 0),
+    }
+}
+
+fn to_usize(number: u32) -> usize {
+    usize::try_from(number).expect("32 bits fit")
+}
+
+fn is_below(dn: &[u8], base: &str) -> bool {
+    let start = dn.len().checked_sub(base.len());
+    start.is_some_and(|start| dn[start..].eq_ignore_ascii_case(base.as_bytes()))
+}
