@@ -413,10 +413,11 @@ impl<'run> Bench<'run> {
                     removal.row.facts.sources.contains(number)
                 });
             }
-            if self.evidence.is_first
-                && let Some(referral) = source.uncovered_referrals.first()
-            {
-                self.hold_removals(Case::of(Cause::UncoveredReferral, referral), true, |_| true);
+            // All of them in one hold: whoever approves of it has seen each.
+            if self.evidence.is_first && !source.uncovered_referrals.is_empty() {
+                let referrals = source.uncovered_referrals.join(", ");
+                let case = Case::of(Cause::UncoveredReferral, &referrals);
+                self.hold_removals(case, true, |_| true);
             }
         }
     }
