@@ -729,3 +729,26 @@ fn generations_tell_what_was_published() {
             .expect_output(&[part]);
     }
 }
+
+/// The first table is a removal of everybody who is not in it: each reason to doubt it is a question of its own.
+#[test]
+fn one_approval_answers_one_question() {
+    let more = "[guard]\nmust_contain = [\"helpdesk@example.com\"]\nrecipients_min = 3\n";
+    let program = Rcptsync::plain("questions", STAFF, more);
+    program.staff("anna bob");
+    for expected in [
+        &[
+            "must_contain helpdesk@example.com: +anna +bob",
+            "recipients_min relay_recipients:",
+        ][..],
+        &["recipients_min relay_recipients: +anna +bob"],
+    ] {
+        program.run_untouching(&["sync"], 65);
+        let (holds, digests) = program.holds();
+        assert_eq!(holds, expected);
+        assert!(program.seen().is_empty());
+        approve(&program, &digests[0]);
+    }
+    program.run(&["sync"]).expect_code(0);
+    assert_eq!(program.keys(), "anna bob");
+}
