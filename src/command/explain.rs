@@ -85,7 +85,12 @@ fn answer<'run>(
     };
     let known = head.tables.get(&table.name);
     let ledger = known.and_then(|known| state.ledger(&table.name, known.ledger).ok());
-    let on_disk = on_disk::look(table, known.filter(|_| ledger.is_some()), folding)?;
+    let on_disk = on_disk::look(
+        table,
+        known.filter(|_| ledger.is_some()),
+        &head.pending,
+        folding,
+    )?;
     let ledger = ledger.unwrap_or_default();
     let delimiter = gateway.map_or("", |gateway| &gateway.recipient_delimiter);
     let has = |content: &Content, wanted: &str| match content {
