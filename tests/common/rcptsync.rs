@@ -1,0 +1,182 @@
+//! Runs the program under test, from a directory of its own with configuration, state and tables.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::process::command;
+use super::{temp_dir, write_file};
+
+/// A run that takes longer has hung: coreutils' `timeout` ends it, with code 124.
+const RUN_SECONDS_MAX: &str = "180";
+
+/// An installation of the program.
+#[derive(Debug)]
+pub struct Rcptsync {
+    directory: TempDir,
+}
+
+/// The LDAP source of a configuration, and the rest of it as text.
+#[derive(Debug)]
+pub struct LdapConfig<'test> {
+    pub server: String,
+    pub starttls: bool,
+    pub ca_file: &'test Path,
+    pub bind_name: &'test str,
+    pub password_file: &'test Path,
+    pub page_size: u32,
+    /// `auto`, `dirsync` or `off`.
+    pub incremental: &'test str,
+    /// More keys of `[source.corp]`, each on a line of its own.
+    pub source_more: &'test str,
+    pub domains: &'test [&'test str],
+    /// More sections.
+    pub more: &'test str,
+}
+
+impl Rcptsync {
+    /// An installation without configuration.
+    pub fn new(name: &str) -> Rcptsync {
+        let directory = temp_dir(name);
+        // The program makes its state directory itself; tables live where other accounts may read them.
+        std::fs::create_dir(directory.path().join("tables")).expect("a directory of our own");
+        Rcptsync { directory }
+    }
+
+    /// The directory of this installation.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The state directory of [`Rcptsync::configure_ldap`].
+    pub fn state_dir(&self) -> PathBuf {
+        self.directory().join("state")
+    }
+
+    /// The table's name as main.cf knows it, which is also that of its text.
+    pub fn table(&self) -> PathBuf {
+        self.directory().join("tables/relay_recipients")
+    }
+
+    /// The table as Postfix reads it.
+    pub fn table_cdb(&self) -> PathBuf {
+        self.directory().join("tables/relay_recipients.cdb")
+    }
+
+    /// Replaces the configuration.
+    pub fn write_config(&self, toml: &str) {
+        write_file(&self.config_file(), toml);
+    }
+
+    /// Replaces the configuration by one LDAP source and one table in both formats.
+    pub fn configure_ldap(&self, config: &LdapConfig<'_>) {
+        let table = toml::Table::try_from(std::collections::BTreeMap::from([(
+            "list",
+            config.domains.to_vec(),
+        )]))
+        .expect("a list of domains");
+        self.write_config(&format!(
+            "state_dir = \"{state}\"\n\
+             run_timeout = \"2m\"\n\
+             [domains]\n{table}\
+             [source.corp]\n\
+             kind = \"ldap\"\n\
+             servers = [\"{server}\"]\n\
+             starttls = {starttls}\n\
+             ca_file = \"{ca}\"\n\
+             page_size = {page_size}\n\
+             incremental = \"{incremental}\"\n\
+             {source_more}\n\
+             [source.corp.bind]\n\
+             method = \"simple\"\n\
+             name = \"{bind_name}\"\n\
+             password_file = \"{password}\"\n\
+             [table.relay_recipients]\n\
+             path = \"{path}\"\n\
+             formats = [\"text\", \"cdb\"]\n\
+             kind = \"recipients\"\n\
+             folding = \"unicode\"\n\
+             {more}\n",
+            state = self.state_dir().display(),
+            server = config.server,
+            starttls = config.starttls,
+            ca = config.ca_file.display(),
+            page_size = config.page_size,
+            incremental = config.incremental,
+            source_more = config.source_more,
+            bind_name = config.bind_name,
+            password = config.password_file.display(),
+            path = self.table().display(),
+            more = config.more,
+        ));
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.directory().join("rcptsync.toml")
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        let output = command("timeout")
+            .args(["--kill-after=5", RUN_SECONDS_MAX])
+            .arg(env!("CARGO_BIN_EXE_rcptsync"))
+            .arg("--config")
+            .arg(self.config_file())
+            .args(arguments)
+            .env_remove("RCPTSYNC_CONFIG")
+            .output()
+            .expect("coreutils' timeout runs");
+        Outcome {
+            arguments: arguments.join(" "),
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The keys of the published text. Postfix's own readers are asked elsewhere; this is only what the file says.
+    pub fn table_keys(&self) -> std::collections::BTreeSet<String> {
+        let text = std::fs::read_to_string(self.table()).expect("a published table");
+        text.lines()
+            .filter(|line| !line.starts_with('#') && !line.is_empty())
+            .map(|line| {
+                line.strip_suffix(" OK")
+                    .unwrap_or_else(|| panic!("a row without the value OK: {line:?}"))
+                    .to_owned()
+            })
+            .collect()
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    arguments: String,
+    /// `None`: a signal.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// Fails the test with everything that the program said, unless it ended with `code`.
+    #[track_caller]
+    pub fn expect_code(self, code: i32) -> Outcome {
+        assert_eq!(
+            self.code,
+            Some(code),
+            "rcptsync {}\n--- standard output\n{}--- standard error\n{}",
+            self.arguments,
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("rcptsync {}: {error}\n{}", self.arguments, self.stdout))
+    }
+}

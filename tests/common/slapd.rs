@@ -1,0 +1,146 @@
+//! A real OpenLDAP server that is made to look like Active Directory: its names, and the limits that Samba has not.
+//!
+//! As there, an account gets 1,000 entries and then `sizeLimitExceeded`, unless it asks for pages; unlike there, a page of
+//! more than 1,000 is refused. It fills and starts in well under a second, so a test can have one of its own.
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::certificates::Authority;
+use super::directory::BASE;
+use super::process::{Server, command, succeed};
+use super::{require, set_mode, temp_dir, write_file};
+
+/// The account that is bound by the limits. (The administrator's is not.)
+pub const ACCOUNT: &str = "cn=svc-sync,DC=corp,DC=example";
+const ACCOUNT_PASSWORD: &str = "Svc!passw0rd";
+
+const SCHEMA: &str = include_str!("../cases/schema/openldap.schema");
+
+/// The database is a sparse file; this is only how far it may grow.
+const DATABASE_BYTES_MAX: u64 = 1 << 30;
+
+/// A running server.
+#[derive(Debug)]
+pub struct Slapd {
+    port: u16,
+    authority: Authority,
+    // In this order: the server ends before its directory goes.
+    _server: Server,
+    directory: TempDir,
+}
+
+/// Whether the server and its tools are there; see [`require`].
+pub fn is_available() -> bool {
+    require("slapd") && require("slapadd") && require("ldapsearch") && require("openssl")
+}
+
+impl Slapd {
+    /// Starts a server that holds `entries`: LDIF of everything below [`BASE`].
+    pub fn start(entries: &str) -> Slapd {
+        let directory = temp_dir("slapd");
+        let at = |name: &str| directory.path().join(name);
+        let authority = Authority::new(&at("tls"), "Authority of an OpenLDAP server");
+        std::fs::create_dir(at("database")).expect("a directory of our own");
+        write_file(&at("active-directory.schema"), SCHEMA);
+        write_conf(directory.path(), &authority);
+        write_file(&at("svc-sync.password"), ACCOUNT_PASSWORD);
+        set_mode(&at("svc-sync.password"), 0o600);
+        write_file(&at("entries.ldif"), format!("{}{entries}", top()));
+        succeed(
+            command("slapadd")
+                .args(["-q", "-f"])
+                .arg(at("slapd.conf"))
+                .arg("-l")
+                .arg(at("entries.ldif")),
+        );
+        let port = free_port();
+        let mut slapd = command("slapd");
+        // A debug level, even of nothing, keeps it in the foreground.
+        slapd.args(["-d", "0", "-f"]).arg(at("slapd.conf"));
+        slapd.args(["-h", &format!("ldaps://127.0.0.1:{port}")]);
+        let mut server = Server::start(&slapd, &at("slapd.out"), None);
+        server.wait_until_ready("slapd accepts connections", || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()
+        });
+        Slapd {
+            port,
+            authority,
+            _server: server,
+            directory,
+        }
+    }
+
+    /// For `servers`.
+    pub fn ldaps_url(&self) -> String {
+        format!("ldaps://127.0.0.1:{}", self.port)
+    }
+
+    /// What a client must trust.
+    pub fn ca_file(&self) -> PathBuf {
+        self.authority.file()
+    }
+
+    /// The password of [`ACCOUNT`].
+    pub fn password_file(&self) -> PathBuf {
+        self.directory.path().join("svc-sync.password")
+    }
+
+    /// A tool of OpenLDAP as [`ACCOUNT`].
+    pub fn ldap_tool(&self, tool: &str) -> Command {
+        let mut command = command(tool);
+        command
+            .env("LDAPTLS_CACERT", self.ca_file())
+            .env("LDAPTLS_REQCERT", "demand")
+            .args(["-x", "-H", &self.ldaps_url(), "-D", ACCOUNT, "-y"])
+            .arg(self.password_file());
+        command
+    }
+}
+
+fn top() -> String {
+    format!(
+        "dn: {BASE}\nobjectClass: domain\ndc: corp\n\n\
+         dn: {ACCOUNT}\nobjectClass: person\ncn: svc-sync\nsn: svc-sync\nuserPassword: {ACCOUNT_PASSWORD}\n\n"
+    )
+}
+
+fn write_conf(directory: &Path, authority: &Authority) {
+    let certificate = authority.issue("ldap.corp.example", IpAddr::V4(Ipv4Addr::LOCALHOST));
+    write_file(
+        &directory.join("slapd.conf"),
+        format!(
+            "modulepath /usr/lib/ldap\n\
+             moduleload back_mdb\n\
+             include /etc/ldap/schema/core.schema\n\
+             include /etc/ldap/schema/cosine.schema\n\
+             include /etc/ldap/schema/inetorgperson.schema\n\
+             include {directory}/active-directory.schema\n\
+             pidfile {directory}/slapd.pid\n\
+             TLSCACertificateFile {ca}\n\
+             TLSCertificateFile {certificate}\n\
+             TLSCertificateKeyFile {key}\n\
+             database mdb\n\
+             maxsize {DATABASE_BYTES_MAX}\n\
+             suffix \"{BASE}\"\n\
+             directory {directory}/database\n\
+             dbnosync\n\
+             index objectClass,proxyAddresses eq\n\
+             limits dn.exact=\"{ACCOUNT}\" size.soft=1000 size.hard=1000 size.pr=1000 size.prtotal=unlimited\n",
+            directory = directory.display(),
+            ca = authority.file().display(),
+            certificate = certificate.certificate_file.display(),
+            key = certificate.key_file.display(),
+        ),
+    );
+}
+
+/// A port that nobody listens on. Between this and the server's own bind somebody could take it; then the server ends at
+/// once, and the test says so.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("a bound port").port()
+}

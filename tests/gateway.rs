@@ -1,0 +1,232 @@
+//! From the directory to the answer at `RCPT TO`: a real controller, the program, a real Postfix.
+//!
+//! What the table must hold is tested in `active_directory.rs`; here it is asked as a stranger on the Internet asks.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::directory::{Company, DOMAINS, LEAVERS};
+use common::postfix::{self, Gateway, Options};
+use common::rcptsync::{LdapConfig, Rcptsync};
+use common::samba::{self, Samba};
+
+/// An installation that has published the company, and a gateway that reads its CDB.
+fn published(samba: &Samba, options: &Options) -> (Rcptsync, Gateway) {
+    let rcptsync = Rcptsync::new("gateway");
+    rcptsync.configure_ldap(&LdapConfig {
+        server: samba.ldaps_url(),
+        starttls: false,
+        ca_file: &samba.ca_file(),
+        bind_name: samba::ACCOUNT,
+        password_file: &samba.password_file(),
+        page_size: 1_000,
+        incremental: "off",
+        source_more: "",
+        domains: &DOMAINS,
+        more: &format!(
+            "[recipients]\nexclude_dn = [\"{LEAVERS}\"]\n[guard]\nremoved_floor = 1000\n"
+        ),
+    });
+    rcptsync.run(&["sync"]).expect_code(0);
+    let gateway = Gateway::start(&rcptsync.table(), "cdb", options);
+    (rcptsync, gateway)
+}
+
+/// Addresses that look like accepted ones and are not: as many as there are accepted ones, and more.
+fn near_misses(company: &Company, delimiter_is_set: bool) -> BTreeSet<String> {
+    let accepted = company.expected_accepted();
+    let mut misses: BTreeSet<String> = company
+        .expected_left_out()
+        .into_iter()
+        .map(|(address, _)| address)
+        .collect();
+    for object in company.objects() {
+        misses.extend(object.mail.clone());
+    }
+    for key in &accepted {
+        let (local, domain) = key.rsplit_once('@').expect("a key has a domain");
+        if local.starts_with('"') {
+            continue;
+        }
+        misses.insert(format!("x{key}"));
+        misses.insert(format!("{local}@deep.{domain}"));
+        if !delimiter_is_set {
+            misses.insert(format!("{local}+tag@{domain}"));
+        }
+        for other in ["example.com", "sub.example.com", "xn--bcher-kva.example"] {
+            misses.insert(format!("{local}@{other}"));
+        }
+    }
+    misses
+        .into_iter()
+        .filter(|miss| !accepted.contains(&miss.to_lowercase()))
+        .collect()
+}
+
+#[test]
+#[ignore = "the commands land with the next commit"]
+fn the_gateway_takes_every_recipient_and_nobody_else() {
+    let Some(samba) = samba::shared() else {
+        return;
+    };
+    if !postfix::is_available() {
+        return;
+    }
+    for recipient_delimiter in ["", "+"] {
+        let options = Options {
+            recipient_delimiter,
+            ..Options::default()
+        };
+        let (_rcptsync, gateway) = published(&samba, &options);
+        let accepted: Vec<String> = samba.company.expected_accepted().into_iter().collect();
+        check_all(&gateway, &accepted, &[250]);
+        let shouted: Vec<String> = accepted.iter().map(|key| key.to_uppercase()).collect();
+        check_all(&gateway, &shouted, &[250]);
+
+        let misses: Vec<String> = near_misses(&samba.company, !recipient_delimiter.is_empty())
+            .into_iter()
+            .collect();
+        assert!(misses.len() > accepted.len());
+        // 554: not even a domain of ours.
+        check_all(&gateway, &misses, &[550, 554]);
+        let ours: Vec<String> = misses
+            .into_iter()
+            .filter(|miss| miss.ends_with("@example.com"))
+            .collect();
+        check_all(&gateway, &ours, &[550]);
+    }
+}
+
+#[track_caller]
+fn check_all(gateway: &Gateway, addresses: &[String], codes: &[u16]) {
+    let wrong: Vec<String> = addresses
+        .iter()
+        .zip(gateway.rcpt(addresses))
+        .filter(|(_, answer)| !codes.contains(&answer.code))
+        .map(|(address, answer)| format!("{address}: {} {}", answer.code, answer.text))
+        .take(20)
+        .collect();
+    assert!(wrong.is_empty(), "not {codes:?}: {wrong:#?}");
+}
+
+#[test]
+#[ignore = "the commands land with the next commit"]
+fn explain_says_what_the_gateway_does() {
+    let Some(samba) = samba::shared() else {
+        return;
+    };
+    if !postfix::is_available() {
+        return;
+    }
+    let (rcptsync, gateway) = published(&samba, &Options::default());
+    // A program start each: some of every sort.
+    const OF_EACH_SORT: usize = 5;
+    let accepted = samba.company.expected_accepted();
+    let mut asked: BTreeSet<String> = BTreeSet::new();
+    for part in [
+        "'", "+", "\"", "ö", "strasse", "@xn--", "@bücher", "{", "@sub.",
+    ] {
+        asked.extend(
+            accepted
+                .iter()
+                .filter(|key| key.contains(part))
+                .take(OF_EACH_SORT)
+                .cloned(),
+        );
+    }
+    let left_out = samba.company.expected_left_out();
+    let reasons: BTreeSet<&str> = left_out.iter().map(|(_, why)| *why).collect();
+    for reason in reasons {
+        let of_reason = left_out.iter().filter(|(_, why)| *why == reason);
+        asked.extend(
+            of_reason
+                .take(OF_EACH_SORT)
+                .map(|(address, _)| address.clone()),
+        );
+    }
+    let misses = near_misses(&samba.company, false);
+    let step = misses.len() / (4 * OF_EACH_SORT);
+    asked.extend(misses.into_iter().step_by(step.max(1)));
+    let shouted: Vec<String> = asked
+        .iter()
+        .map(|key| key.to_uppercase())
+        .take(10)
+        .collect();
+    asked.extend(shouted);
+
+    let asked: Vec<String> = asked.into_iter().collect();
+    let mut disagreements = Vec::new();
+    for (address, answer) in asked.iter().zip(gateway.rcpt(&asked)) {
+        let explained = rcptsync.run(&["explain", address]);
+        let expected = if answer.code == 250 { Some(0) } else { Some(1) };
+        if explained.code != expected {
+            disagreements.push(format!(
+                "{address}: the gateway says {} {}, explain ends with {:?}: {}{}",
+                answer.code, answer.text, explained.code, explained.stdout, explained.stderr
+            ));
+        }
+    }
+    assert!(disagreements.is_empty(), "{disagreements:#?}");
+}
+
+#[test]
+#[ignore = "the commands land with the next commit"]
+fn a_running_smtpd_answers_from_the_new_table() {
+    let Some(mut samba) = samba::shared() else {
+        return;
+    };
+    if !postfix::is_available() {
+        return;
+    }
+    let (rcptsync, gateway) = published(&samba, &Options::default());
+    let (dn, leaving) = samba.company.some_user(0);
+    let coming = "coming@example.com";
+    let ask = || {
+        let answers = gateway.rcpt(&[leaving.as_str(), coming]);
+        answers.iter().map(|answer| answer.code).collect::<Vec<_>>()
+    };
+    assert_eq!(ask(), [250, 550]);
+
+    let removal = samba.company.remove_address(&dn, &leaving);
+    let addition = samba.company.add_address(&dn, "coming");
+    samba.modify(&format!("{removal}{addition}"));
+    rcptsync.run(&["sync"]).expect_code(0);
+    // The very next session: smtpd looks at its tables before it accepts a client.
+    assert_eq!(ask(), [550, 250], "{}", gateway.mail_log());
+    assert!(
+        !gateway.mail_log().contains("reload"),
+        "{}",
+        gateway.mail_log()
+    );
+    rcptsync.run(&["explain", &leaving]).expect_code(1);
+    rcptsync.run(&["explain", coming]).expect_code(0);
+
+    let back = samba.company.remove_address(&dn, coming);
+    samba.modify(&back);
+}
+
+/// A `#` at the start of a line is a comment in the text, whatever stands behind it; the CDB knows no comments.
+#[test]
+#[ignore = "the commands land with the next commit"]
+fn an_address_that_the_text_cannot_say_is_in_the_cdb() {
+    let Some(mut samba) = samba::shared() else {
+        return;
+    };
+    if !postfix::is_available() {
+        return;
+    }
+    let (dn, _) = samba.company.some_user(1);
+    let change = samba.company.add_address(&dn, "#1");
+    samba.modify(&change);
+    let (rcptsync, gateway) = published(&samba, &Options::default());
+    let answers = gateway.rcpt(&["#1@example.com", "\"#1\"@example.com"]);
+    let change = samba.company.remove_address(&dn, "#1@example.com");
+    samba.modify(&change);
+
+    assert!(
+        answers.iter().all(|answer| answer.code == 250),
+        "{answers:?}"
+    );
+    assert!(!rcptsync.table_keys().contains("#1@example.com"));
+}
