@@ -21,7 +21,6 @@ fn published(samba: &Samba, options: &Options) -> (Rcptsync, Gateway) {
         bind_name: samba::ACCOUNT,
         password_file: &samba.password_file(),
         page_size: 1_000,
-        incremental: "off",
         source_more: "",
         domains: &DOMAINS,
         more: &format!(
