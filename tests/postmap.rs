@@ -200,7 +200,10 @@ fn letters_are_folded_as_postfix_folds_them() {
     }
 }
 
-/// Capital letters of Unicode 16 and later, which the ICU of this Postfix (72, Unicode 15) leaves as they are.
+/// Letters of Unicode 16 and later, which the ICU of this Postfix (72, Unicode 15) leaves as they are.
 fn is_newer_than_unicode_15(letter: char) -> bool {
-    matches!(letter, '\u{1C89}' | '\u{A7CB}'..='\u{A7EF}' | '\u{10D50}'..='\u{10D65}' | '\u{16EA0}'..='\u{16EB8}' | '\u{1DF00}'..='\u{1DFFF}')
+    matches!(
+        u32::from(letter),
+        0x1C89 | 0xA7CB..=0xA7CE | 0xA7D2..=0xA7E2 | 0xAB6C..=0xAB6D | 0x10D50..=0x10D65 | 0x16EA0..=0x16EB8 | 0x1DF40..=0x1DF95
+    )
 }
