@@ -105,7 +105,6 @@ fn stamps(rcptsync: &Rcptsync) -> Vec<(PathBuf, u64, i64, i64, u64)> {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn the_table_is_what_the_directory_says() {
     let Some(samba) = samba::shared() else {
         return;
@@ -143,7 +142,6 @@ fn the_table_is_what_the_directory_says() {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn everything_left_out_is_counted_with_its_reason() {
     let Some(samba) = samba::shared() else {
         return;
@@ -164,7 +162,6 @@ fn everything_left_out_is_counted_with_its_reason() {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn a_run_without_a_change_touches_no_table() {
     let Some(samba) = samba::shared() else {
         return;
@@ -184,7 +181,6 @@ fn a_run_without_a_change_touches_no_table() {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn the_table_follows_every_kind_of_change() {
     let Some(mut samba) = samba::shared() else {
         return;
@@ -226,7 +222,6 @@ fn the_table_follows_every_kind_of_change() {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn a_dry_run_shows_a_change_and_makes_none() {
     let Some(mut samba) = samba::shared() else {
         return;
@@ -254,7 +249,6 @@ fn a_dry_run_shows_a_change_and_makes_none() {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn a_refused_account_leaves_the_tables_as_they_are() {
     let Some(samba) = samba::shared() else {
         return;
@@ -282,7 +276,6 @@ fn a_refused_account_leaves_the_tables_as_they_are() {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn a_server_that_nobody_vouches_for_is_not_read() {
     let Some(samba) = samba::shared() else {
         return;
@@ -310,7 +303,6 @@ fn a_server_that_nobody_vouches_for_is_not_read() {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn our_cdb_is_byte_for_byte_that_of_postmap() {
     let Some(samba) = samba::shared() else {
         return;
@@ -335,7 +327,6 @@ fn our_cdb_is_byte_for_byte_that_of_postmap() {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn a_server_with_the_limits_of_active_directory_is_read_completely() {
     if !slapd::is_available() {
         return;
