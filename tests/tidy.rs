@@ -91,7 +91,7 @@ fn each_power_lives_in_one_place() {
             "src/directory/mod.rs",
             "src/source/ldif.rs",
             "src/source/list.rs",
-            "src/source/mod.rs",
+            "src/snapshot.rs",
         ],
         &["of_complete_read"],
     );
