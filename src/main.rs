@@ -44,8 +44,14 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<u8> {
-    let config = config::load(&cli.config)?;
     let (out, err) = (&mut anstream::stdout(), &mut anstream::stderr());
+    let config = match (config::load(&cli.config), &cli.command) {
+        (Ok(config), _) => config,
+        (Err(failure), Command::Status { format, .. }) => {
+            return Ok(status::unknown(&failure, *format == TextOrJson::Json, out));
+        }
+        (Err(failure), _) => return Err(failure),
+    };
     match &cli.command {
         Command::Sync { dry_run } => {
             let options = sync::Options {

@@ -5,6 +5,7 @@
 //! then the renames; the caller's last head.json is the commit.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -371,7 +372,16 @@ pub fn told(run: &Run<'_>, state: &State, head: &Head, told_last: Option<u64>) -
             json!({ "added": added, "removed": removed }),
         );
     }
-    let artefacts = || head.tables.values().flat_map(|table| &table.artefacts);
+    // What is remembered of a table or a format that is not in the configuration any more is not published.
+    let artefacts = || {
+        run.config.tables.iter().flat_map(|table| {
+            let known = head.tables.get(&table.name).into_iter();
+            known.flat_map(|known| &known.artefacts).filter(|known| {
+                table.formats.contains(&known.format)
+                    && Path::new(&known.path) == table.file(known.format)
+            })
+        })
+    };
     let digests: String = artefacts()
         .map(|artefact| format!("{}  {}\n", artefact.digest, artefact.path))
         .collect();

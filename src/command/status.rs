@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::report::{counted, key};
 use crate::state::State;
@@ -60,15 +60,7 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8>
     let state = State::view(&config.state_dir);
     let head = match state.head() {
         Ok(head) => head,
-        Err(failure) => {
-            let _ = writeln!(
-                out,
-                "RCPTSYNC UNKNOWN - {}: {}",
-                failure.what,
-                key(failure.why.as_bytes())
-            );
-            return Ok(Level::Unknown.code());
-        }
+        Err(failure) => return Ok(unknown(&failure, options.is_json, out)),
     };
     let runs = state.runs();
     let now = Timestamp::now();
@@ -92,6 +84,25 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8>
         situation.print(out, options)
     };
     Ok(level.code())
+}
+
+/// Where nothing can be judged: a monitoring plugin says so in its own words and code, never in those of `sync`.
+pub fn unknown(failure: &Failure, is_json: bool, out: &mut dyn Write) -> u8 {
+    let level = Level::Unknown;
+    let text = format!("{}: {}", failure.what, key(failure.why.as_bytes()));
+    let _ = if is_json {
+        let findings = [json!({ "level": level.name().to_ascii_lowercase(), "text": text })];
+        let value = json!({ "schema": 1, "level": level.name().to_ascii_lowercase(), "findings": findings });
+        writeln!(out, "{value:#}")
+    } else {
+        writeln!(
+            out,
+            "RCPTSYNC {} - {}",
+            level.name(),
+            text.replace('|', "/")
+        )
+    };
+    level.code()
 }
 
 type Finding = (Level, String);

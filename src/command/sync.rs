@@ -119,7 +119,13 @@ fn carry_out(
     publication::store_facts(run, state, &plan, &mut head)?;
     match publication::publish(run, state, &plan, &mut head) {
         Ok(published) => done.published = published,
-        Err(failure) => failures.push(*failure),
+        Err(failure) => {
+            failures.push(*failure);
+            if head.pending.is_empty() {
+                // Nothing was decided, so what was prepared is of no use and must not fill the disk until the next run.
+                publish::remove_leftovers(&run.config.tables);
+            }
+        }
     }
     state.store_head(&head)?;
     done.record = Some(RunRecord {

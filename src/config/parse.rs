@@ -40,7 +40,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, Vec<Problem>> {
 fn root(path: &Path, reader: &Reader<'_>, root: Section<'_, '_>) -> Config {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let domains = root.section("domains").map(domains);
-    if domains.is_none() {
+    if domains.is_none() && !reader.has_told_of("domains") {
         reader.report_missing(
             "domains",
             "missing: name the domains to publish, [domains] list = [\"example.com\"]",
@@ -48,14 +48,14 @@ fn root(path: &Path, reader: &Reader<'_>, root: Section<'_, '_>) -> Config {
     }
     let domains = domains.unwrap_or_default();
     let sources = sources(&root, directory);
-    if sources.is_empty() {
+    if sources.is_empty() && !reader.has_told_of("source") {
         reader.report_missing(
             "source",
             "missing: at least one [source.NAME] says where recipients come from",
         );
     }
     let tables = tables(&root, directory);
-    if tables.is_empty() {
+    if tables.is_empty() && !reader.has_told_of("table") {
         reader.report_missing(
             "table",
             "missing: at least one [table.NAME] says what to publish",
@@ -95,7 +95,13 @@ fn root(path: &Path, reader: &Reader<'_>, root: Section<'_, '_>) -> Config {
         .tables
         .iter()
         .flat_map(|table| table.formats.iter().map(|format| table.file(*format)));
-    duplicates(&root, "table", files.map(|file| file.display().to_string()));
+    // `a/./b` and `a/b` are one file.
+    let plain = |file: PathBuf| file.components().collect::<PathBuf>();
+    duplicates(
+        &root,
+        "table",
+        files.map(|file| plain(file).display().to_string()),
+    );
     root.finish();
     config
 }
@@ -113,7 +119,9 @@ fn domains(section: Section<'_, '_>) -> Vec<Domain> {
         section.problem("from", "this version does not read domains from Exchange or Postfix; use list = [\"example.com\"]");
     }
     let mut domains: Vec<Domain> = Vec::new();
-    for text in section.texts("list") {
+    let listed = section.texts("list");
+    let is_empty = listed.is_empty();
+    for text in listed {
         let domain = match Domain::parse(&text.value) {
             Ok(domain) => domain,
             Err(error) => {
@@ -139,7 +147,7 @@ fn domains(section: Section<'_, '_>) -> Vec<Domain> {
             None => domains.push(domain),
         }
     }
-    if domains.is_empty() {
+    if is_empty {
         section.problem(
             "list",
             "at least one domain is needed: list = [\"example.com\"]",
@@ -204,7 +212,14 @@ fn ldap(section: &Section<'_, '_>, directory: &Path) -> LdapSource {
         );
     }
     let mut servers = Vec::new();
-    for text in section.texts("servers") {
+    let listed = section.texts("servers");
+    if listed.is_empty() {
+        section.problem(
+            "servers",
+            "at least one is needed: servers = [\"ldaps://dc1.corp.example\"]",
+        );
+    }
+    for text in listed {
         match server_address(&text.value) {
             Ok(server) => servers.push(server),
             Err(message) => section.problem_at(
@@ -213,12 +228,6 @@ fn ldap(section: &Section<'_, '_>, directory: &Path) -> LdapSource {
                 format!("\"{}\": {message}", text.value),
             ),
         }
-    }
-    if servers.is_empty() {
-        section.problem(
-            "servers",
-            "at least one is needed: servers = [\"ldaps://dc1.corp.example\"]",
-        );
     }
     let filter = section.text("filter");
     if let Some(filter) = filter
@@ -358,6 +367,9 @@ fn server_address(url: &str) -> Result<ServerAddress, &'static str> {
                 },
             )
         }
+        None if rest.matches(':').count() > 1 => {
+            return Err("an IPv6 address stands in brackets: ldaps://[2001:db8::1]");
+        }
         None => match rest.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (rest, None),
@@ -421,6 +433,15 @@ fn recipients(section: Section<'_, '_>, domains: &[Domain]) -> Recipients {
     let any_domain = domains.first().map_or("example.com", Domain::ascii);
     let mut always = Vec::new();
     for text in section.texts("always") {
+        // Read as a local part, it would become "postmaster@example.com"@example.com.
+        if text.value.contains('@') {
+            let message = format!(
+                "\"{}\" is an address; name the local part alone",
+                text.value
+            );
+            section.problem_at(&text.at, "always", message);
+            continue;
+        }
         match Address::parse(&format!("{}@{any_domain}", text.value)) {
             Ok(address) => always.push(address.local().to_owned()),
             Err(error) => section.problem_at(
@@ -579,7 +600,14 @@ fn table(name: &Placed<String>, section: Section<'_, '_>, directory: &Path) -> O
 
 fn formats(section: &Section<'_, '_>) -> Vec<Format> {
     let mut formats = Vec::new();
-    for text in section.texts("formats") {
+    let listed = section.texts("formats");
+    if listed.is_empty() {
+        section.problem(
+            "formats",
+            "at least one is needed: formats = [\"text\", \"cdb\"]",
+        );
+    }
+    for text in listed {
         match text.value.as_str() {
             "text" => formats.push(Format::Text),
             "cdb" => formats.push(Format::Cdb),
@@ -593,12 +621,6 @@ fn formats(section: &Section<'_, '_>) -> Vec<Format> {
     // Text before the index that stands beside it, or smtpd warns that the index is older than its source.
     formats.sort_unstable();
     formats.dedup();
-    if formats.is_empty() {
-        section.problem(
-            "formats",
-            "at least one is needed: formats = [\"text\", \"cdb\"]",
-        );
-    }
     formats
 }
 

@@ -86,6 +86,18 @@ impl<'text> Reader<'text> {
             .push(Problem { line, key, message });
     }
 
+    /// Whether a problem of this section or of something in it is known.
+    pub(super) fn has_told_of(&self, section: &str) -> bool {
+        let is_of = |key: &str| {
+            key.strip_prefix(section)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.problems
+            .borrow()
+            .iter()
+            .any(|problem| is_of(&problem.key))
+    }
+
     /// A problem of the file as a whole.
     pub(super) fn report_missing(&self, key: &str, message: &str) {
         self.problems.borrow_mut().push(Problem {
@@ -110,6 +122,8 @@ pub(super) struct Section<'read, 'text> {
     name: String,
     at: Range<usize>,
     known: RefCell<Vec<&'static str>>,
+    /// Keys that were told to have the wrong type: they are not missing, too.
+    mistyped: RefCell<Vec<String>>,
 }
 
 impl<'read, 'text> Section<'read, 'text> {
@@ -120,6 +134,7 @@ impl<'read, 'text> Section<'read, 'text> {
             name: String::new(),
             at: 0..0,
             known: RefCell::default(),
+            mistyped: RefCell::default(),
         }
     }
 
@@ -130,20 +145,29 @@ impl<'read, 'text> Section<'read, 'text> {
             name,
             at,
             known: RefCell::default(),
+            mistyped: RefCell::default(),
         }
     }
 
-    /// `source.corp.page_size` for `page_size`.
+    /// `source.corp.page_size` for `page_size`, and the section's own name for nothing.
     pub(super) fn full_name(&self, key: &str) -> String {
-        if self.name.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.name)
+        match (self.name.as_str(), key) {
+            ("", key) => key.to_owned(),
+            (name, "") => name.to_owned(),
+            (name, key) => format!("{name}.{key}"),
         }
     }
 
-    /// Reports a problem of the whole section.
+    /// Reports a problem of the whole section, or of a key as far as its type is right.
     pub(super) fn problem(&self, key: &str, message: impl Into<String>) {
+        if self
+            .mistyped
+            .borrow()
+            .iter()
+            .any(|mistyped| mistyped == key)
+        {
+            return;
+        }
         let at = self
             .peek(key)
             .map_or_else(|| self.at.clone(), |value| value.span());
@@ -170,6 +194,7 @@ impl<'read, 'text> Section<'read, 'text> {
 
     fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'text>>, wanted: &str) {
         let message = format!("is {}, but must be {wanted}", type_name(value.get_ref()));
+        self.mistyped.borrow_mut().push(key.to_owned());
         self.problem_at(&value.span(), key, message);
     }
 

@@ -107,14 +107,21 @@ impl Rcptsync {
         ));
     }
 
-    fn config_file(&self) -> PathBuf {
+    /// The configuration file.
+    pub fn config_file(&self) -> PathBuf {
         self.directory().join("rcptsync.toml")
     }
 
     /// Runs the program to its end.
     pub fn run(&self, arguments: &[&str]) -> Outcome {
+        self.run_under(&[], arguments)
+    }
+
+    /// Runs the program to its end below another: `env NAME=VALUE`, `setpriv --reuid=…`.
+    pub fn run_under(&self, wrapper: &[&str], arguments: &[&str]) -> Outcome {
         let output = command("timeout")
             .args(["--kill-after=5", RUN_SECONDS_MAX])
+            .args(wrapper)
             .arg(env!("CARGO_BIN_EXE_rcptsync"))
             .arg("--config")
             .arg(self.config_file())
