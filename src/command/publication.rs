@@ -243,25 +243,21 @@ fn keep_originals(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head
                 }
                 Content::Missing => continue,
             };
-            let is_kept_already = head.tables.get(&table.table.name).is_some_and(|known| {
-                known
-                    .artefacts
-                    .iter()
-                    .any(|known| known.digest == foreign.artefact.digest)
-            });
-            if is_kept_already {
-                continue;
+            if !is_kept_already(state, head, &table.table.name, foreign) {
+                let name = original_name(number, &table.table.name, file.format);
+                let path = state.store_original(&name, &foreign.bytes)?;
+                tracing::warn!(
+                    "{} was not written by rcptsync; its original is kept as {}",
+                    file.path.display(),
+                    path.display()
+                );
+                let digest = foreign.artefact.digest.clone();
+                kept.files.push((path.display().to_string(), digest));
             }
-            let name = original_name(number, &table.table.name, file.format);
-            let path = state.store_original(&name, &foreign.bytes)?;
-            tracing::warn!(
-                "{} was not written by rcptsync; its original is kept as {}",
-                file.path.display(),
-                path.display()
-            );
-            kept.files
-                .push((path.display().to_string(), foreign.artefact.digest.clone()));
-            adopt(head, &table.table.name, foreign.artefact.clone());
+            // What is left alone altogether must still be found foreign by the next run.
+            if table.is_ours() {
+                adopt(head, &table.table.name, foreign.artefact.clone());
+            }
         }
         if !kept.files.is_empty() {
             tables.push(kept);
@@ -279,6 +275,23 @@ fn keep_originals(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head
         head.generation = number;
     }
     Ok(())
+}
+
+/// Whether an original is kept in a generation, or is remembered as what stood there last.
+fn is_kept_already(state: &State, head: &Head, table: &str, foreign: &Foreign) -> bool {
+    let digest = &foreign.artefact.digest;
+    let known = head.tables.get(table);
+    known.is_some_and(|known| known.artefacts.iter().any(|known| known.digest == *digest))
+        || state.generation_numbers().into_iter().any(|number| {
+            let generation = state.generation(number).ok();
+            generation
+                .filter(|generation| generation.origin == Origin::Foreign)
+                .and_then(|generation| {
+                    let kept = generation.table(table)?.files.iter();
+                    Some(kept.clone().any(|(_, kept)| kept == digest))
+                })
+                .unwrap_or(false)
+        })
 }
 
 /// Writes the ledger of a table if it says anything new, and what its rows mean for the window and the next deadline.

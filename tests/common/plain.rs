@@ -15,6 +15,14 @@ pub const STAFF: &str = "[source.staff]\nkind = \"list\"\npath = \"staff.list\"\
 /// `path`, what kind of file it is, inode, times of modification and change, content.
 type Seen = BTreeMap<PathBuf, (u32, u64, (i64, i64), (i64, i64), Vec<u8>)>;
 
+/// The local part of an address in example.com; every other key whole.
+fn short(key: &str) -> String {
+    match key.strip_suffix("@example.com") {
+        None | Some("") => key.to_owned(),
+        Some(local) => local.to_owned(),
+    }
+}
+
 impl Rcptsync {
     /// An installation with these sources (paths count from its directory), `example.com` and more sections.
     pub fn plain(name: &str, sources: &str, more: &str) -> Rcptsync {
@@ -98,11 +106,7 @@ impl Rcptsync {
 
     /// The keys of the published text in one line, local parts only where the domain is example.com.
     pub fn keys(&self) -> String {
-        let short = |key: String| {
-            key.strip_suffix("@example.com")
-                .map_or(key.clone(), str::to_owned)
-        };
-        let keys: Vec<String> = self.table_keys().into_iter().map(short).collect();
+        let keys: Vec<String> = self.table_keys().iter().map(|key| short(key)).collect();
         keys.join(" ")
     }
 
@@ -111,13 +115,8 @@ impl Rcptsync {
         let report = self.run(&["diff", "--format", "json"]).json();
         let rows = |hold: &serde_json::Value, sign: &str, list: &str| -> String {
             let rows = hold[list].as_array().expect("a list of keys").iter();
-            rows.map(|key| {
-                format!(
-                    " {sign}{}",
-                    key.as_str().expect("a key").replace("@example.com", "")
-                )
-            })
-            .collect()
+            rows.map(|key| format!(" {sign}{}", short(key.as_str().expect("a key"))))
+                .collect()
         };
         let holds = report["holds"].as_array().expect("a list of holds").iter();
         holds
