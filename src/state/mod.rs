@@ -123,8 +123,9 @@ impl State {
                 ),
             })
         };
-        let value: serde_json::Value = serde_json::from_slice(&text)
-            .map_err(|error| unusable(format!("it is damaged: {error}")))?;
+        let damaged = |error: &dyn std::fmt::Display| unusable(format!("it is damaged: {error}"));
+        let mut value: serde_json::Value =
+            serde_json::from_slice(&text).map_err(|error| damaged(&error))?;
         match value.get("format").and_then(serde_json::Value::as_u64) {
             Some(format) if format > u64::from(FORMAT) => {
                 return Err(unusable(format!(
@@ -133,7 +134,13 @@ impl State {
             }
             _ => {}
         }
-        serde_json::from_value(value).map_err(|error| unusable(format!("it is damaged: {error}")))
+        if !head::has_own_digest(&text) {
+            return Err(damaged(&"its digest does not match"));
+        }
+        if let Some(head) = value.as_object_mut() {
+            head.remove(head::DIGEST_KEY);
+        }
+        serde_json::from_value(value).map_err(|error| damaged(&error))
     }
 
     fn fresh_head(&self) -> Head {
@@ -154,10 +161,9 @@ impl State {
 
     /// Replaces head.json: the commit.
     pub fn store_head(&self, head: &Head) -> Result<()> {
-        let mut text =
+        let text =
             serde_json::to_vec_pretty(head).map_err(|error| self.not_stored(&error.into()))?;
-        text.push(b'\n');
-        self.store(Path::new("head.json"), &text)
+        self.store(Path::new("head.json"), &head::with_digest(text))
     }
 
     /// The records of a source.
