@@ -62,7 +62,11 @@ fn store_sources(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head)
                 let known = head.sources.entry(source.name.clone()).or_default();
                 let file = records_to_bytes(&source.records);
                 let file_digest = digest(&file);
-                if known.base.is_none() || known.base_digest != file_digest {
+                // What was damaged meanwhile is written anew, not only what changed.
+                let is_there = known
+                    .base
+                    .is_some_and(|base| state.has_records(&source.name, base, &file));
+                if !is_there || known.base_digest != file_digest {
                     state.store_records(&source.name, head.next_file, &file)?;
                     known.base = Some(head.next_file);
                     known.base_digest = file_digest;
@@ -302,7 +306,8 @@ fn store_ledger(
     let file_digest = digest(&file);
     let number = head.next_file;
     let known: &mut TableState = head.tables.entry(table.table.name.clone()).or_default();
-    if known.ledger == 0 || known.ledger_digest != file_digest {
+    // A ledger that was lost is written anew though it says the same.
+    if table.is_first || known.ledger_digest != file_digest {
         state.store_ledger(&table.table.name, number, &file)?;
         known.ledger = number;
         known.ledger_digest = file_digest;
