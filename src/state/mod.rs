@@ -286,8 +286,9 @@ impl State {
 
     /// The last runs, newest last; lines that cannot be read are skipped.
     pub fn runs(&self) -> Vec<RunRecord> {
-        let text = std::fs::read_to_string(self.directory.join("runs.jsonl")).unwrap_or_default();
-        text.lines()
+        let bytes = std::fs::read(self.directory.join("runs.jsonl")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes)
+            .lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()
     }
@@ -302,7 +303,9 @@ impl State {
     fn append_run(&self, run: &RunRecord) -> io::Result<()> {
         let path = self.directory.join("runs.jsonl");
         let line = serde_json::to_string(run)?;
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        // A line of a run that died in the middle of it, or that the disk garbled, must not stop those behind it.
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().collect();
         if lines.len() < LINES_KEPT + LINES_SLACK {
             let mut file = OpenOptions::new()
@@ -310,7 +313,12 @@ impl State {
                 .append(true)
                 .mode(0o600)
                 .open(&path)?;
-            return file.write_all(format!("{line}\n").as_bytes());
+            let end_of_last = if text.is_empty() || text.ends_with('\n') {
+                ""
+            } else {
+                "\n"
+            };
+            return file.write_all(format!("{end_of_last}{line}\n").as_bytes());
         }
         let kept = lines[lines.len() - LINES_KEPT..].join("\n");
         write_durably(&path, format!("{kept}\n{line}\n").as_bytes())
