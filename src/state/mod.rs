@@ -151,10 +151,12 @@ impl State {
                 self.directory.display()
             );
         }
-        // Numbers are never used twice, also not those of files whose head is gone.
+        // Numbers are never used twice, also not those of files whose head is gone. Which hooks were owed is gone too, so
+        // all are.
         Head {
             generation: last,
-            next_file: last * 1000 + 1,
+            published: last,
+            next_file: last.saturating_mul(1000).saturating_add(1),
             ..Head::default()
         }
     }
