@@ -12,7 +12,8 @@ use super::plan::{APPROVAL_LIFE, Plan, Run, SourceStatus, TablePlan};
 use crate::error::Result;
 use crate::hold::{Cause, Hold};
 use crate::hook::Told;
-use crate::publish::{self, Prepared, on_disk::Content, on_disk::Foreign};
+use crate::publish::on_disk::{Content, Foreign, OnDisk};
+use crate::publish::{self, Prepared};
 use crate::report::key;
 use crate::state::files::{
     Generation, GenerationTable, Ledger, Origin, original_name, records_to_bytes,
@@ -230,6 +231,13 @@ fn keep_originals(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head
             name: table.table.name.clone(),
             ..GenerationTable::default()
         };
+        let known = head.tables.entry(table.table.name.clone()).or_default();
+        let kept_before = std::mem::take(&mut known.originals);
+        let own: Vec<String> = known
+            .artefacts
+            .iter()
+            .map(|artefact| artefact.digest.clone())
+            .collect();
         for file in &table.on_disk {
             let foreign: &Foreign = match &file.content {
                 Content::Foreign(foreign, rows) => {
@@ -246,13 +254,18 @@ fn keep_originals(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head
                 }
                 Content::Missing => continue,
             };
-            let is_kept_already = head.tables.get(&table.table.name).is_some_and(|known| {
-                known
-                    .artefacts
-                    .iter()
-                    .any(|known| known.digest == foreign.artefact.digest)
-            });
-            if is_kept_already {
+            // A file that says what was to be published is ours from now on. One that is replaced becomes ours by that,
+            // and one that is left alone must be found foreign again by the next run.
+            if table.is_ours() && !table.writes.contains(&file.format) && !is_no_table(file) {
+                adopt(head, &table.table.name, foreign.artefact.clone());
+            }
+            let digest = &foreign.artefact.digest;
+            if own.contains(digest) {
+                continue;
+            }
+            let known = head.tables.entry(table.table.name.clone()).or_default();
+            known.originals.push(digest.clone());
+            if kept_before.contains(digest) {
                 continue;
             }
             let name = original_name(number, &table.table.name, file.format);
@@ -263,8 +276,7 @@ fn keep_originals(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head
                 path.display()
             );
             kept.files
-                .push((path.display().to_string(), foreign.artefact.digest.clone()));
-            adopt(head, &table.table.name, foreign.artefact.clone());
+                .push((path.display().to_string(), digest.clone()));
         }
         if !kept.files.is_empty() {
             tables.push(kept);
@@ -282,6 +294,10 @@ fn keep_originals(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head
         head.generation = number;
     }
     Ok(())
+}
+
+fn is_no_table(file: &OnDisk) -> bool {
+    matches!(file.content, Content::NoTable(..))
 }
 
 /// Writes the ledger of a table if it says anything new, and what its rows mean for the window and the next deadline.

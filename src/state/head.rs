@@ -133,6 +133,8 @@ pub struct TableState {
     pub next_deadline: Option<Timestamp>,
     /// What stands on the disk.
     pub artefacts: Vec<Artefact>,
+    /// SHA-256 of the foreign files found last whose originals are kept, so that each is kept once.
+    pub originals: Vec<String>,
 }
 
 /// A published file.
