@@ -430,7 +430,7 @@ fn since(
     for number in state
         .generation_numbers()
         .into_iter()
-        .filter(|number| *number > told_last)
+        .filter(|number| *number > told_last && *number <= head.generation)
     {
         let Ok(generation) = state.generation(number) else {
             continue;

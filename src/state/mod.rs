@@ -36,6 +36,9 @@ use head::{FORMAT, Head};
 use runs::{LINES_KEPT, LINES_SLACK, RunRecord};
 pub use sealed::Broken;
 
+/// Ends the name of a file that is being written; a dot begins it.
+const TEMPORARY_SUFFIX: &str = ".new";
+
 /// The state directory, held by a writer or looked at by a reader.
 #[derive(Debug)]
 pub struct State {
@@ -284,6 +287,17 @@ impl State {
                 }
             }
         }
+        // A run writes two generations at most before it decides. Anything beyond those was not left by a dead run.
+        for number in 1..=2 {
+            self.remove_generation(head.generation.saturating_add(number));
+        }
+        for directory in [".", "generation"].map(|part| self.directory.join(part)) {
+            for name in names_in(&directory) {
+                if name.starts_with('.') && name.ends_with(TEMPORARY_SUFFIX) {
+                    remove(&directory.join(name));
+                }
+            }
+        }
     }
 
     /// The last runs, newest last; lines that cannot be read are skipped.
@@ -369,7 +383,7 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let temporary = directory.join(format!(".{}.new", name.to_string_lossy()));
+    let temporary = directory.join(format!(".{}{TEMPORARY_SUFFIX}", name.to_string_lossy()));
     let written = || -> io::Result<()> {
         remove(&temporary);
         let mut file = OpenOptions::new()
