@@ -159,13 +159,9 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Result<Plan<'r
         .iter()
         .map(|table| ledger_of(state, head, table))
         .collect();
-    for name in ledgers
-        .iter()
-        .flatten()
-        .flat_map(|ledger| &ledger.source_names)
-    {
-        if !sources.iter().any(|source| source.name == *name) {
-            let (name, status) = (name.clone(), SourceStatus::Removed);
+    for name in ledgers.iter().flatten().flat_map(Ledger::sources_in_use) {
+        if !sources.iter().any(|source| source.name == name) {
+            let (name, status) = (name.to_owned(), SourceStatus::Removed);
             sources.push(SourceNow {
                 name,
                 records: Vec::new(),
