@@ -9,6 +9,7 @@ use std::time::Duration;
 use common::plain::STAFF;
 use common::rcptsync::Rcptsync;
 use common::{poll_until, process, require, write_file};
+use rcptsync::state::State;
 
 /// `a0 a1 …`, from one number to before another.
 fn many(from: usize, to: usize) -> String {
@@ -187,6 +188,44 @@ fn an_approval_releases_what_it_names_and_nothing_else() {
     let (_, first) = program.holds();
     assert_eq!(first, looked_at);
     // The directory moves on: a0 is back, 20 more are gone.
+    program.staff(&format!("a0 {}", many(40, 100)));
+    program.run_untouching(&["sync"], 65);
+    let (_, second) = program.holds();
+    assert_ne!(first, second);
+    // In capitals, and its beginning alone.
+    approve(&program, &first[0][..10].to_ascii_uppercase());
+    program.run(&["sync"]).expect_code(65);
+    let rows = program.table_keys();
+    assert_eq!(rows.len(), 81);
+    assert!(
+        rows.contains("a0@example.com")
+            && !rows.contains("a1@example.com")
+            && rows.contains("a20@example.com")
+    );
+    let (holds, third) = program.holds();
+    assert_eq!(
+        holds,
+        [format!(
+            "removed_percent_max example.com:{}",
+            many(20, 40).replace('a', " -a").replace("  ", " ")
+        )]
+    );
+    // Taken back by the directory, the hold is gone; its digest is still known for a day.
+    program.staff(&format!("a0 {}", many(20, 100)));
+    program.run_untouching(&["sync"], 0);
+    program.run_untouching(&["status"], 0);
+    approve(&program, &third[0]);
+    program.run_untouching(&["sync"], 0);
+    // An approval lapses after a day.
+    let state = State::lock(&program.state_dir()).expect("nobody else runs");
+    let mut head = state.head().expect("a head");
+    for hold in head.holds.values_mut() {
+        let a_day = Duration::from_secs(86_401);
+        hold.approved_at = hold.approved_at.map(|at| at.before(a_day));
+        hold.last_seen = hold.last_seen.before(a_day);
+    }
+    state.store_head(&head).expect("stored");
+    drop(state);
     program.staff(&format!("a0 {}", many(40, 100)));
     program.run_untouching(&["sync"], 65);
     let (_, second) = program.holds();

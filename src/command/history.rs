@@ -26,7 +26,7 @@ pub fn run(
             let found = if wanted <= head.generation {
                 state.generation(wanted)
             } else {
-                Err(std::io::Error::from(std::io::ErrorKind::NotFound).into())
+                Err(std::io::Error::other("it is not among those that are kept").into())
             };
             let found = found.map_err(|lost| {
                 Box::new(Failure {
