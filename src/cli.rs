@@ -83,13 +83,14 @@ pub enum Command {
         /// The hold's digest, or its first 8 digits or more
         digest: String,
     },
-    /// Say whether an address is accepted now, and why
+    /// Say whether an address is accepted now, and why (or several addresses)
     ///
     /// From the stored records and the published tables, without network: which object has it, which rule left it out,
     /// what waits, since when it is there, when it left. Ends with 0 if it is accepted and with 1 if it is refused.
     Explain {
         /// The address, as at RCPT TO
-        address: String,
+        #[arg(required = true, value_name = "ADDRESS")]
+        addresses: Vec<String>,
     },
     /// Show how things stand: last runs, holds, owed hooks, age of the last complete read
     ///

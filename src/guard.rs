@@ -256,7 +256,9 @@ impl<'run> Bench<'run> {
                 is_held: false,
             };
             match (was, is) {
-                (Some(_), None) if bench.needs_judgement(row) => bench.removals.push(candidate),
+                (Some(_), None) if bench.needs_judgement(row, domain) => {
+                    bench.removals.push(candidate)
+                }
                 (None, Some(_)) => bench.additions.push(candidate),
                 _ => {}
             }
@@ -264,9 +266,11 @@ impl<'run> Bench<'run> {
         bench
     }
 
-    /// Rows of the configuration itself go freely; a row that began to leave was judged then.
-    fn needs_judgement(&self, row: Row<'_>) -> bool {
-        let is_free = row.facts.is_always && row.facts.sources.is_empty();
+    /// Rows of the configuration itself go freely, unless they go because their whole domain does; a row that began to
+    /// leave was judged then.
+    fn needs_judgement(&self, row: Row<'_>, domain: usize) -> bool {
+        let is_configured = domain < self.domains.configured_count;
+        let is_free = row.facts.is_always && row.facts.sources.is_empty() && is_configured;
         !is_free && row.facts.leaving_since.is_none() && !self.evidence.released.removal(row.key)
     }
 
@@ -374,7 +378,12 @@ impl<'run> Bench<'run> {
             false,
             |removal| removal.row.facts.is_foreign,
         );
+        // A foreign file may name a million domains, and its rows are held already.
+        let remaining = self.remaining();
         for domain in self.domains.configured_count..self.domains.names.len() {
+            if remaining.domain(domain) == 0 {
+                continue;
+            }
             let name = self.domains.names[domain].clone();
             self.hold_removals(Case::of(Cause::DomainRemoved, &name), false, |removal| {
                 removal.domain == domain

@@ -105,6 +105,12 @@ impl Hold {
     }
 }
 
+/// As much of a digest as a person has to type.
+pub fn short(digest: &str) -> &str {
+    const DIGITS: usize = 12;
+    digest.get(..DIGITS).unwrap_or(digest)
+}
+
 /// Lower-case hexadecimal digits.
 pub fn hex(octets: &[u8]) -> String {
     use std::fmt::Write;

@@ -10,7 +10,7 @@
 //!
 //! Three promises, and where each is kept:
 //!
-//! - *Never fewer than the truth.* A [`source::Snapshot`] exists only when a read was proven complete; the [`guard`] holds
+//! - *Never fewer than the truth.* A [`snapshot::Snapshot`] exists only when a read was proven complete; the [`guard`] holds
 //!   removals that look wrong; a source that fails keeps its last records.
 //! - *Never more than the truth.* An [`address::Address`] is never a wildcard and holds no line end; a [`keys::Key`] is
 //!   made of nothing else; [`policy`] compares domains as names.
@@ -30,6 +30,8 @@ pub mod log;
 pub mod time;
 
 pub mod config;
+
+pub mod snapshot;
 
 pub mod directory;
 pub mod source;

@@ -62,7 +62,7 @@ fn run(cli: &Cli) -> Result<u8> {
         }
         Command::Diff { format } => diff::run(&config, *format, cli.quiet, out, err),
         Command::Approve { digest } => approve::run(&config, digest, out),
-        Command::Explain { address } => explain::run(&config, address, out),
+        Command::Explain { addresses } => explain::run(&config, addresses, out),
         Command::Status {
             warn_age,
             crit_age,

@@ -20,14 +20,18 @@ use common::{set_mode, temp_dir, write_file};
 struct Reading {
     starttls: bool,
     page_size: u32,
-    incremental: &'static str,
+    /// More keys of the source.
+    source_more: &'static str,
 }
 
 const LDAPS: Reading = Reading {
     starttls: false,
     page_size: 1_000,
-    incremental: "off",
+    source_more: "",
 };
+
+/// Every way to learn of a change, as keys of the source.
+const WAYS_OF_FOLLOWING: [&str; 1] = [""];
 
 fn configure(
     rcptsync: &Rcptsync,
@@ -47,8 +51,7 @@ fn configure(
         bind_name: samba::ACCOUNT,
         password_file,
         page_size: reading.page_size,
-        incremental: reading.incremental,
-        source_more: "",
+        source_more: reading.source_more,
         domains: &DOMAINS,
         more: &rules(),
     });
@@ -102,7 +105,6 @@ fn stamps(rcptsync: &Rcptsync) -> Vec<(PathBuf, u64, i64, i64, u64)> {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn the_table_is_what_the_directory_says() {
     let Some(samba) = samba::shared() else {
         return;
@@ -120,7 +122,7 @@ fn the_table_is_what_the_directory_says() {
         Reading {
             starttls: true,
             page_size: 100,
-            incremental: "auto",
+            source_more: "",
         },
     ] {
         let rcptsync = synced(&samba, &reading);
@@ -140,7 +142,6 @@ fn the_table_is_what_the_directory_says() {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn everything_left_out_is_counted_with_its_reason() {
     let Some(samba) = samba::shared() else {
         return;
@@ -161,66 +162,59 @@ fn everything_left_out_is_counted_with_its_reason() {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn a_run_without_a_change_touches_no_table() {
     let Some(samba) = samba::shared() else {
         return;
     };
-    for incremental in ["off", "auto"] {
+    for source_more in WAYS_OF_FOLLOWING {
         let rcptsync = synced(
             &samba,
             &Reading {
-                incremental,
+                source_more,
                 ..LDAPS
             },
         );
         let before = stamps(&rcptsync);
         rcptsync.run(&["sync"]).expect_code(0);
-        rcptsync.run(&["sync", "--full"]).expect_code(0);
-        assert_eq!(stamps(&rcptsync), before, "incremental = {incremental}");
+        assert_eq!(stamps(&rcptsync), before, "{source_more}");
     }
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn the_table_follows_every_kind_of_change() {
     let Some(mut samba) = samba::shared() else {
         return;
     };
-    for incremental in ["off", "auto"] {
+    for source_more in WAYS_OF_FOLLOWING {
         let rcptsync = synced(
             &samba,
             &Reading {
-                incremental,
+                source_more,
                 ..LDAPS
             },
         );
-        let mut follow =
-            |name: &str, arguments: &[&str], change: &dyn Fn(&mut Company) -> String| {
-                let before = samba.company.expected_accepted();
-                let ldif = change(&mut samba.company);
-                samba.modify(&ldif);
-                assert_ne!(samba.company.expected_accepted(), before, "{name}");
-                rcptsync.run(arguments).expect_code(0);
-                check_table(&rcptsync, &samba.company);
-            };
-        follow("an address is removed", &["sync"], &|company| {
+        let mut follow = |name: &str, change: &dyn Fn(&mut Company) -> String| {
+            let before = samba.company.expected_accepted();
+            let ldif = change(&mut samba.company);
+            samba.modify(&ldif);
+            assert_ne!(samba.company.expected_accepted(), before, "{name}");
+            rcptsync.run(&["sync"]).expect_code(0);
+            check_table(&rcptsync, &samba.company);
+        };
+        follow("an address is removed", &|company| {
             let (dn, key) = company.some_user(0);
             company.remove_address(&dn, &key)
         });
-        follow("an address is added", &["sync"], &|company| {
+        follow("an address is added", &|company| {
             let (dn, _) = company.some_user(1);
-            company.add_address(&dn, &format!("added.with.{incremental}"))
+            company.add_address(&dn, "added.while.running")
         });
-        follow("a user is added", &["sync"], &|company| {
-            company.add_user().1
-        });
-        follow("a user leaves", &["sync"], &|company| {
+        follow("a user is added", &|company| company.add_user().1);
+        follow("a user leaves", &|company| {
             let (dn, _) = company.some_user(2);
             company.move_to(&dn, Unit::Leavers)
         });
-        // Changes are reported to an ordinary account, deletions are not: a complete read finds them.
-        follow("a user is deleted", &["sync", "--full"], &|company| {
+        follow("a user is deleted", &|company| {
             let (dn, _) = company.some_user(3);
             company.delete(&dn)
         });
@@ -228,7 +222,6 @@ fn the_table_follows_every_kind_of_change() {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn a_dry_run_shows_a_change_and_makes_none() {
     let Some(mut samba) = samba::shared() else {
         return;
@@ -256,7 +249,6 @@ fn a_dry_run_shows_a_change_and_makes_none() {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn a_refused_account_leaves_the_tables_as_they_are() {
     let Some(samba) = samba::shared() else {
         return;
@@ -284,7 +276,6 @@ fn a_refused_account_leaves_the_tables_as_they_are() {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn a_server_that_nobody_vouches_for_is_not_read() {
     let Some(samba) = samba::shared() else {
         return;
@@ -312,7 +303,6 @@ fn a_server_that_nobody_vouches_for_is_not_read() {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn our_cdb_is_byte_for_byte_that_of_postmap() {
     let Some(samba) = samba::shared() else {
         return;
@@ -337,7 +327,6 @@ fn our_cdb_is_byte_for_byte_that_of_postmap() {
 }
 
 #[test]
-#[ignore = "the commands land with the next commit"]
 fn a_server_with_the_limits_of_active_directory_is_read_completely() {
     if !slapd::is_available() {
         return;
@@ -353,7 +342,6 @@ fn a_server_with_the_limits_of_active_directory_is_read_completely() {
             bind_name: slapd::ACCOUNT,
             password_file: &slapd.password_file(),
             page_size,
-            incremental: "auto",
             source_more: &format!("base = [\"{BASE}\"]"),
             domains: &DOMAINS,
             more: &rules(),

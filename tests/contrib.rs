@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use rcptsync::config::{self, SourceKind};
 use rcptsync::policy::{LeftOut, Policy, Reason};
-use rcptsync::source::{Progress, file, ldif};
+use rcptsync::snapshot::Progress;
+use rcptsync::source::{file, ldif};
 use rcptsync::time::Timestamp;
 
 fn contrib(path: &str) -> PathBuf {

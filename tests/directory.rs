@@ -12,7 +12,7 @@ use rcptsync::config::secret::SecretPlace;
 use rcptsync::config::{Bind, LdapSource, ServerAddress};
 use rcptsync::directory::{FRAME_BYTES_MAX, ReadFailure, read};
 use rcptsync::exit::Exit;
-use rcptsync::source::{Progress, Snapshot};
+use rcptsync::snapshot::{Progress, Snapshot};
 
 const BASE: &str = "DC=corp,DC=example";
 const NAME: &str = "rcptsync@corp.example";

@@ -142,7 +142,7 @@ fn wrong_command_lines_are_64() {
         (&["approve", "0123456"], "at least 8 hexadecimal digits"),
         (&["approve", "../../lock"], "at least 8 hexadecimal digits"),
         (&["approve", ""], "at least 8 hexadecimal digits"),
-        (&["history", "99"], "No such file"),
+        (&["history", "99"], "there is no generation 99"),
     ] {
         check(
             |_| (),

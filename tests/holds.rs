@@ -9,6 +9,7 @@ use std::time::Duration;
 use common::plain::STAFF;
 use common::rcptsync::Rcptsync;
 use common::{poll_until, process, require, write_file};
+use rcptsync::state::State;
 
 /// `a0 a1 …`, from one number to before another.
 fn many(from: usize, to: usize) -> String {
@@ -216,17 +217,15 @@ fn an_approval_releases_what_it_names_and_nothing_else() {
     approve(&program, &third[0]);
     program.run_untouching(&["sync"], 0);
     // An approval lapses after a day.
-    let head_path = program.state_dir().join("head.json");
-    let text = std::fs::read_to_string(&head_path).expect("head.json");
-    let mut head: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    for hold in head["holds"].as_object_mut().expect("holds").values_mut() {
-        for time in ["approved_at", "last_seen"] {
-            if let Some(at) = hold[time].as_u64() {
-                hold[time] = (at - 86_401).into();
-            }
-        }
+    let state = State::lock(&program.state_dir()).expect("nobody else runs");
+    let mut head = state.head().expect("a head");
+    for hold in head.holds.values_mut() {
+        let a_day = Duration::from_secs(86_401);
+        hold.approved_at = hold.approved_at.map(|at| at.before(a_day));
+        hold.last_seen = hold.last_seen.before(a_day);
     }
-    write_file(&head_path, head.to_string());
+    state.store_head(&head).expect("stored");
+    drop(state);
     program.staff(&format!("a0 {}", many(40, 100)));
     program.run_untouching(&["sync"], 65);
     program

@@ -13,7 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use rcptsync::config::FileSource;
 use rcptsync::record::{Record, smtp_address};
-use rcptsync::source::{Progress, Snapshot, file, ldif};
+use rcptsync::snapshot::{Progress, Snapshot};
+use rcptsync::source::{file, ldif};
 use rcptsync::time::Timestamp;
 
 fn case(name: &str) -> String {

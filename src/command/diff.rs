@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::exit::Exit;
 use crate::report::difference::Difference;
 use crate::report::{self, markdown, progress, text, unified};
-use crate::source::Progress;
+use crate::snapshot::Progress;
 use crate::state::State;
 
 /// How the difference is told.

@@ -4,125 +4,253 @@
 //! address, the address without its extension where a delimiter is set, `@domain`. Why it answers so is decided anew from
 //! the records, by the same policy as in a run.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
-use crate::address::Address;
+use crate::address::{Address, AddressError};
 use crate::config::{Config, Table, TableFolding};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::fold::Folding;
+use crate::hold::Hold;
 use crate::keys::Key;
 use crate::kind;
 use crate::policy::{Decision, Policy};
 use crate::postfix::Gateway;
-use crate::publish::on_disk::{self, Content};
+use crate::publish::on_disk::{self, Content, OnDisk};
 use crate::record::Record;
-use crate::report::{BAD, GOOD, HELD, STRONG, key, printable};
+use crate::report::{BAD, GOOD, HELD, STRONG, key};
 use crate::state::State;
-use crate::state::files::{Ledger, Origin};
+use crate::state::files::{Generation, Ledger};
 use crate::state::head::Head;
 use crate::table::wanted;
 
-/// Explains one address.
-pub fn run(config: &Config, text: &str, out: &mut dyn Write) -> Result<u8> {
-    let address = match Address::parse(text) {
-        Ok(address) => address,
-        Err(error) => {
-            let _ = writeln!(
-                out,
-                "{}: {BAD}refused{BAD:#}, {error}",
-                key(text.as_bytes())
-            );
-            return Ok(Exit::Refused.code());
-        }
-    };
+/// Explains addresses, one after the other; the code is that of a refusal if any is refused.
+pub fn run(config: &Config, texts: &[String], out: &mut dyn Write) -> Result<u8> {
+    let asked: Vec<std::result::Result<Address, AddressError>> =
+        texts.iter().map(|text| Address::parse(text)).collect();
     let state = State::view(&config.state_dir);
-    let head = state.head()?;
-    let gateway = Gateway::ask();
-    let mut answers = Vec::new();
-    for table in &config.tables {
-        answers.push(answer(&state, &head, table, &address, gateway.as_ref())?);
+    let archive = Archive::open(config, &state, asked.iter().flatten())?;
+    let mut is_any_refused = false;
+    for (text, address) in texts.iter().zip(&asked) {
+        // A reader who has seen enough (`| head`) is no failure.
+        let _ = match address {
+            Ok(address) => {
+                let explanation = archive.explanation(address);
+                is_any_refused |= !explanation.is_accepted();
+                explanation.print(out)
+            }
+            Err(error) => {
+                is_any_refused = true;
+                writeln!(
+                    out,
+                    "{}: {BAD}refused{BAD:#}, {error}",
+                    key(text.as_bytes())
+                )
+            }
+        };
     }
-    let is_refused_anyway = address.is_refused_by_postfix_anyway();
-    let is_accepted = !is_refused_anyway && answers.iter().all(|answer| answer.row.is_some());
-    let explanation = Explanation {
-        config,
-        state: &state,
-        head: &head,
-        address: &address,
-        answers: &answers,
-    };
-    let _ = explanation.print(out, is_accepted);
-    Ok(if is_accepted {
-        Exit::Current
-    } else {
+    Ok(if is_any_refused {
         Exit::Refused
+    } else {
+        Exit::Current
     }
     .code())
 }
 
-/// What one table answers.
-struct Answer<'run> {
-    table: &'run Table,
-    keys: Vec<Key>,
-    ledger: Ledger,
-    /// The key that is found, and in which files.
-    row: Option<(String, Vec<&'static str>)>,
-    /// Formats that have no file.
-    missing: Vec<&'static str>,
+/// What the runs left behind, read once for all addresses.
+struct Archive<'run> {
+    config: &'run Config,
+    head: Head,
+    delimiter: String,
+    tables: Vec<TableView<'run>>,
+    /// What names an asked address, by its first key.
+    origins: HashMap<Key, Vec<Origin>>,
+    /// Records that could not be read.
+    lost: Vec<String>,
+    holds: Vec<(String, Hold)>,
+    /// The newest first.
+    generations: Vec<Generation>,
 }
 
-fn answer<'run>(
-    state: &State,
-    head: &Head,
+/// A table as the gateway reads it now, and as it was published.
+struct TableView<'run> {
     table: &'run Table,
-    address: &Address,
-    gateway: Option<&Gateway>,
-) -> Result<Answer<'run>> {
-    let folding = match table.folding {
-        TableFolding::Auto => gateway.map_or(Folding::Unicode, Gateway::folding),
-        TableFolding::Fixed(folding) => folding,
-    };
-    let known = head.tables.get(&table.name);
-    let ledger = known.and_then(|known| state.ledger(&table.name, known.ledger).ok());
-    let on_disk = on_disk::look(
-        table,
-        known.filter(|_| ledger.is_some()),
-        &head.pending,
-        folding,
-    )?;
-    let ledger = ledger.unwrap_or_default();
-    let delimiter = gateway.map_or("", |gateway| &gateway.recipient_delimiter);
-    let has = |content: &Content, wanted: &str| match content {
-        Content::AsPublished(_) => ledger.rows.find(wanted.as_bytes()).is_some(),
-        Content::Foreign(_, rows) => rows.iter().any(|(found, _)| found == wanted.as_bytes()),
-        Content::Missing | Content::NoTable(..) => false,
-    };
-    let mut row = None;
-    for wanted in lookup_order(address, folding, delimiter) {
-        let formats: Vec<&'static str> = on_disk
-            .iter()
-            .filter(|file| has(&file.content, &wanted))
-            .map(|file| file.format.name())
+    folding: Folding,
+    ledger: Ledger,
+    on_disk: Vec<OnDisk>,
+}
+
+/// A value of a record that names an address.
+struct Origin {
+    source: String,
+    record: Record,
+    value: Vec<u8>,
+    decision: Decision,
+}
+
+impl<'run> Archive<'run> {
+    fn open<'asked>(
+        config: &'run Config,
+        state: &State,
+        asked: impl Iterator<Item = &'asked Address>,
+    ) -> Result<Self> {
+        let head = state.head()?;
+        let gateway = Gateway::ask();
+        let mut tables = Vec::new();
+        for table in &config.tables {
+            let folding = match table.folding {
+                TableFolding::Auto => gateway.as_ref().map_or(Folding::Unicode, Gateway::folding),
+                TableFolding::Fixed(folding) => folding,
+            };
+            let known = head.tables.get(&table.name);
+            let ledger = known.and_then(|known| state.ledger(&table.name, known.ledger).ok());
+            let published = known.filter(|_| ledger.is_some());
+            let on_disk = on_disk::look(table, published, &head.pending, folding)?;
+            tables.push(TableView {
+                table,
+                folding,
+                ledger: ledger.unwrap_or_default(),
+                on_disk,
+            });
+        }
+        let current = head.holds.iter().filter(|(_, known)| known.is_current);
+        let holds = current
+            .filter_map(|(digest, _)| Some((digest.clone(), state.hold(digest).ok()?)))
             .collect();
-        if !formats.is_empty() {
-            row = Some((wanted, formats));
-            break;
+        let numbers = state
+            .generation_numbers()
+            .into_iter()
+            .rev()
+            .filter(|number| *number <= head.generation);
+        let generations = numbers
+            .filter_map(|number| state.generation(number).ok())
+            .collect();
+        let delimiter = gateway
+            .map(|gateway| gateway.recipient_delimiter)
+            .unwrap_or_default();
+        let (origins, lost) = (
+            asked
+                .map(|address| (name_of(address), Vec::new()))
+                .collect(),
+            Vec::new(),
+        );
+        let mut archive = Archive {
+            config,
+            head,
+            delimiter,
+            tables,
+            origins,
+            lost,
+            holds,
+            generations,
+        };
+        archive.find_origins(state);
+        Ok(archive)
+    }
+
+    /// Walks all records once, and keeps what names an asked address.
+    fn find_origins(&mut self, state: &State) {
+        let policy = Policy::of(self.config);
+        for (name, source) in &self.head.sources {
+            let Some(base) = source.base else { continue };
+            let records = match state.records(name, base) {
+                Ok(records) => records,
+                Err(lost) => {
+                    self.lost
+                        .push(format!("the records of source {name} are lost: {lost}"));
+                    continue;
+                }
+            };
+            for record in &records {
+                for value in &record.proxy_addresses {
+                    let named = named_by(value).map(|address| name_of(&address));
+                    if let Some(origins) = named.and_then(|named| self.origins.get_mut(&named)) {
+                        let decision = policy.decide(record, value);
+                        let (record, value) = (record.clone(), value.clone());
+                        origins.push(Origin {
+                            source: name.clone(),
+                            record,
+                            value,
+                            decision,
+                        });
+                    }
+                }
+            }
         }
     }
-    let is_missing = |content: &Content| matches!(content, Content::Missing | Content::NoTable(..));
-    let missing = on_disk
-        .iter()
-        .filter(|file| is_missing(&file.content))
-        .map(|file| file.format.name())
-        .collect();
-    Ok(Answer {
-        table,
-        keys: Key::all_of(address, folding),
-        ledger,
-        row,
-        missing,
-    })
+
+    fn explanation<'a>(&'a self, address: &'a Address) -> Explanation<'a, 'run> {
+        let answers = self
+            .tables
+            .iter()
+            .map(|view| view.answer(address, &self.delimiter))
+            .collect();
+        Explanation {
+            archive: self,
+            address,
+            answers,
+        }
+    }
+}
+
+/// One key for all spellings of an address.
+fn name_of(address: &Address) -> Key {
+    Key::all_of(address, Folding::Unicode).swap_remove(0)
+}
+
+/// The address behind the prefix of a value, of whatever type.
+fn named_by(value: &[u8]) -> Option<Address> {
+    let (_, text) = std::str::from_utf8(value).ok()?.split_once(':')?;
+    Address::parse(text).ok()
+}
+
+/// What one table answers.
+struct Answer<'a, 'run> {
+    view: &'a TableView<'run>,
+    keys: Vec<Key>,
+    /// The key that is found, and in which files.
+    row: Option<(String, Vec<&'static str>)>,
+}
+
+impl<'run> TableView<'run> {
+    fn answer(&self, address: &Address, delimiter: &str) -> Answer<'_, 'run> {
+        let row = lookup_order(address, self.folding, delimiter)
+            .into_iter()
+            .find_map(|wanted| {
+                let has = |file: &&OnDisk| self.has(&file.content, &wanted);
+                let formats: Vec<&'static str> = self
+                    .on_disk
+                    .iter()
+                    .filter(has)
+                    .map(|file| file.format.name())
+                    .collect();
+                (!formats.is_empty()).then_some((wanted, formats))
+            });
+        Answer {
+            view: self,
+            keys: Key::all_of(address, self.folding),
+            row,
+        }
+    }
+
+    fn has(&self, content: &Content, wanted: &str) -> bool {
+        match content {
+            Content::AsPublished(_) => self.ledger.rows.find(wanted.as_bytes()).is_some(),
+            Content::Foreign(_, rows) => rows.iter().any(|(found, _)| found == wanted.as_bytes()),
+            Content::Missing | Content::NoTable(..) => false,
+        }
+    }
+
+    /// Formats without a file that a gateway could read.
+    fn missing(&self) -> impl Iterator<Item = &'static str> {
+        let is_missing =
+            |file: &&OnDisk| matches!(file.content, Content::Missing | Content::NoTable(..));
+        self.on_disk
+            .iter()
+            .filter(is_missing)
+            .map(|file| file.format.name())
+    }
 }
 
 /// The keys Postfix asks for, in its order.
@@ -164,16 +292,20 @@ fn without_extension(address: &Address, delimiter: &str) -> Option<Address> {
     .ok()
 }
 
-struct Explanation<'run> {
-    config: &'run Config,
-    state: &'run State,
-    head: &'run Head,
-    address: &'run Address,
-    answers: &'run [Answer<'run>],
+struct Explanation<'a, 'run> {
+    archive: &'a Archive<'run>,
+    address: &'a Address,
+    answers: Vec<Answer<'a, 'run>>,
 }
 
-impl Explanation<'_> {
-    fn print(&self, out: &mut dyn Write, is_accepted: bool) -> io::Result<()> {
+impl Explanation<'_, '_> {
+    fn is_accepted(&self) -> bool {
+        !self.address.is_refused_by_postfix_anyway()
+            && self.answers.iter().all(|answer| answer.row.is_some())
+    }
+
+    fn print(&self, out: &mut dyn Write) -> io::Result<()> {
+        let is_accepted = self.is_accepted();
         let verdict = if is_accepted {
             format!("{GOOD}accepted{GOOD:#}")
         } else {
@@ -185,13 +317,13 @@ impl Explanation<'_> {
             key(self.address.to_string().as_bytes())
         )?;
         if self.address.is_refused_by_postfix_anyway() {
+            let why = "a leading \"-\" (allow_min_user) or \"%\", \"!\" or \"@\" in the local part (allow_untrusted_routing)";
             writeln!(
                 out,
-                "  note      Postfix refuses it whatever the table says: a leading \"-\" (allow_min_user) or \"%\", \"!\" or \
-                 \"@\" in the local part (allow_untrusted_routing)"
+                "  note      Postfix refuses it whatever the table says: {why}"
             )?;
         }
-        for answer in self.answers {
+        for answer in &self.answers {
             self.print_answer(out, answer)?;
         }
         let is_known = self.print_origins(out)?;
@@ -203,7 +335,10 @@ impl Explanation<'_> {
                 "  never seen: no source that was read completely has it, and no table ever had it"
             )?;
         }
-        for (name, source) in &self.head.sources {
+        for lost in &self.archive.lost {
+            writeln!(out, "  {HELD}note{HELD:#}      {}", key(lost.as_bytes()))?;
+        }
+        for (name, source) in &self.archive.head.sources {
             if let Some(frozen) = &source.frozen {
                 let cause = key(frozen.cause.as_bytes());
                 writeln!(
@@ -216,36 +351,37 @@ impl Explanation<'_> {
         Ok(())
     }
 
-    fn print_answer(&self, out: &mut dyn Write, answer: &Answer<'_>) -> io::Result<()> {
-        let name = &answer.table.name;
+    fn print_answer(&self, out: &mut dyn Write, answer: &Answer<'_, '_>) -> io::Result<()> {
+        let name = &answer.view.table.name;
         match &answer.row {
             Some((found, formats)) => {
-                let as_key = if answer.keys.iter().any(|key| key.as_str() == found) {
+                let is_own = answer.keys.iter().any(|key| key.as_str() == found);
+                let by = if is_own {
                     String::new()
                 } else {
                     format!(", by the row {}", key(found.as_bytes()))
                 };
                 writeln!(
                     out,
-                    "  table     {name} has it{as_key} ({})",
+                    "  table     {name} has it{by} ({})",
                     formats.join(", ")
                 )?;
             }
             None => writeln!(out, "  table     {name} does not have it")?,
         }
-        for format in &answer.missing {
-            writeln!(
-                out,
-                "  {HELD}note{HELD:#}      {name} has no {format} file: a gateway that reads it answers 451 to everybody"
-            )?;
+        for format in answer.view.missing() {
+            let what = format!(
+                "{name} has no {format} file: a gateway that reads it answers 451 to everybody"
+            );
+            writeln!(out, "  {HELD}note{HELD:#}      {what}")?;
         }
-        let leaving = answer
+        for row in answer
             .keys
             .iter()
-            .filter_map(|key| answer.ledger.rows.find(key.as_str().as_bytes()));
-        for row in leaving {
+            .filter_map(|key| answer.view.ledger.rows.find(key.as_str().as_bytes()))
+        {
             if let Some(since) = row.facts.leaving_since {
-                let until = since.after(self.config.recipients.grace);
+                let until = since.after(self.archive.config.recipients.grace);
                 writeln!(
                     out,
                     "  {HELD}leaving{HELD:#}   no source has it since {since}; it stays until {until}"
@@ -263,33 +399,37 @@ impl Explanation<'_> {
 
     /// Every value of every record that names the address, with what the policy says of it.
     fn print_origins(&self, out: &mut dyn Write) -> io::Result<bool> {
-        let policy = Policy::of(self.config);
-        let mut is_known = false;
-        for (name, source) in &self.head.sources {
-            let Some(base) = source.base else { continue };
-            let records = match self.state.records(name, base) {
-                Ok(records) => records,
-                Err(lost) => {
+        let origins = self
+            .archive
+            .origins
+            .get(&name_of(self.address))
+            .map_or(&[][..], Vec::as_slice);
+        for origin in origins {
+            let kind = origin
+                .record
+                .recipient_type
+                .map_or(String::new(), |kind| format!(" ({})", kind::name(kind)));
+            writeln!(
+                out,
+                "  from      source {}: {}{kind}",
+                origin.source,
+                key(origin.record.dn.as_bytes())
+            )?;
+            writeln!(out, "            proxyAddresses: {}", key(&origin.value))?;
+            match &origin.decision {
+                Decision::Accepted(_) => writeln!(out, "            {GOOD}counts{GOOD:#}")?,
+                Decision::LeftOut(reason) => {
                     writeln!(
                         out,
-                        "  {HELD}note{HELD:#}      the records of source {name} are lost: {lost}"
+                        "            {BAD}left out{BAD:#}: {}",
+                        reason.sentence()
                     )?;
-                    continue;
-                }
-            };
-            for record in &records {
-                for value in record
-                    .proxy_addresses
-                    .iter()
-                    .filter(|value| self.is_named_by(value))
-                {
-                    is_known = true;
-                    self.print_origin(out, name, record, value, &policy.decide(record, value))?;
                 }
             }
         }
+        let mut is_known = !origins.is_empty();
         for address in
-            wanted::always(self.config).filter(|address| address.is_same_as(self.address))
+            wanted::always(self.archive.config).filter(|always| always.is_same_as(self.address))
         {
             is_known = true;
             writeln!(
@@ -301,103 +441,64 @@ impl Explanation<'_> {
         Ok(is_known)
     }
 
-    fn is_named_by(&self, value: &[u8]) -> bool {
-        let text = std::str::from_utf8(value)
-            .ok()
-            .and_then(|value| value.split_once(':'));
-        text.is_some_and(|(_, text)| {
-            Address::parse(text).is_ok_and(|address| address.is_same_as(self.address))
-        })
-    }
-
-    fn print_origin(
-        &self,
-        out: &mut dyn Write,
-        source: &str,
-        record: &Record,
-        value: &[u8],
-        decision: &Decision,
-    ) -> io::Result<()> {
-        let kind = record
-            .recipient_type
-            .map_or(String::new(), |kind| format!(" ({})", kind::name(kind)));
-        writeln!(
-            out,
-            "  from      source {source}: {}{kind}",
-            key(record.dn.as_bytes())
-        )?;
-        writeln!(out, "            proxyAddresses: {}", key(value))?;
-        match decision {
-            Decision::Accepted(_) => writeln!(out, "            {GOOD}counts{GOOD:#}"),
-            Decision::LeftOut(reason) => writeln!(
-                out,
-                "            {BAD}left out{BAD:#}: {}",
-                reason.sentence()
-            ),
-        }
-    }
-
     fn print_holds(&self, out: &mut dyn Write) -> io::Result<bool> {
         let mut is_held = false;
-        for (digest, known) in self.head.holds.iter().filter(|(_, known)| known.is_current) {
-            let Ok(hold) = self.state.hold(digest) else {
-                continue;
-            };
-            let names = |keys: &[Vec<u8>]| self.has_key_in(keys);
-            let what = if names(&hold.added) {
+        for (digest, hold) in &self.archive.holds {
+            let what = if self.is_among(&hold.added) {
                 "its addition waits"
-            } else if names(&hold.removed) {
+            } else if self.is_among(&hold.removed) {
                 "its removal waits"
             } else {
                 continue;
             };
             is_held = true;
-            let scope = key(known.scope.as_bytes());
+            let since = self
+                .archive
+                .head
+                .holds
+                .get(digest)
+                .map_or_else(String::new, |known| known.since.to_string());
+            let scope = key(hold.scope.as_bytes());
             writeln!(
                 out,
-                "  {HELD}held{HELD:#}      {what}: {}, {scope}, since {}",
-                known.cause.name(),
-                known.since
+                "  {HELD}held{HELD:#}      {what}: {}, {scope}, since {since}",
+                hold.cause.name()
             )?;
             writeln!(
                 out,
                 "            release: rcptsync approve {}",
-                &digest[..12]
+                crate::hold::short(digest)
             )?;
         }
         Ok(is_held)
     }
 
-    fn has_key_in(&self, keys: &[Vec<u8>]) -> bool {
-        let mut own = self.answers.iter().flat_map(|answer| &answer.keys);
-        own.any(|own| keys.iter().any(|key| key == own.as_str().as_bytes()))
+    /// Whether sorted keys have one of the address.
+    fn is_among(&self, keys: &[Vec<u8>]) -> bool {
+        let has = |own: &Key| {
+            keys.binary_search_by(|key| key.as_slice().cmp(own.as_str().as_bytes()))
+                .is_ok()
+        };
+        self.answers.iter().flat_map(|answer| &answer.keys).any(has)
     }
 
     /// The last generation that brought or took it.
     fn print_history(&self, out: &mut dyn Write) -> io::Result<bool> {
-        let numbers = self.state.generation_numbers().into_iter().rev();
-        for number in numbers.filter(|number| *number <= self.head.generation) {
-            let Ok(generation) = self.state.generation(number) else {
-                continue;
-            };
-            for table in generation
-                .tables
-                .iter()
-                .filter(|_| generation.origin == Origin::Sync)
-            {
-                let what = if self.has_key_in(&table.added) {
+        for generation in &self.archive.generations {
+            for table in &generation.tables {
+                let what = if self.is_among(&table.added) {
                     "since"
-                } else if self.has_key_in(&table.removed) {
+                } else if self.is_among(&table.removed) {
                     "gone with"
                 } else {
                     continue;
                 };
-                let when = format!(
-                    "generation {number} of {}, run {}",
-                    generation.at,
-                    printable(generation.run.as_bytes())
-                );
-                writeln!(out, "  {what:<9} {when}")?;
+                let run = key(generation.run.as_bytes());
+                writeln!(
+                    out,
+                    "  {what:<9} generation {} of {}, run {run}",
+                    generation.number, generation.at
+                )?;
                 return Ok(true);
             }
         }

@@ -22,7 +22,13 @@ pub fn run(
     let head = state.head()?;
     let _ = match generation {
         Some(wanted) => {
-            let found = state.generation(wanted).map_err(|lost| {
+            // One that a dead run wrote without deciding it is none.
+            let found = if wanted <= head.generation {
+                state.generation(wanted)
+            } else {
+                Err(std::io::Error::other("it is not among those that are kept").into())
+            };
+            let found = found.map_err(|lost| {
                 Box::new(Failure {
                     exit: Exit::Usage,
                     what: format!("there is no generation {wanted}"),

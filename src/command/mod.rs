@@ -13,7 +13,7 @@ pub mod sync;
 use std::time::Instant;
 
 use crate::config::Config;
-use crate::source::Progress;
+use crate::snapshot::Progress;
 use crate::time::Timestamp;
 
 /// The one place where a run takes the time.

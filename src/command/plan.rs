@@ -17,7 +17,8 @@ use crate::policy::LeftOut;
 use crate::postfix::Gateway;
 use crate::publish::on_disk::{self, Content, OnDisk};
 use crate::record::Record;
-use crate::source::{self, Progress, Snapshot, referral};
+use crate::snapshot::{Progress, Snapshot};
+use crate::source::{self, referral};
 use crate::state::State;
 use crate::state::files::Ledger;
 use crate::state::head::{Frozen, Head, SourceState};
@@ -159,19 +160,15 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Result<Plan<'r
         .iter()
         .map(|table| ledger_of(state, head, table))
         .collect();
-    for ledger in ledgers.iter().flatten() {
-        let rows = ledger.rows.iter();
-        let named = SourceSet(rows.fold(0, |named, row| named | row.facts.sources.0));
-        for (number, name) in ledger.source_names.iter().enumerate() {
-            // One that has no row any more is of no concern to anybody.
-            if named.contains(number) && !sources.iter().any(|source| source.name == *name) {
-                sources.push(SourceNow {
-                    name: name.clone(),
-                    records: Vec::new(),
-                    status: SourceStatus::Removed,
-                    uncovered_referrals: Vec::new(),
-                });
-            }
+    for name in ledgers.iter().flatten().flat_map(Ledger::sources_in_use) {
+        if !sources.iter().any(|source| source.name == name) {
+            let (name, status) = (name.to_owned(), SourceStatus::Removed);
+            sources.push(SourceNow {
+                name,
+                records: Vec::new(),
+                status,
+                uncovered_referrals: Vec::new(),
+            });
         }
     }
     let mut left_out = LeftOut::new();

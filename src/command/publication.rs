@@ -13,7 +13,8 @@ use super::plan::{APPROVAL_LIFE, Plan, Run, SourceStatus, TablePlan};
 use crate::error::Result;
 use crate::hold::{Cause, Hold};
 use crate::hook::Told;
-use crate::publish::{self, Prepared, on_disk::Content, on_disk::Foreign};
+use crate::publish::on_disk::{Content, Foreign, OnDisk};
+use crate::publish::{self, Prepared};
 use crate::report::key;
 use crate::state::files::{
     Generation, GenerationTable, Ledger, Origin, original_name, records_to_bytes,
@@ -63,7 +64,11 @@ fn store_sources(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head)
                 let known = head.sources.entry(source.name.clone()).or_default();
                 let file = records_to_bytes(&source.records);
                 let file_digest = digest(&file);
-                if known.base.is_none() || known.base_digest != file_digest {
+                // What was damaged meanwhile is written anew, not only what changed.
+                let is_there = known
+                    .base
+                    .is_some_and(|base| state.has_records(&source.name, base, &file));
+                if !is_there || known.base_digest != file_digest {
                     state.store_records(&source.name, head.next_file, &file)?;
                     known.base = Some(head.next_file);
                     known.base_digest = file_digest;
@@ -227,6 +232,13 @@ fn keep_originals(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head
             name: table.table.name.clone(),
             ..GenerationTable::default()
         };
+        let known = head.tables.entry(table.table.name.clone()).or_default();
+        let kept_before = std::mem::take(&mut known.originals);
+        let own: Vec<String> = known
+            .artefacts
+            .iter()
+            .map(|artefact| artefact.digest.clone())
+            .collect();
         for file in &table.on_disk {
             let foreign: &Foreign = match &file.content {
                 Content::Foreign(foreign, rows) => {
@@ -243,21 +255,29 @@ fn keep_originals(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head
                 }
                 Content::Missing => continue,
             };
-            if !is_kept_already(state, head, &table.table.name, foreign) {
-                let name = original_name(number, &table.table.name, file.format);
-                let path = state.store_original(&name, &foreign.bytes)?;
-                tracing::warn!(
-                    "{} was not written by rcptsync; its original is kept as {}",
-                    file.path.display(),
-                    path.display()
-                );
-                let digest = foreign.artefact.digest.clone();
-                kept.files.push((path.display().to_string(), digest));
-            }
-            // What is left alone altogether must still be found foreign by the next run.
-            if table.is_ours() {
+            // A file that says what was to be published is ours from now on. One that is replaced becomes ours by that,
+            // and one that is left alone must be found foreign again by the next run.
+            if table.is_ours() && !table.writes.contains(&file.format) && !is_no_table(file) {
                 adopt(head, &table.table.name, foreign.artefact.clone());
             }
+            let digest = &foreign.artefact.digest;
+            if own.contains(digest) {
+                continue;
+            }
+            let known = head.tables.entry(table.table.name.clone()).or_default();
+            known.originals.push(digest.clone());
+            if kept_before.contains(digest) {
+                continue;
+            }
+            let name = original_name(number, &table.table.name, file.format);
+            let path = state.store_original(&name, &foreign.bytes)?;
+            tracing::warn!(
+                "{} was not written by rcptsync; its original is kept as {}",
+                file.path.display(),
+                path.display()
+            );
+            kept.files
+                .push((path.display().to_string(), digest.clone()));
         }
         if !kept.files.is_empty() {
             tables.push(kept);
@@ -277,21 +297,8 @@ fn keep_originals(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head
     Ok(())
 }
 
-/// Whether an original is kept in a generation, or is remembered as what stood there last.
-fn is_kept_already(state: &State, head: &Head, table: &str, foreign: &Foreign) -> bool {
-    let digest = &foreign.artefact.digest;
-    let known = head.tables.get(table);
-    known.is_some_and(|known| known.artefacts.iter().any(|known| known.digest == *digest))
-        || state.generation_numbers().into_iter().any(|number| {
-            let generation = state.generation(number).ok();
-            generation
-                .filter(|generation| generation.origin == Origin::Foreign)
-                .and_then(|generation| {
-                    let kept = generation.table(table)?.files.iter();
-                    Some(kept.clone().any(|(_, kept)| kept == digest))
-                })
-                .unwrap_or(false)
-        })
+fn is_no_table(file: &OnDisk) -> bool {
+    matches!(file.content, Content::NoTable(..))
 }
 
 /// Writes the ledger of a table if it says anything new, and what its rows mean for the window and the next deadline.
@@ -316,7 +323,8 @@ fn store_ledger(
     let file_digest = digest(&file);
     let number = head.next_file;
     let known: &mut TableState = head.tables.entry(table.table.name.clone()).or_default();
-    if known.ledger == 0 || known.ledger_digest != file_digest {
+    // A ledger that was lost is written anew though it says the same.
+    if table.is_first || known.ledger_digest != file_digest {
         state.store_ledger(&table.table.name, number, &file)?;
         known.ledger = number;
         known.ledger_digest = file_digest;
@@ -432,7 +440,7 @@ fn since(
     for number in state
         .generation_numbers()
         .into_iter()
-        .filter(|number| *number > told_last)
+        .filter(|number| *number > told_last && *number <= head.generation)
     {
         let Ok(generation) = state.generation(number) else {
             continue;

@@ -296,7 +296,7 @@ impl Situation<'_> {
                 hold.added_count,
                 hold.removed_count,
                 hold.since,
-                &digest[..12],
+                crate::hold::short(digest),
             )?;
         }
         for run in self.runs.iter().rev().take(5) {

@@ -16,7 +16,7 @@ use crate::hook::{self, Told};
 use crate::publish;
 use crate::report::difference::{self, Difference};
 use crate::report::{self, progress, text};
-use crate::source::Progress;
+use crate::snapshot::Progress;
 use crate::state::State;
 use crate::state::head::Head;
 use crate::state::runs::RunRecord;

@@ -24,7 +24,7 @@ use std::time::Instant;
 use rustls::ClientConfig;
 
 use crate::config::{Bind, LdapSource, ServerAddress};
-use crate::source::{Progress, Snapshot};
+use crate::snapshot::{Progress, Snapshot};
 
 pub use failure::{Attempt, Cause, ReadFailure, Reason, Step, Trouble};
 pub use filter::{FRAME_BYTES_MAX, Lost};

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use crate::entry::Entry;
 use crate::record::{ATTRIBUTES, Record};
-use crate::source::Progress;
+use crate::snapshot::Progress;
 
 use super::failure::{Cause, Step, Trouble};
 use super::range;

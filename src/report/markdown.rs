@@ -51,7 +51,11 @@ pub fn difference(out: &mut dyn Write, report: &Difference) -> io::Result<()> {
             code(&hold.table),
             hold_sentence(hold)
         )?;
-        writeln!(out, "\nRelease: `rcptsync approve {}`", &hold.digest[..12])?;
+        writeln!(
+            out,
+            "\nRelease: `rcptsync approve {}`",
+            crate::hold::short(&hold.digest)
+        )?;
         list(out, "held additions", &hold.added)?;
         list(out, "held removals", &hold.removed)?;
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::source::Progress;
+use crate::snapshot::Progress;
 
 const REDRAW: Duration = Duration::from_millis(100);
 

@@ -117,7 +117,7 @@ fn list(out: &mut dyn Write, lines: &[String], before: &str, after: &str) -> io:
 }
 
 fn hold_report(out: &mut dyn Write, hold: &HoldReport) -> io::Result<()> {
-    let short = &hold.digest[..12];
+    let short = crate::hold::short(&hold.digest);
     writeln!(
         out,
         "{HELD}held{HELD:#}  {}, table {}: {}",

@@ -22,10 +22,10 @@ use base64::engine::general_purpose::STANDARD;
 use crate::config::FileSource;
 use crate::entry::Entry;
 use crate::record::{ATTRIBUTES, Record};
+use crate::snapshot::{Progress, Snapshot};
 use crate::time::Timestamp;
 
 use super::file::{self, FileFailure};
-use super::{Progress, Snapshot};
 
 use lines::Lines;
 use trailer::Trailer;

@@ -12,10 +12,10 @@ use std::time::Instant;
 
 use crate::config::FileSource;
 use crate::record::Record;
+use crate::snapshot::{Progress, Snapshot};
 use crate::time::Timestamp;
 
 use super::file::{self, FileFailure};
-use super::{Progress, Snapshot};
 
 /// Reads a list; waits until its file is settled, but not beyond `deadline`.
 pub fn read(

@@ -57,6 +57,18 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// The names of the sources that gave at least one row. The others may be gone from the configuration for years.
+    pub fn sources_in_use(&self) -> impl Iterator<Item = &str> {
+        let used = self
+            .rows
+            .iter()
+            .fold(0, |used, row| used | row.facts.sources.0);
+        let names = self.source_names.iter().enumerate();
+        names
+            .filter(move |(number, _)| SourceSet(used).contains(*number))
+            .map(|(_, name)| name.as_str())
+    }
+
     /// The whole file.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new("ledger");

@@ -1,11 +1,14 @@
 //! `head.json`: the one file that says what is. Everything else it names is immutable.
 //!
-//! Small (nothing in it grows with the directory) and readable by people. Replacing it is the commit point of a run.
+//! Small (nothing in it grows with the directory) and readable by people. Replacing it is the commit point of a run. Its
+//! last member is a digest of all before it: a flipped bit in the name of a table would otherwise make a table that was
+//! never published out of one that was.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::digest;
 use crate::config::Format;
 use crate::guard::Counts;
 use crate::hold::Cause;
@@ -13,6 +16,33 @@ use crate::time::Timestamp;
 
 /// The layout of the state directory that this version reads and writes.
 pub const FORMAT: u32 = 1;
+
+/// The member that holds the digest.
+pub(super) const DIGEST_KEY: &str = "digest";
+
+const BEFORE_DIGEST: &str = ",\n  \"digest\": \"";
+const BEHIND_DIGEST: &str = "\"\n}\n";
+
+/// The file: the JSON object with the digest of its text as its last member.
+pub(super) fn with_digest(mut text: Vec<u8>) -> Vec<u8> {
+    let open = text.trim_ascii_end().strip_suffix(b"}");
+    let length = open.map_or(text.len(), |open| open.trim_ascii_end().len());
+    text.truncate(length);
+    let digest = digest(&text);
+    for part in [BEFORE_DIGEST, &digest, BEHIND_DIGEST] {
+        text.extend_from_slice(part.as_bytes());
+    }
+    text
+}
+
+/// Whether the file ends with the digest of what stands before it.
+pub(super) fn has_own_digest(file: &[u8]) -> bool {
+    let at = file
+        .len()
+        .checked_sub(BEFORE_DIGEST.len() + 64 + BEHIND_DIGEST.len());
+    at.and_then(|at| file.get(..at))
+        .is_some_and(|text| with_digest([text, b"}"].concat()) == file)
+}
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +133,8 @@ pub struct TableState {
     pub next_deadline: Option<Timestamp>,
     /// What stands on the disk.
     pub artefacts: Vec<Artefact>,
+    /// SHA-256 of the foreign files found last whose originals are kept, so that each is kept once.
+    pub originals: Vec<String>,
 }
 
 /// A published file.

@@ -36,6 +36,9 @@ use head::{FORMAT, Head};
 use runs::{LINES_KEPT, LINES_SLACK, RunRecord};
 pub use sealed::Broken;
 
+/// Ends the name of a file that is being written; a dot begins it.
+const TEMPORARY_SUFFIX: &str = ".new";
+
 /// The state directory, held by a writer or looked at by a reader.
 #[derive(Debug)]
 pub struct State {
@@ -123,8 +126,9 @@ impl State {
                 ),
             })
         };
-        let value: serde_json::Value = serde_json::from_slice(&text)
-            .map_err(|error| unusable(format!("it is damaged: {error}")))?;
+        let damaged = |error: &dyn std::fmt::Display| unusable(format!("it is damaged: {error}"));
+        let mut value: serde_json::Value =
+            serde_json::from_slice(&text).map_err(|error| damaged(&error))?;
         match value.get("format").and_then(serde_json::Value::as_u64) {
             Some(format) if format > u64::from(FORMAT) => {
                 return Err(unusable(format!(
@@ -133,7 +137,13 @@ impl State {
             }
             _ => {}
         }
-        serde_json::from_value(value).map_err(|error| unusable(format!("it is damaged: {error}")))
+        if !head::has_own_digest(&text) {
+            return Err(damaged(&"its digest does not match"));
+        }
+        if let Some(head) = value.as_object_mut() {
+            head.remove(head::DIGEST_KEY);
+        }
+        serde_json::from_value(value).map_err(|error| damaged(&error))
     }
 
     fn fresh_head(&self) -> Head {
@@ -144,20 +154,21 @@ impl State {
                 self.directory.display()
             );
         }
-        // Numbers are never used twice, also not those of files whose head is gone.
+        // Numbers are never used twice, also not those of files whose head is gone. Which hooks were owed is gone too, so
+        // all are.
         Head {
             generation: last,
-            next_file: last * 1000 + 1,
+            published: last,
+            next_file: last.saturating_mul(1000).saturating_add(1),
             ..Head::default()
         }
     }
 
     /// Replaces head.json: the commit.
     pub fn store_head(&self, head: &Head) -> Result<()> {
-        let mut text =
+        let text =
             serde_json::to_vec_pretty(head).map_err(|error| self.not_stored(&error.into()))?;
-        text.push(b'\n');
-        self.store(Path::new("head.json"), &text)
+        self.store(Path::new("head.json"), &head::with_digest(text))
     }
 
     /// The records of a source.
@@ -170,6 +181,12 @@ impl State {
     /// Writes the records of a source.
     pub fn store_records(&self, source: &str, number: u64, file: &[u8]) -> Result<()> {
         self.store(&base_path(source, number), file)
+    }
+
+    /// Whether the records of a source are stored as these bytes.
+    pub fn has_records(&self, source: &str, number: u64, file: &[u8]) -> bool {
+        std::fs::read(self.directory.join(base_path(source, number)))
+            .is_ok_and(|found| found == file)
     }
 
     /// A table as it was published last.
@@ -235,7 +252,8 @@ impl State {
     /// Writes the rows of a hold.
     pub fn store_hold(&self, digest: &str, hold: &Hold) -> Result<()> {
         let path = Path::new("hold").join(digest);
-        if self.directory.join(&path).exists() {
+        // The digest names the rows but not the figures, so a file that opens is not compared further.
+        if self.hold(digest).is_ok() {
             return Ok(());
         }
         self.store(&path, &files::hold_to_bytes(hold))
@@ -269,12 +287,24 @@ impl State {
                 }
             }
         }
+        // A run writes two generations at most before it decides. Anything beyond those was not left by a dead run.
+        for number in 1..=2 {
+            self.remove_generation(head.generation.saturating_add(number));
+        }
+        for directory in [".", "generation"].map(|part| self.directory.join(part)) {
+            for name in names_in(&directory) {
+                if name.starts_with('.') && name.ends_with(TEMPORARY_SUFFIX) {
+                    remove(&directory.join(name));
+                }
+            }
+        }
     }
 
     /// The last runs, newest last; lines that cannot be read are skipped.
     pub fn runs(&self) -> Vec<RunRecord> {
-        let text = std::fs::read_to_string(self.directory.join("runs.jsonl")).unwrap_or_default();
-        text.lines()
+        let bytes = std::fs::read(self.directory.join("runs.jsonl")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes)
+            .lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()
     }
@@ -289,7 +319,9 @@ impl State {
     fn append_run(&self, run: &RunRecord) -> io::Result<()> {
         let path = self.directory.join("runs.jsonl");
         let line = serde_json::to_string(run)?;
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        // A line of a run that died in the middle of it, or that the disk garbled, must not stop those behind it.
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().collect();
         if lines.len() < LINES_KEPT + LINES_SLACK {
             let mut file = OpenOptions::new()
@@ -297,7 +329,12 @@ impl State {
                 .append(true)
                 .mode(0o600)
                 .open(&path)?;
-            return file.write_all(format!("{line}\n").as_bytes());
+            let end_of_last = if text.is_empty() || text.ends_with('\n') {
+                ""
+            } else {
+                "\n"
+            };
+            return file.write_all(format!("{end_of_last}{line}\n").as_bytes());
         }
         let kept = lines[lines.len() - LINES_KEPT..].join("\n");
         write_durably(&path, format!("{kept}\n{line}\n").as_bytes())
@@ -346,7 +383,7 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let temporary = directory.join(format!(".{}.new", name.to_string_lossy()));
+    let temporary = directory.join(format!(".{}{TEMPORARY_SUFFIX}", name.to_string_lossy()));
     let written = || -> io::Result<()> {
         remove(&temporary);
         let mut file = OpenOptions::new()

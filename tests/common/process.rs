@@ -70,8 +70,8 @@ const SUPERVISOR: &str = r#"
     wait "$server"
     status=$?
     kill "$watcher" 2>/dev/null
-    # The children of a server that was ended may still be writing.
-    [ -z "$remove" ] || rm -rf "$remove" || { sleep 1; rm -rf "$remove"; }
+    # The children of a server that has ended write for a moment longer, and make their directories anew.
+    [ -z "$remove" ] || for _ in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$remove"; sleep 0.2; done
     exit "$status"
 "#;
 

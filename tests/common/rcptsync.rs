@@ -25,8 +25,6 @@ pub struct LdapConfig<'test> {
     pub bind_name: &'test str,
     pub password_file: &'test Path,
     pub page_size: u32,
-    /// `auto`, `dirsync` or `off`.
-    pub incremental: &'test str,
     /// More keys of `[source.corp]`, each on a line of its own.
     pub source_more: &'test str,
     pub domains: &'test [&'test str],
@@ -85,7 +83,6 @@ impl Rcptsync {
              starttls = {starttls}\n\
              ca_file = \"{ca}\"\n\
              page_size = {page_size}\n\
-             incremental = \"{incremental}\"\n\
              {source_more}\n\
              [source.corp.bind]\n\
              method = \"simple\"\n\
@@ -102,7 +99,6 @@ impl Rcptsync {
             starttls = config.starttls,
             ca = config.ca_file.display(),
             page_size = config.page_size,
-            incremental = config.incremental,
             source_more = config.source_more,
             bind_name = config.bind_name,
             password = config.password_file.display(),

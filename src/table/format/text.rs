@@ -28,9 +28,21 @@ pub fn render(rows: &Rows, value: &str) -> Vec<u8> {
     bytes
 }
 
-/// Whether the text can hold a key.
+/// Whether the text can hold a key: a reader of its line finds this key and no other. Of our own keys only those that
+/// begin with `#` fail; a foreign index may hold anything, line ends included.
 pub fn can_say(key: &[u8]) -> bool {
-    key.first() != Some(&b'#')
+    let is_plain = |byte: &u8| {
+        byte.is_ascii_graphic() && !byte.is_ascii_uppercase() && !b"#\"\\".contains(byte)
+    };
+    if !key.is_empty() && key.iter().all(is_plain) {
+        return true;
+    }
+    // Postfix counts the vertical tab as a space, which Rust does not.
+    if key.iter().any(u8::is_ascii_control) {
+        return false;
+    }
+    let rows = read(&[key, b" OK"].concat(), Folding::Ascii);
+    matches!(rows.as_slice(), [(found, value)] if found == key && value == b"OK")
 }
 
 /// The keys and values of a text, in its order; of a key that stands there twice only the first.
@@ -152,5 +164,28 @@ mod tests {
                 ("o'brien@example.com", "OK"),
             ],
         );
+    }
+
+    #[test]
+    fn a_key_can_be_said_if_it_is_read_back() {
+        for (key, expected) in [
+            ("a@x", true),
+            ("müller@x", true),
+            ("a#b@x", true),
+            ("\"john doe\"@x", true),
+            ("\"a\\\" b\"@x", true),
+            ("@x", true),
+            ("#a@x", false),
+            ("", false),
+            ("A@x", false),
+            ("john doe@x", false),
+            (" a@x", false),
+            ("a@x\nb@x", false),
+            ("a@x\0", false),
+            ("a\u{b}@x", false),
+            ("\"a@x", false),
+        ] {
+            assert_eq!(can_say(key.as_bytes()), expected, "{key:?}");
+        }
     }
 }

@@ -1,0 +1,292 @@
+//! The rules of the house that a program can check. What a reviewer must judge is not here.
+
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).expect("a text file of this repository")
+}
+
+fn rust_files(directory: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut waiting = vec![root().join(directory)];
+    while let Some(directory) = waiting.pop() {
+        for entry in std::fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|suffix| suffix == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The part of a file that is the product: everything before its unit tests.
+fn product(path: &Path) -> String {
+    let text = read(path);
+    text.split("#[cfg(test)]")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn name(path: &Path) -> String {
+    path.strip_prefix(root())
+        .expect("below the root")
+        .display()
+        .to_string()
+}
+
+/// Fails with the places where a file outside `allowed` says one of `words` in its code (comments do not count).
+#[track_caller]
+fn check_only(allowed: &[&str], words: &[&str]) {
+    let mut found = Vec::new();
+    for path in rust_files("src") {
+        let name = name(&path);
+        if allowed.contains(&name.as_str()) {
+            continue;
+        }
+        for (number, line) in product(&path).lines().enumerate() {
+            let is_comment = line.trim_start().starts_with("//");
+            if !is_comment && words.iter().any(|word| line.contains(word)) {
+                found.push(format!("{name}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "{words:?} belongs to {allowed:?} alone:\n{}",
+        found.join("\n")
+    );
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    for path in rust_files("src").into_iter().chain(rust_files("tests")) {
+        assert!(
+            read(&path).starts_with("//!"),
+            "{} has no head",
+            name(&path)
+        );
+    }
+}
+
+#[test]
+fn each_power_lives_in_one_place() {
+    check_only(&["src/directory/session.rs"], &["ldap3::"]);
+    check_only(&["src/publish/rename.rs"], &["renameat"]);
+    // State renames its own files, and nothing onto a table.
+    check_only(
+        &["src/publish/rename.rs", "src/state/mod.rs"],
+        &["fs::rename"],
+    );
+    check_only(
+        &[
+            "src/directory/mod.rs",
+            "src/source/ldif.rs",
+            "src/source/list.rs",
+            "src/snapshot.rs",
+        ],
+        &["of_complete_read"],
+    );
+    check_only(
+        &["src/hook.rs", "src/postfix.rs"],
+        &["process::Command", "Command::new"],
+    );
+    check_only(
+        &[
+            "src/time.rs",
+            "src/command/mod.rs",
+            "src/command/approve.rs",
+            "src/command/status.rs",
+        ],
+        &["Timestamp::now"],
+    );
+    check_only(&["src/guard.rs"], &["Approved {"]);
+}
+
+#[test]
+fn the_core_does_not_touch_the_world() {
+    let core = [
+        "address",
+        "diff",
+        "dn",
+        "domain",
+        "entry",
+        "fold",
+        "guard",
+        "hold",
+        "keys",
+        "kind",
+        "policy",
+        "record",
+        "source/referral",
+        "state/files",
+        "state/head",
+        "state/sealed",
+        "table/format/cdb",
+        "table/format/mod",
+        "table/format/text",
+        "table/mod",
+        "table/rows",
+        "table/wanted",
+        "config/parse",
+        "config/reader",
+    ];
+    for file in core {
+        let text = product(&root().join(format!("src/{file}.rs")));
+        for word in [
+            "std::fs",
+            "TcpStream",
+            "std::process",
+            "std::env",
+            "std::thread",
+            "SystemTime",
+            "Instant",
+            "tracing::",
+        ] {
+            assert!(
+                !text.contains(word),
+                "src/{file}.rs is core and names {word}"
+            );
+        }
+    }
+}
+
+#[test]
+fn functions_fit_on_a_screen() {
+    const LINES_MAX: usize = 75;
+    for path in rust_files("src") {
+        let text = product(&path);
+        let mut start: Option<(usize, usize)> = None;
+        for (number, line) in text.lines().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let code = line.trim_start();
+            let is_function = [
+                "fn ",
+                "pub fn ",
+                "pub(crate) fn ",
+                "pub(super) fn ",
+                "async fn ",
+                "pub(super) async fn ",
+            ]
+            .iter()
+            .any(|word| code.starts_with(word));
+            if is_function && start.is_none() {
+                start = Some((number, indent));
+            }
+            if let Some((first, indent_of_function)) = start
+                && indent == indent_of_function
+                && code.starts_with('}')
+            {
+                assert!(
+                    number - first <= LINES_MAX,
+                    "{}:{}: {} lines",
+                    name(&path),
+                    first + 1,
+                    number - first
+                );
+                start = None;
+            }
+        }
+    }
+}
+
+#[test]
+fn the_readme_knows_every_verb_key_and_code() {
+    let readme = read(&root().join("README.md"));
+    for verb in [
+        "sync", "diff", "approve", "explain", "status", "history", "check",
+    ] {
+        assert!(
+            readme.contains(&format!("rcptsync {verb}")) || readme.contains(&format!("`{verb}`")),
+            "verb {verb}"
+        );
+    }
+    for code in [0, 1, 2, 64, 65, 69, 70, 73, 74, 75, 77, 78] {
+        assert!(readme.contains(&format!("| {code} |")), "code {code}");
+    }
+    let parse = product(&root().join("src/config/parse.rs"));
+    // Keys that are known only to be refused with a sentence.
+    let not_offered = ["from", "discover", "kind", "when"];
+    let calls = [
+        "text(\"",
+        "texts(\"",
+        "duration(\"",
+        "integer(\"",
+        "percent(\"",
+        "boolean(\"",
+        "section(\"",
+        "sections(\"",
+    ];
+    for key in calls
+        .iter()
+        .flat_map(|call| parse.split(call).skip(1))
+        .filter_map(|rest| rest.split('"').next())
+    {
+        assert!(
+            not_offered.contains(&key) || readme.contains(key),
+            "configuration key {key}"
+        );
+    }
+}
+
+#[test]
+fn the_changelog_has_an_unreleased_part_and_nothing_is_left_to_do() {
+    assert!(read(&root().join("CHANGELOG.md")).contains("## Unreleased"));
+    for path in rust_files("src") {
+        let text = read(&path);
+        for word in ["TODO", "FIXME", "XXX"] {
+            assert!(!text.contains(word), "{} has a {word}", name(&path));
+        }
+    }
+}
+
+/// Each direct dependency has its reason in Cargo.toml; this list makes a new one a decision.
+#[test]
+fn dependencies_are_decided() {
+    let manifest = read(&root().join("Cargo.toml"));
+    let section = manifest
+        .split("\n[dependencies]\n")
+        .nth(1)
+        .and_then(|rest| rest.split("\n[").next())
+        .expect("the section");
+    let mut found: Vec<&str> = section
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .filter_map(|line| line.split([' ', '=']).next())
+        .collect();
+    found.sort_unstable();
+    let decided = [
+        "anstream",
+        "anstyle",
+        "base64",
+        "cdb",
+        "clap",
+        "humantime",
+        "icu_casemap",
+        "idna",
+        "indicatif",
+        "ldap3",
+        "rustix",
+        "rustls",
+        "rustls-native-certs",
+        "serde",
+        "serde_json",
+        "sha2",
+        "strsim",
+        "thiserror",
+        "tokio",
+        "tokio-rustls",
+        "toml",
+        "tracing",
+        "tracing-subscriber",
+    ];
+    assert_eq!(found, decided);
+}
