@@ -259,9 +259,7 @@ impl<'run> Bench<'run> {
                 (Some(_), None) if bench.needs_judgement(row, domain) => {
                     bench.removals.push(candidate)
                 }
-                (None, Some(_)) if !evidence.released.addition(row.key) => {
-                    bench.additions.push(candidate)
-                }
+                (None, Some(_)) => bench.additions.push(candidate),
                 _ => {}
             }
         }
@@ -346,12 +344,12 @@ impl<'run> Bench<'run> {
         self.evidence.is_first && self.evidence.in_force.is_empty()
     }
 
-    fn hold_additions_where(&mut self, is_meant: impl Fn(Facts) -> bool) -> Vec<Vec<u8>> {
+    fn hold_additions_where(&mut self, is_meant: impl Fn(Row<'run>) -> bool) -> Vec<Vec<u8>> {
         let mut held = Vec::new();
         for addition in self
             .additions
             .iter_mut()
-            .filter(|addition| !addition.is_held && is_meant(addition.row.facts))
+            .filter(|addition| !addition.is_held && is_meant(addition.row))
         {
             addition.is_held = true;
             held.push(addition.row.key.to_vec());
@@ -422,10 +420,11 @@ impl<'run> Bench<'run> {
                     removal.row.facts.sources.contains(number)
                 });
             }
-            if self.evidence.is_first
-                && let Some(referral) = source.uncovered_referrals.first()
-            {
-                self.hold_removals(Case::of(Cause::UncoveredReferral, referral), true, |_| true);
+            // All of them in one hold: whoever approves of it has seen each.
+            if self.evidence.is_first && !source.uncovered_referrals.is_empty() {
+                let referrals = source.uncovered_referrals.join(", ");
+                let case = Case::of(Cause::UncoveredReferral, &referrals);
+                self.hold_removals(case, true, |_| true);
             }
         }
     }
@@ -518,11 +517,14 @@ impl<'run> Bench<'run> {
 
     /// Growth, which a first publication is by nature.
     fn hold_additions(&mut self) {
-        let limits = self.evidence.limits;
+        let evidence = self.evidence;
+        let limits = evidence.limits;
+        // An approval of additions answers for their number, not for what made all of them wait.
+        let is_meant = |row: Row<'_>| row.facts.counts() && !evidence.released.addition(row.key);
         let added = self
             .additions
             .iter()
-            .filter(|addition| !addition.is_held && addition.row.facts.counts())
+            .filter(|addition| !addition.is_held && is_meant(addition.row))
             .count() as u64;
         let found = percent(added, self.in_force.table);
         if self.evidence.is_first
@@ -531,7 +533,7 @@ impl<'run> Bench<'run> {
         {
             return;
         }
-        let keys = self.hold_additions_where(Facts::counts);
+        let keys = self.hold_additions_where(is_meant);
         self.holds.push(Hold {
             table: self.evidence.table.to_owned(),
             cause: Cause::AddedPercentMax,

@@ -37,7 +37,8 @@ fn every_problem_is_told_with_its_line_and_its_mend() {
     cases.sort();
     assert!(cases.len() >= 25, "{} cases", cases.len());
     for case in cases {
-        program.write_config(&std::fs::read_to_string(&case).expect("a case"));
+        let text = std::fs::read(&case).expect("a case");
+        write_file(&program.config_file(), text);
         let outcome = program.run(&["check"]).expect_code(78);
         let name = case.file_stem().expect("a name").display();
         outcome.expect_answers(&["rcptsync.toml", "nothing was touched", "rcptsync check"]);

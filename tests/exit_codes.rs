@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs::File;
-use std::os::unix::fs::{chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
 use common::plain::STAFF;
 use common::rcptsync::Rcptsync;
@@ -469,6 +469,14 @@ fn no_permission_is_77() {
             ],
         );
     }
+    // The command is one that a shell takes as it is meant.
+    let program = published("quoted");
+    other(&program);
+    let config = program.directory().join("it's a name.toml");
+    std::fs::copy(program.config_file(), &config).expect("copied");
+    let config = config.to_str().expect("text").replace('\'', "'\\''");
+    let outcome = program.run_untouching(&["sync", "--config", &config.replace("'\\''", "'")], 77);
+    outcome.expect_answers(&[&format!("sync --config '{config}'")]);
     // A source whose file is denied. The account may do everything else.
     let program = Rcptsync::plain("denied", STAFF, "");
     program.staff("anna");
@@ -659,6 +667,30 @@ fn a_wrong_configuration_or_state_is_78() {
         .run(&["history", "1"])
         .expect_code(0)
         .expect_output(&["+ anna@example.com"]);
+}
+
+#[test]
+fn the_state_is_private() {
+    let program = published("private");
+    let mode =
+        |path: &std::path::Path| path.metadata().expect("it is there").permissions().mode() & 0o777;
+    let head = program.state_dir().join("head.json");
+    assert_eq!(
+        (
+            mode(&program.state_dir()),
+            mode(&head),
+            mode(&program.table())
+        ),
+        (0o700, 0o600, 0o644)
+    );
+    set_mode(&program.state_dir(), 0o755);
+    let outcome = program.run_untouching(&["sync"], 0);
+    assert!(
+        outcome.stderr.contains("it is private (0700) now"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(mode(&program.state_dir()), 0o700);
 }
 
 #[test]

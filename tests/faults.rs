@@ -406,6 +406,15 @@ fn a_child_domain_that_nobody_reads_holds_the_first_publication() {
     let outcome = program.run_untouching(&["sync"], 0);
     assert!(outcome.stderr.contains(references[0]), "{}", outcome.stderr);
 
+    // Whoever approves of several has seen each.
+    let program = Rcptsync::new("several-references");
+    let second = "ldap://other.corp.example/DC=other,DC=corp,DC=example";
+    let _server = served(&program, twelve().references(&[references[0], second]), "");
+    program
+        .run(&["sync"])
+        .expect_code(65)
+        .expect_output(&[references[0], second]);
+
     // A source that covers it needs no approval.
     let program = Rcptsync::new("covered");
     let child = Server::start(Directory::new("DC=child,DC=corp,DC=example").recipients(13));

@@ -281,6 +281,35 @@ fn an_approval_releases_what_it_names_and_nothing_else() {
     );
 }
 
+#[test]
+fn a_small_domain_drains_no_better() {
+    let program = Rcptsync::plain("small-drain", STAFF, "");
+    let domains = ["example.com", "example.org"];
+    program.configure(&domains, STAFF, "");
+    let org = |count: usize| -> String {
+        let names = (0..count).map(|number| format!(" o{number}@example.org"));
+        names.collect()
+    };
+    let sync = |com: usize, of_org: usize, code: i32, rows: usize| {
+        program.staff(&format!("{}{}", many(0, com), org(of_org)));
+        program.run(&["sync"]).expect_code(code);
+        assert_eq!(count(&program), rows, "{com} and {of_org}");
+    };
+    sync(8, 3, 0, 11);
+    // Half of eight is four, whether at once or one by one.
+    sync(7, 2, 0, 9);
+    sync(6, 1, 0, 7);
+    sync(5, 1, 0, 6);
+    sync(4, 1, 65, 6);
+    assert_eq!(program.holds().0, ["domain_halved example.com: -a4"]);
+    sync(5, 0, 65, 6);
+    assert_eq!(
+        program.holds().0,
+        ["domain_emptied example.org: -o0@example.org"]
+    );
+    sync(5, 1, 0, 6);
+}
+
 /// The originals of foreign files, oldest first.
 fn originals(program: &Rcptsync) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(program.state_dir().join("generation")).expect("generations");
@@ -651,6 +680,51 @@ fn what_leaves_the_configuration_waits() {
 }
 
 #[test]
+fn names_and_order_of_sources_carry_no_rows_away() {
+    let section =
+        |name: &str, path: &str| format!("[source.{name}]\nkind = \"list\"\npath = \"{path}\"\n");
+    let (staff, guests) = (
+        section("staff", "staff.list"),
+        section("guests", "guests.list"),
+    );
+    let program = Rcptsync::plain("order", &format!("{staff}{guests}"), "");
+    program.staff("anna bob carl dora");
+    program.write_settled("guests.list", "gwen@example.com\n");
+    program.run(&["sync"]).expect_code(0);
+    let configure = |sources: &[&str]| program.configure(&["example.com"], &sources.concat(), "");
+    configure(&[&guests, &staff]);
+    program.run_untouching(&["sync"], 0);
+    configure(&[
+        &section("a", "staff.list"),
+        &guests,
+        &section("b", "staff.list"),
+    ]);
+    program.run_untouching(&["sync"], 0);
+    configure(&[&section("b", "staff.list")]);
+    program.run_untouching(&["sync"], 65);
+    assert_eq!(program.holds().0, ["source_removed guests: -gwen"]);
+    configure(&[&guests]);
+    program.run_untouching(&["sync"], 65);
+    assert_eq!(
+        program.holds().0,
+        ["source_removed b: -anna -bob -carl -dora"]
+    );
+    configure(&[&guests, &staff]);
+    program.run_untouching(&["sync"], 0);
+    // What the configuration itself says comes and goes freely.
+    let always = "[recipients]\nalways = [\"postmaster\", \"abuse\"]\n";
+    program.configure(&["example.com"], &format!("{guests}{staff}"), always);
+    program.run(&["sync"]).expect_code(0);
+    assert_eq!(program.keys(), "abuse anna bob carl dora gwen postmaster");
+    program
+        .run_untouching(&["explain", "abuse@example.com"], 0)
+        .expect_output(&["recipients.always: abuse"]);
+    configure(&[&guests, &staff]);
+    program.run(&["sync"]).expect_code(0);
+    assert_eq!(program.keys(), "anna bob carl dora gwen");
+}
+
+#[test]
 fn generations_tell_what_was_published() {
     let program = Rcptsync::plain("history", STAFF, "");
     for (names, generation) in [
@@ -693,4 +767,27 @@ fn generations_tell_what_was_published() {
             .run_untouching(&["explain", address], code)
             .expect_output(&[part]);
     }
+}
+
+/// The first table is a removal of everybody who is not in it: each reason to doubt it is a question of its own.
+#[test]
+fn one_approval_answers_one_question() {
+    let more = "[guard]\nmust_contain = [\"helpdesk@example.com\"]\nrecipients_min = 3\n";
+    let program = Rcptsync::plain("questions", STAFF, more);
+    program.staff("anna bob");
+    for expected in [
+        &[
+            "must_contain helpdesk@example.com: +anna +bob",
+            "recipients_min relay_recipients:",
+        ][..],
+        &["recipients_min relay_recipients: +anna +bob"],
+    ] {
+        program.run_untouching(&["sync"], 65);
+        let (holds, digests) = program.holds();
+        assert_eq!(holds, expected);
+        assert!(program.seen().is_empty());
+        approve(&program, &digests[0]);
+    }
+    program.run(&["sync"]).expect_code(0);
+    assert_eq!(program.keys(), "anna bob");
 }

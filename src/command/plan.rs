@@ -346,7 +346,7 @@ impl<'run> Desk<'_, 'run> {
         let known = ledger
             .as_ref()
             .and_then(|_| self.head.tables.get(&self.table.name));
-        let on_disk = on_disk::look(self.table, known, self.folding)?;
+        let on_disk = on_disk::look(self.table, known, &self.head.pending, self.folding)?;
         let is_first = ledger.is_none();
         let (in_force, values) =
             self.in_force(ledger.unwrap_or_default(), &on_disk, &wanted, &records);

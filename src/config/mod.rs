@@ -24,7 +24,11 @@ use secret::SecretPlace;
 pub fn load(path: &Path) -> Result<Config> {
     let absolute = std::path::absolute(path).map_err(|error| unreadable(path, &error))?;
     let bytes = std::fs::read(&absolute).map_err(|error| unreadable(path, &error))?;
-    parse(&absolute, &String::from_utf8_lossy(&bytes)).map_err(|problems| {
+    let parsed = match std::str::from_utf8(&bytes) {
+        Ok(text) => parse(&absolute, text),
+        Err(error) => Err(vec![not_utf8(&bytes[..error.valid_up_to()])]),
+    };
+    parsed.map_err(|problems| {
         Box::new(Failure {
             exit: Exit::Configuration,
             what: match problems.len() {
@@ -41,6 +45,14 @@ pub fn load(path: &Path) -> Result<Config> {
             next: "mend the file, then run `rcptsync check`".into(),
         })
     })
+}
+
+fn not_utf8(good: &[u8]) -> Problem {
+    Problem {
+        line: good.iter().filter(|byte| **byte == b'\n').count() + 1,
+        key: String::new(),
+        message: "holds a byte that is not UTF-8; save the file as UTF-8".into(),
+    }
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Box<Failure> {

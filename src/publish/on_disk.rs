@@ -14,7 +14,7 @@ use crate::config::{Format, Table};
 use crate::error::Result;
 use crate::fold::Folding;
 use crate::state::digest;
-use crate::state::head::{Artefact, Stamp, TableState};
+use crate::state::head::{Artefact, PendingRename, Stamp, TableState};
 use crate::table::format::{self, KeyValue};
 
 /// One file of a table.
@@ -50,14 +50,21 @@ pub struct Foreign {
     pub artefact: Artefact,
 }
 
-/// Looks at every file of a table, in the order of its formats.
-pub fn look(table: &Table, state: Option<&TableState>, folding: Folding) -> Result<Vec<OnDisk>> {
+/// Looks at every file of a table, in the order of its formats. A file whose rename is pending is read, whatever is known:
+/// the ledger is ahead of it.
+pub fn look(
+    table: &Table,
+    state: Option<&TableState>,
+    pending: &[PendingRename],
+    folding: Folding,
+) -> Result<Vec<OnDisk>> {
     let published = state.map_or(&[][..], |state| &state.artefacts);
     let look_at = |format: &Format| {
         let path = table.file(*format);
         let known = published
             .iter()
-            .find(|known| known.format == *format && Path::new(&known.path) == path);
+            .find(|known| known.format == *format && Path::new(&known.path) == path)
+            .filter(|known| !pending.iter().any(|pending| pending.path == known.path));
         let content = content(&path, *format, known, folding)?;
         Ok(OnDisk {
             format: *format,

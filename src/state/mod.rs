@@ -461,8 +461,18 @@ fn account_name(uid: u32) -> String {
     name.unwrap_or_else(|| format!("'#{uid}'"))
 }
 
+/// The command line as a shell would have to be given it.
 fn command_line() -> String {
-    let words: Vec<String> = std::env::args().collect();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-=:@%+,".contains(&byte);
+    let quoted = |word: std::ffi::OsString| {
+        let word = word.to_string_lossy().into_owned();
+        if !word.is_empty() && word.bytes().all(is_plain) {
+            word
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        }
+    };
+    let words: Vec<String> = std::env::args_os().map(quoted).collect();
     words.join(" ")
 }
 
