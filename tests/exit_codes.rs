@@ -632,7 +632,7 @@ fn a_wrong_configuration_or_state_is_78() {
         78,
         &[
             "the state directory cannot be used",
-            "make state_dir a private directory",
+            "name a directory in state_dir",
         ],
     );
     // A monitoring plugin speaks 0 1 2 3 and nothing else.

@@ -62,7 +62,7 @@ impl State {
     /// Opens the directory for the one writer, making it where it is missing.
     pub fn lock(directory: &Path) -> Result<State> {
         if !directory.exists() {
-            make_private(directory)
+            make_with_open_parents(directory)
                 .map_err(|error| denied_or(Exit::Configuration, directory, &error))?;
         }
         check_owner(directory)?;
@@ -378,6 +378,17 @@ fn make_private(directory: &Path) -> io::Result<()> {
         .create(directory)
 }
 
+/// The parents are for others too: tables lie beside the state by default, and a gateway must get through to them.
+fn make_with_open_parents(directory: &Path) -> io::Result<()> {
+    if let Some(parent) = directory.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(parent)?;
+    }
+    make_private(directory)
+}
+
 /// Temporary file beside it, synced, renamed, directory synced.
 fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
@@ -441,7 +452,27 @@ fn check_owner(directory: &Path) -> Result<()> {
             ),
         }));
     }
-    if metadata.permissions().mode() & 0o077 != 0 {
+    // A slip in the configuration (state_dir = "/var/lib") must not lock everybody out of somebody else's directory.
+    let is_open = metadata.permissions().mode() & 0o077 != 0;
+    let names = names_in(directory);
+    let is_ours = names.is_empty() || names.iter().any(|name| name == "lock");
+    if !metadata.is_dir() || (is_open && !is_ours) {
+        let why = if metadata.is_dir() {
+            "it is open to other accounts and holds files that are no state of rcptsync"
+        } else {
+            "it is not a directory"
+        };
+        return Err(Box::new(Failure {
+            exit: Exit::Configuration,
+            what: "the state directory cannot be used".into(),
+            place: directory.display().to_string(),
+            why: why.into(),
+            in_force: Failure::NOTHING_TOUCHED.into(),
+            next: "name a directory in state_dir that is private (0700), empty, or not there yet"
+                .into(),
+        }));
+    }
+    if is_open {
         std::fs::set_permissions(directory, Permissions::from_mode(0o700))
             .map_err(|error| denied_or(Exit::Configuration, directory, &error))?;
         tracing::warn!(
