@@ -426,3 +426,48 @@ fn the_output_of_hooks_is_logged_harmless_and_bounded() {
     );
     assert!(outcome.stderr.len() < 100_000, "{}", outcome.stderr.len());
 }
+
+/// A file that not even root can replace, until it is dropped.
+struct Immovable(PathBuf);
+
+impl Immovable {
+    fn new(path: PathBuf) -> Option<Immovable> {
+        let output = common::process::command("chattr")
+            .arg("+i")
+            .arg(&path)
+            .output();
+        output
+            .is_ok_and(|output| output.status.success())
+            .then_some(Immovable(path))
+    }
+}
+
+impl Drop for Immovable {
+    fn drop(&mut self) {
+        let _ = common::process::command("chattr")
+            .arg("-i")
+            .arg(&self.0)
+            .status();
+    }
+}
+
+#[test]
+fn a_hook_is_told_of_what_is_in_force_and_not_of_what_was_decided() {
+    let desk = Desk::new(&[("push", "", TELL)]);
+    desk.check("", 0, "push.sh +4 -0 =4 #1");
+    {
+        let path = desk.program.table_cdb();
+        // Not every file system knows such files.
+        let Some(_immovable) = Immovable::new(path) else {
+            return;
+        };
+        desk.check("anna bob carl dora eve", 73, "");
+        desk.program
+            .run(&["status"])
+            .expect_code(2)
+            .expect_output(&["1 rename decided and not done"]);
+        desk.check("", 73, "");
+    }
+    desk.check("", 0, "push.sh +1 -0 =5 #2");
+    desk.check("", 0, "");
+}

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use common::plain::STAFF;
 use common::rcptsync::Rcptsync;
 use common::write_file;
-use serde_json::{Value, json};
+use rcptsync::state::State;
+use rcptsync::state::head::PendingRename;
 
 /// What lies at a live path, and beside it, when the next run begins.
 #[derive(Clone, Copy, Debug)]
@@ -50,10 +51,7 @@ fn check(text: Left, cdb: Left, happening: fn(&Rcptsync), code: i32) {
     let program = Rcptsync::plain("recovery", STAFF, "");
     program.staff("anna bob carl dora");
     program.run(&["sync"]).expect_code(0);
-    let head_path = program.state_dir().join("head.json");
-    let head = || -> Value {
-        serde_json::from_slice(&std::fs::read(&head_path).expect("head.json")).expect("JSON")
-    };
+    let head = || State::view(&program.state_dir()).head().expect("a head");
     let files = [program.table(), program.table_cdb()];
     let content = || {
         files
@@ -65,15 +63,23 @@ fn check(text: Left, cdb: Left, happening: fn(&Rcptsync), code: i32) {
     program.run(&["sync"]).expect_code(0);
     let (mut decided, new) = (head(), content());
 
-    let artefacts = &decided["tables"]["relay_recipients"]["artefacts"];
-    let pending = artefacts.as_array().expect("artefacts").iter().map(|artefact| {
-        json!({ "table": "relay_recipients", "format": artefact["format"], "path": artefact["path"],
-                "digest": artefact["digest"] })
-    });
-    decided["pending"] = pending.collect();
-    decided["tables"]["relay_recipients"]["artefacts"] =
-        old_head["tables"]["relay_recipients"]["artefacts"].clone();
-    write_file(&head_path, decided.to_string());
+    let table = "relay_recipients";
+    let decided_table = decided.tables.get_mut(table).expect("a table");
+    for artefact in &decided_table.artefacts {
+        decided.pending.push(PendingRename {
+            table: table.to_owned(),
+            format: artefact.format,
+            path: artefact.path.clone(),
+            digest: artefact.digest.clone(),
+        });
+    }
+    decided_table
+        .artefacts
+        .clone_from(&old_head.tables[table].artefacts);
+    State::lock(&program.state_dir())
+        .expect("nobody else runs")
+        .store_head(&decided)
+        .expect("stored");
     for (number, left) in [text, cdb].into_iter().enumerate() {
         for (path, what) in [
             (files[number].clone(), left.live),
@@ -106,9 +112,9 @@ fn check(text: Left, cdb: Left, happening: fn(&Rcptsync), code: i32) {
         2,
         "{text:?} {cdb:?}: something is left beside the tables"
     );
-    assert_eq!(head()["pending"], json!([]));
+    assert_eq!(head().pending, []);
     program.run_untouching(&["sync"], code);
-    assert_eq!(head()["generation"], json!(2));
+    assert_eq!(head().generation, 2);
 }
 
 #[test]

@@ -35,7 +35,11 @@ pub fn rename(pending: &PendingRename) -> Result<Artefact> {
     };
     renamed().map_err(|error| {
         let next = "mend the directory of the table; the next run finishes what was decided";
-        not_written("a table could not be replaced", path, error, next)
+        let mut failure = not_written("a table could not be replaced", path, error, next);
+        failure.in_force =
+            "this file stays as it was; the ones before it are replaced, and no hook was run"
+                .into();
+        failure
     })
 }
 
