@@ -8,9 +8,10 @@ use std::path::Path;
 
 use super::on_disk::{read_without_link, stamp};
 use super::prepare::{open_directory, prepare_rows};
-use super::{not_written, temporary_path};
+use super::temporary_path;
 use crate::config::Table;
-use crate::error::Result;
+use crate::error::{Failure, Result};
+use crate::exit::Exit;
 use crate::state::head::{Artefact, Head, PendingRename};
 use crate::state::{State, digest};
 
@@ -34,8 +35,14 @@ pub fn rename(pending: &PendingRename) -> Result<Artefact> {
         })
     };
     renamed().map_err(|error| {
-        let next = "mend the directory of the table; the next run finishes what was decided";
-        not_written("a table could not be replaced", path, error, next)
+        Box::new(Failure {
+            exit: Exit::NotWritten,
+            what: "a table could not be replaced".into(),
+            place: path.display().to_string(),
+            why: error.to_string(),
+            in_force: "this file and those after it are the old ones; those before it are new; no hook was run".into(),
+            next: "mend the directory of the table; the next run finishes what was decided".into(),
+        })
     })
 }
 
