@@ -105,8 +105,8 @@ impl<'run> Archive<'run> {
             };
             let known = head.tables.get(&table.name);
             let ledger = known.and_then(|known| state.ledger(&table.name, known.ledger).ok());
-            let ours = known.filter(|_| ledger.is_some());
-            let on_disk = on_disk::look(table, ours, &head.pending, folding)?;
+            let published = known.filter(|_| ledger.is_some());
+            let on_disk = on_disk::look(table, published, &head.pending, folding)?;
             tables.push(TableView {
                 table,
                 folding,

@@ -1,0 +1,466 @@
+//! A run is killed, or an operation of it fails, at every step that touches the file system.
+//!
+//! One run is traced by strace first; then it is repeated once for every system call that names a file of the
+//! installation, and is killed in front of that call, or the call fails. Whatever happens, every table is the old one or
+//! the new one, `status` answers, and one plain run afterwards makes everything as if nothing had happened: the tables, the
+//! kept original of a foreign file, the hook, and no file left over. Not here: damage to files that lie there (`state.rs`).
+#![allow(
+    clippy::expect_used,
+    reason = "a test fails by panicking, and the message says what was expected"
+)]
+
+mod common;
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use common::process::{command, succeed};
+use common::rcptsync::Rcptsync;
+use common::{require, set_mode, write_file};
+
+/// Every call that changes files, by all of its names; a question mark where an architecture may lack it.
+const SYSCALLS: &str = "?open,openat,?creat,write,pwrite64,fsync,fdatasync,?rename,?renameat,renameat2,?unlink,unlinkat,\
+                        ?chmod,fchmod,fchmodat,?chown,fchown,fchownat,?mkdir,mkdirat,?rmdir,ftruncate";
+
+const TABLES: [&str; 4] = [
+    "tables/first",
+    "tables/first.cdb",
+    "tables/second",
+    "tables/second.cdb",
+];
+
+/// An installation in front of a run, to which it can be put back.
+struct Scene {
+    program: Rcptsync,
+    /// The tables before and after an undisturbed run.
+    before: Vec<Option<Vec<u8>>>,
+    after: Vec<Option<Vec<u8>>>,
+    /// The foreign file whose original must be kept.
+    foreign: Option<Vec<u8>>,
+    /// How the undisturbed run ends, and what its hook saw.
+    code: i32,
+    seen_by_hook: String,
+}
+
+/// A system call of the traced run: its name and the how-manieth of its name in its thread.
+type Step = (String, usize);
+
+impl Scene {
+    /// Two tables that were published, one of them edited by hand since, and a source that moved on.
+    fn of_change(name: &str) -> Scene {
+        let program = install(name);
+        list(&program, 0..30);
+        program.run(&["sync"]).expect_code(0);
+        let second = program.directory().join("tables/second");
+        let mut edited = std::fs::read(&second).expect("a table");
+        edited.extend_from_slice(b"stranger@example.com OK\n");
+        std::fs::write(&second, &edited).expect("a table");
+        list(&program, 1..33);
+        Scene::rehearsed(program, 65, Some(edited))
+    }
+
+    /// Nothing at all, not even a state directory.
+    fn of_first_run(name: &str) -> Scene {
+        let program = install(name);
+        list(&program, 0..30);
+        Scene::rehearsed(program, 0, None)
+    }
+
+    fn rehearsed(program: Rcptsync, code: i32, foreign: Option<Vec<u8>>) -> Scene {
+        let directory = program.directory().to_owned();
+        std::fs::create_dir(directory.join("kept")).expect("a directory of our own");
+        for part in ["state", "tables", "hook.log"] {
+            if directory.join(part).exists() {
+                succeed(
+                    command("cp")
+                        .arg("-a")
+                        .arg(directory.join(part))
+                        .arg(directory.join("kept")),
+                );
+            }
+        }
+        let mut scene = Scene {
+            before: Vec::new(),
+            after: Vec::new(),
+            foreign,
+            code,
+            seen_by_hook: String::new(),
+            program,
+        };
+        scene.before = scene.tables();
+        scene.program.run(&["sync"]).expect_code(code);
+        scene.after = scene.tables();
+        scene.seen_by_hook = scene.hook_log().pop().expect("the hook ran");
+        for path in ["tables/first.cdb", "tables/second.cdb"] {
+            let database = cdb::CDB::open(scene.path(path)).expect("a CDB");
+            assert!(database.get(b"person1@example.com").is_some(), "{path}");
+        }
+        assert!(
+            scene
+                .before
+                .iter()
+                .zip(&scene.after)
+                .all(|(before, after)| before != after)
+        );
+        scene
+    }
+
+    fn path(&self, part: &str) -> PathBuf {
+        self.program.directory().join(part)
+    }
+
+    fn tables(&self) -> Vec<Option<Vec<u8>>> {
+        TABLES
+            .iter()
+            .map(|table| std::fs::read(self.path(table)).ok())
+            .collect()
+    }
+
+    fn hook_log(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.path("hook.log")).unwrap_or_default();
+        log.lines().map(str::to_owned).collect()
+    }
+
+    fn reset(&self) {
+        let script = "rm -rf state tables hook.log hook.seen && cp -a kept/. .";
+        succeed(
+            command("sh")
+                .args(["-c", script])
+                .current_dir(self.program.directory()),
+        );
+    }
+
+    /// Runs `sync` below strace; gives its exit code, `None` when it was killed.
+    fn trace(&self, options: &[&str]) -> Option<i32> {
+        let status = command("strace")
+            .args(["-f", "-y", "-qq", "-o"])
+            .arg(self.path("strace.log"))
+            .args(["-e", &format!("trace={SYSCALLS}"), "-e", "signal=none"])
+            .args(options)
+            .arg(env!("CARGO_BIN_EXE_rcptsync"))
+            .arg("--config")
+            .arg(self.path("rcptsync.toml"))
+            .args(["--quiet", "sync"])
+            .env_remove("RCPTSYNC_CONFIG")
+            .stderr(std::process::Stdio::null())
+            .status()
+            .expect("strace runs");
+        status.code()
+    }
+
+    /// The steps of an undisturbed run.
+    fn steps(&self) -> Vec<Step> {
+        self.reset();
+        assert_eq!(self.trace(&[]), Some(self.code));
+        let log = std::fs::read_to_string(self.path("strace.log")).expect("a log");
+        let directory = self.program.directory().to_string_lossy().into_owned();
+        let mut counts: HashMap<(String, String), usize> = HashMap::new();
+        let mut steps: Vec<Step> = Vec::new();
+        for line in log.lines() {
+            let Some((thread, call)) = line.split_once(' ') else {
+                continue;
+            };
+            let Some((name, arguments)) = call.trim_start().split_once('(') else {
+                continue;
+            };
+            if name.starts_with('<') || name.contains(' ') {
+                continue;
+            }
+            let count = counts
+                .entry((thread.to_owned(), name.to_owned()))
+                .or_default();
+            *count += 1;
+            let step = (name.to_owned(), *count);
+            if arguments.contains(&directory) && !steps.contains(&step) {
+                steps.push(step);
+            }
+        }
+        assert!(steps.len() > 50, "strace saw next to nothing:\n{log}");
+        steps
+    }
+
+    /// Whether the last run recorded nothing but what an undisturbed one does: 65 hides a frozen source behind it.
+    fn is_said_to_be_current(&self) -> bool {
+        let text = std::fs::read_to_string(self.path("state/runs.jsonl")).unwrap_or_default();
+        let run: serde_json::Value = text
+            .lines()
+            .last()
+            .and_then(|line| serde_json::from_str(line).ok())
+            .unwrap_or_default();
+        let expected = if self.code == 0 {
+            serde_json::json!([])
+        } else {
+            serde_json::json!(["held"])
+        };
+        run["exits"] == expected
+    }
+
+    /// What must be true whatever happened.
+    #[track_caller]
+    fn check_not_half(&self, what: &str) {
+        for ((table, now), (before, after)) in TABLES
+            .iter()
+            .zip(self.tables())
+            .zip(self.before.iter().zip(&self.after))
+        {
+            assert!(now == *before || now == *after, "{what}: {table} is half");
+        }
+        let status = self.program.run(&["status"]);
+        assert!(
+            matches!(status.code, Some(0..=3)) && !status.stderr.contains("panicked"),
+            "{what}: status {:?}\n{}",
+            status.code,
+            status.stderr
+        );
+    }
+
+    /// One plain run, and it is as if nothing had happened.
+    #[track_caller]
+    fn check_healed(&self, what: &str) {
+        let run = self.program.run(&["sync"]);
+        assert_eq!(
+            run.code,
+            Some(self.code),
+            "{what}\n{}{}",
+            run.stdout,
+            run.stderr
+        );
+        for ((table, now), after) in TABLES.iter().zip(self.tables()).zip(&self.after) {
+            assert!(now == *after, "{what}: {table} is not the new one");
+        }
+        let seen = self.hook_log();
+        assert_eq!(
+            seen.last(),
+            Some(&self.seen_by_hook),
+            "{what}: the hook saw something else last"
+        );
+        let text = std::fs::read(self.path("state/head.json")).expect("head.json");
+        let head: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        assert_eq!(
+            head["hooks"]["told"], head["published"],
+            "{what}: the hook is owed"
+        );
+        assert_eq!(
+            head["pending"],
+            serde_json::json!([]),
+            "{what}: renames are pending"
+        );
+        self.check_nothing_left_over(what, &head);
+        if let Some(foreign) = &self.foreign {
+            let kept = self.names("state/generation").iter().any(|name| {
+                name.contains(".original.second.text")
+                    && std::fs::read(self.path("state/generation").join(name))
+                        .is_ok_and(|kept| kept == *foreign)
+            });
+            assert!(kept, "{what}: the original is not kept");
+        }
+    }
+
+    #[track_caller]
+    fn check_nothing_left_over(&self, what: &str, head: &serde_json::Value) {
+        let tables = self.names("tables");
+        assert_eq!(
+            tables,
+            ["first", "first.cdb", "second", "second.cdb"],
+            "{what}"
+        );
+        let mut expected: Vec<String> = ["first", "second"]
+            .map(|table| format!("{table}-{}", head["tables"][table]["ledger"]))
+            .into();
+        expected.sort();
+        assert_eq!(self.names("state/ledger"), expected, "{what}");
+        let base = format!("base-{}", head["sources"]["people"]["base"]);
+        assert_eq!(self.names("state/source/people"), [base], "{what}");
+        let mut holds: Vec<String> = head["holds"]
+            .as_object()
+            .expect("holds")
+            .keys()
+            .cloned()
+            .collect();
+        holds.sort();
+        assert_eq!(self.names("state/hold"), holds, "{what}");
+        let last = head["generation"].as_u64().expect("a number");
+        for name in self.names("state/generation") {
+            let number = name
+                .split('.')
+                .next()
+                .and_then(|number| number.parse::<u64>().ok());
+            assert!(
+                number.is_some_and(|number| number <= last),
+                "{what}: generation/{name}"
+            );
+        }
+        let known = [
+            "generation",
+            "head.json",
+            "hold",
+            "ledger",
+            "lock",
+            "runs.jsonl",
+            "source",
+        ];
+        for name in self.names("state") {
+            assert!(known.contains(&name.as_str()), "{what}: state/{name}");
+        }
+    }
+
+    fn names(&self, part: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path(part))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn install(name: &str) -> Rcptsync {
+    let program = Rcptsync::new(name);
+    let directory = program.directory().display().to_string();
+    let hook = program.directory().join("hook");
+    write_file(
+        &hook,
+        format!(
+            "#!/bin/sh\ncd {directory} && cat {} >hook.seen && cksum <hook.seen >>hook.log\n",
+            TABLES.join(" ")
+        ),
+    );
+    set_mode(&hook, 0o755);
+    program.write_config(&format!(
+        "state_dir = \"{directory}/state\"\n[domains]\nlist = [\"example.com\"]\n\
+         [source.people]\nkind = \"list\"\npath = \"{directory}/people.list\"\n\
+         [table.first]\npath = \"{directory}/tables/first\"\nformats = [\"text\", \"cdb\"]\nfolding = \"unicode\"\n\
+         [table.second]\npath = \"{directory}/tables/second\"\nformats = [\"text\", \"cdb\"]\nfolding = \"unicode\"\n\
+         [[hook]]\nname = \"told\"\nrun = [\"{directory}/hook\"]\n",
+    ));
+    program
+}
+
+/// Writes the list as a file that settled a while ago; a younger one is not believed yet.
+fn list(program: &Rcptsync, numbers: std::ops::Range<usize>) {
+    let path = program.directory().join("people.list");
+    let text: String = numbers
+        .map(|number| format!("person{number}@example.com\n"))
+        .collect();
+    write_file(&path, text);
+    let file = std::fs::File::options()
+        .write(true)
+        .open(path)
+        .expect("our list");
+    file.set_modified(SystemTime::now() - Duration::from_secs(60))
+        .expect("a time of our own");
+}
+
+fn report(what: &str, points: usize, started: Instant) {
+    // Not through a print macro: the test harness keeps back what a successful test prints.
+    let seconds = started.elapsed().as_secs();
+    writeln!(
+        std::io::stderr(),
+        "{what}: {points} points tried in {seconds} s"
+    )
+    .expect("standard error is open");
+}
+
+#[track_caller]
+fn check_killed(scene: &Scene, what: &str) {
+    if !require("strace") {
+        return;
+    }
+    let started = Instant::now();
+    let steps = scene.steps();
+    for (name, count) in &steps {
+        let what = format!("{what}: killed at {name} {count}");
+        scene.reset();
+        let inject = format!("inject={name}:signal=KILL:when={count}");
+        let code = scene.trace(&["-e", &inject]);
+        // The hook's own shell may be the one that is killed; then the hook is owed.
+        assert!(
+            matches!(code, None | Some(69 | 137)),
+            "{what}: ended with {code:?}"
+        );
+        scene.check_not_half(&what);
+        scene.check_healed(&what);
+    }
+    report(what, steps.len(), started);
+}
+
+/// `errors` by the beginning of the call's name.
+#[track_caller]
+fn check_failing(scene: &Scene, what: &str, errors: &[(&str, &str)]) {
+    if !require("strace") {
+        return;
+    }
+    let started = Instant::now();
+    let mut points = 0;
+    for (name, count) in scene.steps() {
+        for (_, error) in errors.iter().filter(|(prefix, _)| name.starts_with(prefix)) {
+            let what = format!("{what}: {name} {count} fails with {error}");
+            scene.reset();
+            let inject = format!("inject={name}:error={error}:when={count}");
+            let code = scene.trace(&["-e", &inject]);
+            points += 1;
+            scene.check_not_half(&what);
+            if code == Some(0) || (code == Some(scene.code) && scene.is_said_to_be_current()) {
+                assert!(
+                    scene.tables() == scene.after,
+                    "{what}: exit {code:?} with an old table"
+                );
+            } else {
+                assert!(
+                    matches!(code, Some(65 | 69 | 73 | 75 | 77 | 78)),
+                    "{what}: ended with {code:?}"
+                );
+            }
+            scene.check_healed(&what);
+        }
+    }
+    report(what, points, started);
+}
+
+#[test]
+fn a_run_that_changes_tables_is_killed_at_every_step() {
+    check_killed(&Scene::of_change("killed"), "a change");
+}
+
+#[test]
+fn the_first_run_is_killed_at_every_step() {
+    check_killed(&Scene::of_first_run("killed-first"), "a first run");
+}
+
+#[test]
+fn every_step_of_a_change_fails_once() {
+    let errors = [
+        ("write", "ENOSPC"),
+        ("pwrite", "ENOSPC"),
+        ("fsync", "EIO"),
+        ("fdatasync", "EIO"),
+        ("rename", "EIO"),
+        ("rename", "EACCES"),
+        ("open", "EACCES"),
+        ("open", "EIO"),
+        ("unlink", "EACCES"),
+        ("fchmod", "EPERM"),
+    ];
+    check_failing(&Scene::of_change("failing"), "a change", &errors);
+}
+
+#[test]
+fn every_step_of_the_first_run_fails_once() {
+    let errors = [
+        ("write", "EIO"),
+        ("fsync", "EIO"),
+        ("rename", "EIO"),
+        ("open", "ENOSPC"),
+        ("mkdir", "ENOSPC"),
+    ];
+    check_failing(
+        &Scene::of_first_run("failing-first"),
+        "a first run",
+        &errors,
+    );
+}
