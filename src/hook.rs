@@ -4,7 +4,7 @@
 //! output captured, bounded and logged. When the time is up, the whole process group is ended. Not here: which hooks are
 //! owed (`command::sync` keeps that in head.json, and a hook is owed until it has succeeded).
 
-use std::io::{self, Read, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -65,7 +65,7 @@ fn quoted(output: &str) -> String {
     }
 }
 
-/// Octets of a hook's output that are kept; a flood beyond that is read and dropped.
+/// Octets of a hook's output that are kept, the last ones: a program says at its end why it failed.
 const OUTPUT_OCTETS_MAX: usize = 16 * 1024;
 
 /// How long a process group may take to end after SIGTERM, and how long an ended hook's descendants are listened to.
@@ -80,10 +80,11 @@ pub fn run(hook: &Hook, told: &Told, run_deadline: Instant) -> Result<(), HookEr
         .timeout
         .min(run_deadline.saturating_duration_since(Instant::now()));
     let deadline = Instant::now() + limit;
-    let mut child = start(hook, told).map_err(HookError::Start)?;
+    let (mut child, said) = start(hook, told).map_err(HookError::Start)?;
     let group = Pid::from_child(&child);
     let output = attach(
         &mut child,
+        said,
         if hook.wants_json {
             told.json.clone()
         } else {
@@ -112,8 +113,11 @@ pub fn run(hook: &Hook, told: &Told, run_deadline: Instant) -> Result<(), HookEr
     }
 }
 
-fn start(hook: &Hook, told: &Told) -> io::Result<Child> {
-    Command::new(&hook.program)
+/// Both outputs go into one pipe: the order of what was said is kept, and the last line is the last line.
+fn start(hook: &Hook, told: &Told) -> io::Result<(Child, PipeReader)> {
+    let (said, stdout) = io::pipe()?;
+    let stderr = stdout.try_clone()?;
+    let child = Command::new(&hook.program)
         .args(&hook.arguments)
         .env_clear()
         .env("PATH", PATH)
@@ -129,30 +133,26 @@ fn start(hook: &Hook, told: &Told) -> io::Result<Child> {
         } else {
             Stdio::null()
         })
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdout(stdout)
+        .stderr(stderr)
         .current_dir("/")
         .process_group(0)
-        .spawn()
+        .spawn()?;
+    Ok((child, said))
 }
 
-/// Feeds standard input and drains both outputs from threads, so that neither side can block the other.
-fn attach(child: &mut Child, input: String) -> mpsc::Receiver<Vec<u8>> {
+/// Feeds standard input and drains the output from threads, so that neither side can block the other.
+fn attach(child: &mut Child, said: PipeReader, input: String) -> mpsc::Receiver<Vec<u8>> {
     if let Some(mut stdin) = child.stdin.take() {
         // A hook that does not read its input is no failure.
         std::thread::spawn(move || stdin.write_all(input.as_bytes()));
     }
     let (sender, receiver) = mpsc::sync_channel(16);
-    if let Some(stdout) = child.stdout.take() {
-        drain(stdout, sender.clone());
-    }
-    if let Some(stderr) = child.stderr.take() {
-        drain(stderr, sender);
-    }
+    drain(said, sender);
     receiver
 }
 
-fn drain(mut pipe: impl Read + Send + 'static, sender: mpsc::SyncSender<Vec<u8>>) {
+fn drain(mut pipe: PipeReader, sender: mpsc::SyncSender<Vec<u8>>) {
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok(count) = pipe.read(&mut buffer) {
@@ -176,8 +176,9 @@ fn follow(
     loop {
         match said.recv_timeout(POLL) {
             Ok(octets) => {
-                let room = OUTPUT_OCTETS_MAX.saturating_sub(output.len());
-                output.extend_from_slice(&octets[..octets.len().min(room)]);
+                output.extend_from_slice(&octets);
+                let surplus = output.len().saturating_sub(OUTPUT_OCTETS_MAX);
+                output.drain(..surplus);
             }
             Err(mpsc::RecvTimeoutError::Disconnected) if status.is_some() => break,
             Err(mpsc::RecvTimeoutError::Disconnected) => std::thread::sleep(POLL),
