@@ -280,6 +280,10 @@ fn a_hook_that_cannot_be_started_or_fails_is_told_with_its_cause() {
         ),
         ("printf 'a\\033[31mb' >&2; exit 1", &["a\\u{1b}[31mb"]),
         (
+            "head -c 100000 /dev/zero | tr '\\0' x; echo; echo the reason; exit 1",
+            &["exit code 1; it said: the reason"],
+        ),
+        (
             "head -c 100000 /dev/zero | tr '\\0' x; exit 1",
             &["exit code 1", "xxxxxxxx"],
         ),
