@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::plan::{APPROVAL_LIFE, Plan, Run, SourceStatus, TablePlan};
+use super::plan::{Plan, Run, SourceStatus, TablePlan};
 use crate::error::Result;
 use crate::hold::{Cause, Hold};
 use crate::hook::Told;
@@ -19,7 +19,7 @@ use crate::report::key;
 use crate::state::files::{
     Generation, GenerationTable, Ledger, Origin, original_name, records_to_bytes,
 };
-use crate::state::head::{Artefact, Head, HoldState, Removals, TableState};
+use crate::state::head::{APPROVAL_LIFE, Artefact, Head, HoldState, Removals, TableState};
 use crate::state::{State, digest};
 use crate::table::rows::Rows;
 
@@ -47,11 +47,7 @@ pub fn store_facts(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Hea
 fn store_sources(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -> Result<()> {
     let is_approved_empty = |head: &Head, name: &str| {
         head.holds.values().any(|hold| {
-            hold.cause == Cause::SourceEmpty
-                && hold.scope == name
-                && hold
-                    .approved_at
-                    .is_some_and(|at| run.now < at.after(APPROVAL_LIFE))
+            hold.cause == Cause::SourceEmpty && hold.scope == name && hold.is_approved(run.now)
         })
     };
     for source in &plan.sources {
@@ -117,7 +113,12 @@ fn store_holds(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -
             .map(|known| known.since)
             .min()
             .unwrap_or(run.now);
-        let approved_at = head.holds.get(&digest).and_then(|known| known.approved_at);
+        // One that lapsed must be given again, and `status` must not call the hold approved.
+        let approved = head
+            .holds
+            .get(&digest)
+            .filter(|known| known.is_approved(run.now));
+        let approved_at = approved.and_then(|known| known.approved_at);
         let known = HoldState {
             table: hold.table.clone(),
             cause: hold.cause,
@@ -135,7 +136,7 @@ fn store_holds(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -
         let last = known
             .approved_at
             .map_or(known.last_seen, |at| at.max(known.last_seen));
-        known.is_current || run.now < last.after(APPROVAL_LIFE)
+        known.is_current || run.now.since(last) < APPROVAL_LIFE
     });
     Ok(())
 }
