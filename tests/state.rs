@@ -654,3 +654,27 @@ fn a_table_dropped_while_a_rename_was_owed_is_compared_when_it_comes_back() {
     program.run(&["sync"]).expect_code(0);
     assert_eq!(program.table_keys().len(), 21);
 }
+
+#[test]
+fn holds_that_change_with_every_run_do_not_pile_up() {
+    let program = installation("holds", "");
+    list(&program, &people(0..60));
+    program.run(&["sync"]).expect_code(0);
+    for gone in 0..28 {
+        list(&program, &people(0..29 - gone));
+        program.run(&["sync"]).expect_code(65);
+    }
+    assert_eq!(program.table_keys().len(), 60);
+    // The present one, and enough past ones for somebody who reads about one an hour later.
+    assert_eq!(files(&program, "hold").len(), 25);
+    // The oldest of those still can be approved, and the run after it judges the rest.
+    let head = head(&program);
+    let holds = head["holds"].as_object().expect("holds");
+    let smallest = holds
+        .iter()
+        .min_by_key(|(_, hold)| hold["removed_count"].as_u64());
+    let digest = smallest.expect("a hold").0;
+    program.run(&["approve", digest]).expect_code(0);
+    program.run(&["sync"]);
+    assert!(program.table_keys().len() < 60);
+}
