@@ -17,6 +17,7 @@ use crate::policy::LeftOut;
 use crate::postfix::Gateway;
 use crate::publish::on_disk::{self, Content, OnDisk};
 use crate::record::Record;
+use crate::report::key;
 use crate::snapshot::{Progress, Snapshot};
 use crate::source::{self, referral};
 use crate::state::State;
@@ -247,7 +248,8 @@ fn complete(run: &Run<'_>, source: &Source, snapshot: Snapshot) -> SourceNow {
     for referral in &uncovered_referrals {
         tracing::warn!(
             source = source.name,
-            "no source covers {referral}, to which the directory refers"
+            "no source covers {}, to which the directory refers",
+            key(referral.as_bytes())
         );
     }
     tracing::info!(
