@@ -588,7 +588,10 @@ impl<'run> Bench<'run> {
 
 /// When a row whose removal flows began to leave, if its grace is not over yet.
 fn leaving_since(facts: Facts, evidence: &Evidence<'_>) -> Option<Timestamp> {
-    let since = facts.leaving_since.unwrap_or(evidence.now);
+    // A clock that was ahead when the row began to leave must not make its grace longer.
+    let since = facts
+        .leaving_since
+        .map_or(evidence.now, |since| since.min(evidence.now));
     let stays = facts.counts() && evidence.now < since.after(evidence.grace);
     stays.then_some(since)
 }
@@ -996,6 +999,7 @@ mod tests {
         for (began, rows_expected) in [
             (NOW.before(Duration::from_secs(9)), 100),
             (NOW.before(leaving.grace), 99),
+            (NOW.after(Duration::from_secs(1_000_000)), 100),
         ] {
             let mut in_force = RowsBuilder::default();
             for key in numbered(1..100, X) {
@@ -1010,6 +1014,12 @@ mod tests {
             );
             leaving.in_force = in_force.finish();
             check(&leaving, rows_expected, &[]);
+            let judgement = leaving.judge();
+            let row = judgement.approved.rows().find(b"r0@x.example");
+            assert!(
+                row.is_none_or(|row| row.facts.leaving_since <= Some(NOW)),
+                "a clock that was ahead"
+            );
             assert!(leaving.judge().approved.removed().is_zero());
         }
     }

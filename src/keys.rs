@@ -3,7 +3,8 @@
 //! A key is the external (quoted) form, folded as the gateway folds, once per form of the domain, because Postfix
 //! converts nothing between them. CDB lookups are byte-exact, so a key that is not folded would never be found.
 //!
-//! Invariant: a [`Key`] is folded, quoted where Postfix quotes, and at most 254 octets long.
+//! Invariant: a [`Key`] is folded, quoted where Postfix quotes, and of an address of at most 254 octets. Every address has
+//! at least one.
 
 use crate::address::{ADDRESS_OCTETS_MAX, Address};
 use crate::fold::{self, Folding};
@@ -20,9 +21,13 @@ impl Key {
         let mut keys = Vec::with_capacity(2);
         for domain in [domain.ascii(), domain.unicode()] {
             let whole = format!("{local}@{domain}");
+            // What is said at RCPT TO is bounded; what Postfix folds it to may be longer, and is looked up all the same.
+            if whole.len() > ADDRESS_OCTETS_MAX {
+                continue;
+            }
             for folded in folded_forms(&whole, folding) {
                 let key = Key(folded);
-                if key.0.len() <= ADDRESS_OCTETS_MAX && !keys.contains(&key) {
+                if !keys.contains(&key) {
                     keys.push(key);
                 }
             }
@@ -107,6 +112,15 @@ mod tests {
             Folding::Unicode,
             &[&format!("{local}@bücher.example")],
         );
+    }
+
+    #[test]
+    fn folding_may_lengthen_a_key_but_never_lose_it() {
+        // Two octets each, six when folded.
+        let address = format!("{}@example.com", "\u{390}".repeat(121));
+        let folded = format!("{}@example.com", "\u{3b9}\u{308}\u{301}".repeat(121));
+        check(&address, Folding::Unicode, &[&folded]);
+        check(&address, Folding::Both, &[&folded, &address]);
     }
 
     #[test]

@@ -36,11 +36,14 @@ fn main() -> ExitCode {
         Color::Never => anstream::ColorChoice::Never,
     }
     .write_global();
-    let code = run(&cli).unwrap_or_else(|failure| {
-        let _ = report::failure(&mut anstream::stderr(), &failure);
-        failure.exit.code()
+    let code = std::panic::catch_unwind(|| {
+        run(&cli).unwrap_or_else(|failure| {
+            let _ = report::failure(&mut anstream::stderr(), &failure);
+            failure.exit.code()
+        })
     });
-    ExitCode::from(code)
+    // The hook has told where it was.
+    ExitCode::from(code.unwrap_or(Exit::Bug.code()))
 }
 
 fn run(cli: &Cli) -> Result<u8> {

@@ -546,3 +546,135 @@ fn a_table_that_moves_over_a_file_of_its_own_adopts_it() {
     let moved = moved.display().to_string();
     assert_eq!(paths, [moved.clone(), format!("{moved}.cdb")]);
 }
+
+/// As a run leaves it that died between its decision to publish 21 rows and the renames: the tables of 20 are in force.
+fn died_before_its_renames(name: &str) -> Rcptsync {
+    let program = installation(name, "");
+    program.run(&["sync"]).expect_code(0);
+    let paths = [program.table(), program.table_cdb()];
+    let old: Vec<Vec<u8>> = paths
+        .iter()
+        .map(|path| std::fs::read(path).expect("a table"))
+        .collect();
+    list(&program, &people(0..21));
+    program.run(&["sync"]).expect_code(0);
+    let state = State::lock(&program.state_dir()).expect("the lock");
+    let mut head = state.head().expect("head.json");
+    for (path, old) in paths.iter().zip(old) {
+        let name = path.file_name().expect("a name").to_string_lossy();
+        let temporary = path.with_file_name(format!(".{name}.rcptsync-new"));
+        std::fs::rename(path, &temporary).expect("renamed");
+        std::fs::write(path, &old).expect("a table");
+        let known = head.tables.get_mut("relay_recipients").expect("the table");
+        let place = path.display().to_string();
+        for artefact in known
+            .artefacts
+            .iter_mut()
+            .filter(|artefact| artefact.path == place)
+        {
+            head.pending.push(rcptsync::state::head::PendingRename {
+                table: "relay_recipients".to_owned(),
+                format: artefact.format,
+                path: place.clone(),
+                digest: std::mem::replace(&mut artefact.digest, rcptsync::state::digest(&old)),
+            });
+            artefact.stamp = rcptsync::state::head::Stamp::default();
+        }
+    }
+    state.store_head(&head).expect("head.json");
+    program
+}
+
+#[test]
+fn what_was_decided_is_finished() {
+    let program = died_before_its_renames("decided");
+    // The source is away: the decision alone says what to do.
+    std::fs::remove_file(list_path(&program)).expect("the list");
+    program.run(&["status"]).expect_code(1);
+    program.run(&["sync"]).expect_code(75);
+    assert_eq!(program.table_keys().len(), 21);
+    // The temporary files are gone too: the ledger says it.
+    let program = died_before_its_renames("decided-ledger");
+    for name in [
+        ".relay_recipients.rcptsync-new",
+        ".relay_recipients.cdb.rcptsync-new",
+    ] {
+        std::fs::remove_file(program.directory().join("tables").join(name)).expect("left over");
+    }
+    std::fs::remove_file(list_path(&program)).expect("the list");
+    program.run(&["sync"]).expect_code(75);
+    assert_eq!(program.table_keys().len(), 21);
+}
+
+#[test]
+fn a_table_edited_after_a_run_died_is_not_overwritten_unseen() {
+    let program = died_before_its_renames("edited");
+    let mut edited = std::fs::read(program.table()).expect("the text");
+    edited.extend_from_slice(b"stranger@example.com OK\n");
+    std::fs::write(program.table(), &edited).expect("the text");
+    program.run(&["sync"]).expect_code(65);
+    assert!(program.table_keys().contains("stranger@example.com"));
+    assert_eq!(program.table_keys().len(), 22);
+    let kept = files(&program, "generation");
+    assert!(
+        kept.iter()
+            .any(|path| std::fs::read(path).is_ok_and(|bytes| bytes == edited))
+    );
+}
+
+#[test]
+fn a_link_made_after_a_run_died_is_not_replaced() {
+    let program = died_before_its_renames("linked");
+    let elsewhere = program.directory().join("elsewhere");
+    std::fs::rename(program.table(), &elsewhere).expect("moved");
+    std::os::unix::fs::symlink(&elsewhere, program.table()).expect("a link");
+    program.run(&["sync"]).expect_code(73);
+    assert!(program.table().is_symlink());
+}
+
+#[test]
+fn a_table_dropped_while_a_rename_was_owed_is_compared_when_it_comes_back() {
+    let program = died_before_its_renames("dropped");
+    let config = program.directory().join("rcptsync.toml");
+    let with_table = std::fs::read_to_string(&config).expect("the configuration");
+    program.write_config(
+        &with_table
+            .replace("[table.relay_recipients]", "[table.other]")
+            .replace("tables/relay_recipients", "tables/other"),
+    );
+    program.run(&["sync"]).expect_code(0);
+    assert!(
+        !program
+            .directory()
+            .join("tables/.relay_recipients.rcptsync-new")
+            .exists()
+    );
+    assert_eq!(program.table_keys().len(), 20);
+    program.write_config(&with_table);
+    program.run(&["sync"]).expect_code(0);
+    assert_eq!(program.table_keys().len(), 21);
+}
+
+#[test]
+fn holds_that_change_with_every_run_do_not_pile_up() {
+    let program = installation("holds", "");
+    list(&program, &people(0..60));
+    program.run(&["sync"]).expect_code(0);
+    for gone in 0..28 {
+        list(&program, &people(0..29 - gone));
+        program.run(&["sync"]).expect_code(65);
+    }
+    assert_eq!(program.table_keys().len(), 60);
+    // The present one, and enough past ones for somebody who reads about one an hour later.
+    assert_eq!(files(&program, "hold").len(), 25);
+    // The oldest of those still can be approved, and the run after it judges the rest.
+    let head = head(&program);
+    let holds = head["holds"].as_object().expect("holds");
+    let smallest = holds
+        .iter()
+        .min_by_key(|(_, hold)| hold["removed_count"].as_u64());
+    let digest = smallest.expect("a hold").0;
+    program.run(&["approve", digest]).expect_code(0);
+    program.run(&["sync"]);
+    assert!(program.table_keys().len() < 60);
+}

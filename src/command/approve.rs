@@ -5,12 +5,12 @@
 
 use std::io::Write;
 
-use super::plan::APPROVAL_LIFE;
 use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::report::{counted, key};
 use crate::state::State;
+use crate::state::head::APPROVAL_LIFE;
 use crate::time::Timestamp;
 
 /// The shortest prefix of a digest that is taken.

@@ -10,11 +10,13 @@ mod publication;
 pub mod status;
 pub mod sync;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::snapshot::Progress;
 use crate::time::Timestamp;
+
+const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// The one place where a run takes the time.
 fn begin<'run>(
@@ -27,7 +29,25 @@ fn begin<'run>(
         config,
         id: format!("{:x}-{:x}", now.0, std::process::id()),
         now,
-        deadline: started + config.run_timeout,
+        // Beyond what the clock can say means no limit.
+        deadline: started
+            .checked_add(config.run_timeout)
+            .unwrap_or(started + FAR_AWAY),
         progress,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_timeout_beyond_the_clock_is_no_limit() {
+        let text = "run_timeout = '500000000000years'\n[domains]\nlist = ['x.example']\n[source.a]\nkind = 'list'\n\
+                    path = 'a'\n[table.t]\npath = 't'\nformats = ['cdb']\n";
+        let config =
+            crate::config::parse(std::path::Path::new("/c"), text).expect("a configuration");
+        let (started, progress) = (Instant::now(), Progress::default());
+        assert!(begin(&config, started, &progress).deadline > started + config.history_keep);
     }
 }

@@ -3,7 +3,7 @@
 //! `sync` carries a plan out, `diff` shows it; both are the same call, so a dry run is judged exactly as the real one.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::{Config, Format, Source, Table, TableFolding};
 use crate::diff::{Diff, Values};
@@ -17,6 +17,7 @@ use crate::policy::LeftOut;
 use crate::postfix::Gateway;
 use crate::publish::on_disk::{self, Content, OnDisk};
 use crate::record::Record;
+use crate::report::key;
 use crate::snapshot::{Progress, Snapshot};
 use crate::source::{self, referral};
 use crate::state::State;
@@ -25,9 +26,6 @@ use crate::state::head::{Frozen, Head, SourceState};
 use crate::table::rows::{Facts, Rows, RowsBuilder, SourceSet};
 use crate::table::{format, wanted};
 use crate::time::Timestamp;
-
-/// How long an approval holds good; after that the directory has to be looked at again.
-pub const APPROVAL_LIFE: Duration = Duration::from_secs(86_400);
 
 /// A run under way: the configuration, and the time, taken once.
 #[derive(Debug)]
@@ -250,7 +248,8 @@ fn complete(run: &Run<'_>, source: &Source, snapshot: Snapshot) -> SourceNow {
     for referral in &uncovered_referrals {
         tracing::warn!(
             source = source.name,
-            "no source covers {referral}, to which the directory refers"
+            "no source covers {}, to which the directory refers",
+            key(referral.as_bytes())
         );
     }
     tracing::info!(
@@ -526,10 +525,7 @@ impl<'run> Desk<'_, 'run> {
     fn released(&self) -> Released {
         let mut released = Released::default();
         for (digest, hold) in &self.head.holds {
-            let is_live = hold
-                .approved_at
-                .is_some_and(|at| self.run.now < at.after(APPROVAL_LIFE));
-            if !is_live || hold.table != self.table.name {
+            if !hold.is_approved(self.run.now) || hold.table != self.table.name {
                 continue;
             }
             match self.state.hold(digest) {

@@ -4,12 +4,13 @@
 //! generation and the ledgers are written; then head.json names the renames (from here on the next run finishes them);
 //! then the renames; the caller's last head.json is the commit.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::json;
 
-use super::plan::{APPROVAL_LIFE, Plan, Run, SourceStatus, TablePlan};
+use super::plan::{Plan, Run, SourceStatus, TablePlan};
 use crate::error::Result;
 use crate::hold::{Cause, Hold};
 use crate::hook::Told;
@@ -19,12 +20,17 @@ use crate::report::key;
 use crate::state::files::{
     Generation, GenerationTable, Ledger, Origin, original_name, records_to_bytes,
 };
-use crate::state::head::{Artefact, Head, HoldState, Removals, TableState};
+use crate::state::head::{APPROVAL_LIFE, Artefact, Head, HoldState, Removals, TableState};
 use crate::state::{State, digest};
 use crate::table::rows::Rows;
+use crate::time::Timestamp;
 
 /// Generations that are kept whatever their age.
 const GENERATIONS_KEPT_MIN: usize = 20;
+
+/// Past holds of one cause and scope that still can be approved. In a busy directory every run finds another one, and each
+/// may name as many rows as the table has.
+const PAST_HOLDS_KEPT: usize = 24;
 
 /// What was published.
 #[derive(Clone, Debug)]
@@ -47,11 +53,7 @@ pub fn store_facts(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Hea
 fn store_sources(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -> Result<()> {
     let is_approved_empty = |head: &Head, name: &str| {
         head.holds.values().any(|hold| {
-            hold.cause == Cause::SourceEmpty
-                && hold.scope == name
-                && hold
-                    .approved_at
-                    .is_some_and(|at| run.now < at.after(APPROVAL_LIFE))
+            hold.cause == Cause::SourceEmpty && hold.scope == name && hold.is_approved(run.now)
         })
     };
     for source in &plan.sources {
@@ -117,7 +119,12 @@ fn store_holds(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -
             .map(|known| known.since)
             .min()
             .unwrap_or(run.now);
-        let approved_at = head.holds.get(&digest).and_then(|known| known.approved_at);
+        // One that lapsed must be given again, and `status` must not call the hold approved.
+        let approved = head
+            .holds
+            .get(&digest)
+            .filter(|known| known.is_approved(run.now));
+        let approved_at = approved.and_then(|known| known.approved_at);
         let known = HoldState {
             table: hold.table.clone(),
             cause: hold.cause,
@@ -135,9 +142,30 @@ fn store_holds(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -
         let last = known
             .approved_at
             .map_or(known.last_seen, |at| at.max(known.last_seen));
-        known.is_current || run.now < last.after(APPROVAL_LIFE)
+        known.is_current || run.now.since(last) < APPROVAL_LIFE
     });
+    forget_oldest_holds(head, run.now);
     Ok(())
+}
+
+/// Keeps of each cause and scope the newest past holds that nobody approved.
+fn forget_oldest_holds(head: &mut Head, now: Timestamp) {
+    let mut past: Vec<(String, &HoldState)> = head
+        .holds
+        .iter()
+        .filter(|(_, hold)| !hold.is_current && !hold.is_approved(now))
+        .map(|(digest, hold)| (digest.clone(), hold))
+        .collect();
+    let kind = |hold: &HoldState| (hold.table.clone(), hold.cause, hold.scope.clone());
+    past.sort_by_cached_key(|(_, hold)| (kind(hold), Reverse(hold.last_seen)));
+    let forgotten: Vec<String> = past
+        .chunk_by(|(_, one), (_, other)| kind(one) == kind(other))
+        .flat_map(|of_kind| of_kind.iter().skip(PAST_HOLDS_KEPT))
+        .map(|(digest, _)| digest.clone())
+        .collect();
+    for digest in forgotten {
+        head.holds.remove(&digest);
+    }
 }
 
 /// Puts the plan in force. Where this fails before the decision, `head` is as it was and every old table stays.

@@ -125,7 +125,7 @@ fn findings(
     let holds = head
         .holds
         .values()
-        .filter(|hold| hold.is_current && hold.approved_at.is_none());
+        .filter(|hold| hold.is_current && !hold.is_approved(now));
     let (mut count, mut changes) = (0, 0);
     for hold in holds {
         count += 1;
@@ -282,7 +282,7 @@ impl Situation<'_> {
             }
         }
         for (digest, hold) in self.head.holds.iter().filter(|(_, hold)| hold.is_current) {
-            let state = if hold.approved_at.is_some() {
+            let state = if hold.is_approved(self.now) {
                 "approved"
             } else {
                 "held"
@@ -335,7 +335,7 @@ impl Situation<'_> {
         let holds = self.head.holds.iter().filter(|(_, hold)| hold.is_current).map(|(digest, hold)| {
             json!({ "digest": digest, "table": hold.table, "cause": hold.cause, "scope": key(hold.scope.as_bytes()),
                     "added": hold.added_count, "removed": hold.removed_count, "since": hold.since.to_string(),
-                    "approved_at": hold.approved_at.map(|at| at.to_string()) })
+                    "approved_at": hold.approved_at.filter(|_| hold.is_approved(self.now)).map(|at| at.to_string()) })
         });
         let value = json!({
             "schema": 1,

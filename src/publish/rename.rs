@@ -1,7 +1,8 @@
 //! Renaming what was prepared, and finishing what a dead run had decided.
 //!
 //! Recovery only goes forward: head.json names the renames before the first happens, so after a crash each is found done
-//! (the live file has the digest), or is done now (the temporary file has it), or is written anew from the ledger.
+//! (the live file has the digest), or is done now (the temporary file has it), or is written anew from the ledger. A file
+//! that somebody wrote meanwhile is not overwritten: it is judged as foreign, like any other.
 
 use std::io;
 use std::path::Path;
@@ -47,18 +48,52 @@ pub fn rename(pending: &PendingRename) -> Result<Artefact> {
 pub fn recover(state: &State, head: &mut Head, tables: &[Table]) -> Result<usize> {
     let decided = std::mem::take(&mut head.pending);
     for pending in &decided {
-        let Some(table) = tables.iter().find(|table| table.name == pending.table) else {
-            continue;
+        let is_meant = |table: &&Table| {
+            table.name == pending.table
+                && table.formats.contains(&pending.format)
+                && table.file(pending.format) == Path::new(&pending.path)
         };
-        let artefact = finish(state, head, table, pending)?;
-        if let (Some(artefact), Some(known)) = (artefact, head.tables.get_mut(&pending.table)) {
+        let artefact = match tables.iter().find(is_meant) {
+            Some(table) => finish(state, head, table, pending)?,
+            None => {
+                tracing::warn!(
+                    "{}: decided by a run that died, and not in the configuration any more; it stays as it is",
+                    pending.path
+                );
+                remove_leftover(Path::new(&pending.path));
+                None
+            }
+        };
+        // What could not be finished is not what head.json says of it, so the next look must read the file.
+        if let Some(known) = head.tables.get_mut(&pending.table) {
             known
                 .artefacts
-                .retain(|other| other.format != artefact.format);
-            known.artefacts.push(artefact);
+                .retain(|other| other.format != pending.format);
+            known.artefacts.extend(artefact);
         }
     }
     Ok(decided.len())
+}
+
+/// Whether the live file is the one that the dead run was about to replace: nobody else has written it since.
+fn is_as_decided(head: &Head, pending: &PendingRename) -> bool {
+    let path = Path::new(&pending.path);
+    match path.symlink_metadata() {
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+        Ok(metadata) if !metadata.is_file() => false,
+        Ok(_) => {
+            let Ok(digest) = read_without_link(path).map(|bytes| digest(&bytes)) else {
+                return false;
+            };
+            head.tables.get(&pending.table).is_some_and(|known| {
+                known.originals.contains(&digest)
+                    || known
+                        .artefacts
+                        .iter()
+                        .any(|artefact| artefact.digest == digest)
+            })
+        }
+    }
 }
 
 fn finish(
@@ -82,6 +117,13 @@ fn finish(
             digest,
             stamp,
         }));
+    }
+    if !is_as_decided(head, pending) {
+        tracing::warn!(
+            "{}: written by somebody else after a run that died had decided to replace it; it counts as foreign",
+            pending.path
+        );
+        return Ok(None);
     }
     if has_digest(&temporary_path(path)) {
         return rename(pending).map(Some);
@@ -111,14 +153,18 @@ pub fn remove_leftovers(tables: &[Table]) {
         .iter()
         .flat_map(|table| table.formats.iter().map(|format| table.file(*format)))
     {
-        let temporary = temporary_path(&path);
-        match std::fs::remove_file(&temporary) {
-            Ok(()) => tracing::info!(
-                "{}: removed, left over from a run that died",
-                temporary.display()
-            ),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!("{}: {error}", temporary.display()),
-        }
+        remove_leftover(&path);
+    }
+}
+
+fn remove_leftover(path: &Path) {
+    let temporary = temporary_path(path);
+    match std::fs::remove_file(&temporary) {
+        Ok(()) => tracing::info!(
+            "{}: removed, left over from a run that died",
+            temporary.display()
+        ),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!("{}: {error}", temporary.display()),
     }
 }

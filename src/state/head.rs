@@ -5,6 +5,7 @@
 //! never published out of one that was.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -189,6 +190,18 @@ pub struct HoldState {
     pub approved_at: Option<Timestamp>,
 }
 
+/// How long an approval holds good; after that the directory has to be looked at again.
+pub const APPROVAL_LIFE: Duration = Duration::from_secs(86_400);
+
+impl HoldState {
+    /// Whether it was approved less than [`APPROVAL_LIFE`] away from `now`. A clock that was set back does not prolong an
+    /// approval beyond that.
+    pub fn is_approved(&self, now: Timestamp) -> bool {
+        self.approved_at
+            .is_some_and(|at| now.since(at).max(at.since(now)) < APPROVAL_LIFE)
+    }
+}
+
 /// Removals of one run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -213,4 +226,49 @@ pub struct PendingRename {
     pub path: String,
     /// SHA-256 of the content.
     pub digest: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_approval_lapses_after_a_day_of_any_clock() {
+        let day = APPROVAL_LIFE.as_secs();
+        let now = Timestamp(10 * day);
+        for (approved_at, expected) in [
+            (None, false),
+            (Some(now), true),
+            (Some(now.before(APPROVAL_LIFE)), false),
+            (Some(Timestamp(9 * day + 1)), true),
+            (Some(Timestamp(11 * day - 1)), true),
+            (Some(now.after(APPROVAL_LIFE)), false),
+        ] {
+            let hold = HoldState {
+                table: String::new(),
+                cause: Cause::ForeignTable,
+                scope: String::new(),
+                added_count: 0,
+                removed_count: 0,
+                since: now,
+                last_seen: now,
+                is_current: true,
+                approved_at,
+            };
+            assert_eq!(hold.is_approved(now), expected, "{approved_at:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_ends_with_its_own_digest() {
+        let file = with_digest(b"{\n  \"format\": 1\n}\n".to_vec());
+        assert!(has_own_digest(&file));
+        assert!(serde_json::from_slice::<serde_json::Value>(&file).is_ok());
+        for at in 0..file.len() {
+            let mut flipped = file.clone();
+            flipped[at] ^= 1;
+            assert!(!has_own_digest(&flipped), "flipped at {at}");
+            assert!(!has_own_digest(&file[..at]), "cut at {at}");
+        }
+    }
 }

@@ -352,7 +352,12 @@ impl State {
     }
 
     fn not_stored(&self, error: &io::Error) -> Box<Failure> {
-        denied_or(Exit::NotWritten, &self.directory, error)
+        let mut failure = denied_or(Exit::NotWritten, &self.directory, error);
+        failure.what = "the state could not be written".into();
+        failure.in_force =
+            "every table is the old one or the new one; the next run finishes what was decided"
+                .into();
+        failure
     }
 }
 
