@@ -5,10 +5,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use rcptsync::cli::{Cli, Color, Command, TextOrJson};
+use rcptsync::cli::{Cli, Color, Command, LogFormat, TextOrJson};
 use rcptsync::command::{approve, check, diff, explain, history, status, sync};
-use rcptsync::error::Result;
+use rcptsync::error::{Failure, Result};
 use rcptsync::exit::Exit;
+use rcptsync::report::Tell;
 use rcptsync::{config, log, report};
 
 fn main() -> ExitCode {
@@ -37,8 +38,13 @@ fn main() -> ExitCode {
     }
     .write_global();
     let code = std::panic::catch_unwind(|| {
-        run(&cli).unwrap_or_else(|failure| {
-            let _ = report::failure(&mut anstream::stderr(), &failure);
+        let tell = |failure: &Failure| match cli.log_format {
+            // A reader of standard error who has gone away changes nothing.
+            LogFormat::Text => drop(report::failure(&mut anstream::stderr(), failure)),
+            LogFormat::Json => report::failure_event(failure),
+        };
+        run(&cli, &tell).unwrap_or_else(|failure| {
+            tell(&failure);
             failure.exit.code()
         })
     });
@@ -46,8 +52,8 @@ fn main() -> ExitCode {
     ExitCode::from(code.unwrap_or(Exit::Bug.code()))
 }
 
-fn run(cli: &Cli) -> Result<u8> {
-    let (out, err) = (&mut anstream::stdout(), &mut anstream::stderr());
+fn run(cli: &Cli, tell: Tell<'_>) -> Result<u8> {
+    let out = &mut anstream::stdout();
     let config = match (config::load(&cli.config), &cli.command) {
         (Ok(config), _) => config,
         (Err(failure), Command::Status { format, .. }) => {
@@ -61,9 +67,9 @@ fn run(cli: &Cli) -> Result<u8> {
                 is_dry_run: *dry_run,
                 is_quiet: cli.quiet,
             };
-            sync::run(&config, options, out, err)
+            sync::run(&config, options, out, tell)
         }
-        Command::Diff { format } => diff::run(&config, *format, cli.quiet, out, err),
+        Command::Diff { format } => diff::run(&config, *format, cli.quiet, out, tell),
         Command::Approve { digest } => approve::run(&config, digest, out),
         Command::Explain { addresses } => explain::run(&config, addresses, out),
         Command::Status {

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::report::difference::Difference;
-use crate::report::{self, markdown, progress, text, unified};
+use crate::report::{Tell, markdown, progress, text, unified};
 use crate::snapshot::Progress;
 use crate::state::State;
 
@@ -31,7 +31,7 @@ pub fn run(
     format: Format,
     is_quiet: bool,
     out: &mut dyn Write,
-    err: &mut dyn Write,
+    tell: Tell<'_>,
 ) -> Result<u8> {
     let entries = Progress::default();
     let run = super::begin(config, Instant::now(), &entries);
@@ -39,9 +39,7 @@ pub fn run(
     let head = state.head()?;
     let plan = progress::while_reading(&entries, !is_quiet, || plan::make(&run, &state, &head))?;
     let difference = Difference::of(config, &plan);
-    for failure in &plan.failures {
-        let _ = report::failure(err, failure);
-    }
+    plan.failures.iter().for_each(tell);
     // A reader who has seen enough (`| head`) is no failure.
     let _ = match format {
         Format::Text => text::difference(out, &difference),

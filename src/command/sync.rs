@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::hook::{self, Told};
 use crate::publish;
 use crate::report::difference::{self, Difference};
-use crate::report::{self, progress, text};
+use crate::report::{self, Tell, progress, text};
 use crate::snapshot::Progress;
 use crate::state::State;
 use crate::state::head::Head;
@@ -40,14 +40,9 @@ struct Done {
 }
 
 /// Runs, prints what was done, and gives the exit code.
-pub fn run(
-    config: &Config,
-    options: Options,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<u8> {
+pub fn run(config: &Config, options: Options, out: &mut dyn Write, tell: Tell<'_>) -> Result<u8> {
     if options.is_dry_run {
-        return diff::run(config, diff::Format::Text, options.is_quiet, out, err);
+        return diff::run(config, diff::Format::Text, options.is_quiet, out, tell);
     }
     let started = Instant::now();
     let progress = Progress::default();
@@ -76,10 +71,7 @@ pub fn run(
         ..done.record.take().unwrap_or_default()
     };
     state.store_run(&record);
-    for failure in &failures {
-        // A reader of standard error who has gone away must not stop the run's record.
-        let _ = report::failure(err, failure);
-    }
+    failures.iter().for_each(tell);
     if !options.is_quiet {
         let _ = print(out, &done, &record);
     }

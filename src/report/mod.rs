@@ -77,6 +77,22 @@ pub fn failure(out: &mut dyn Write, failure: &Failure) -> io::Result<()> {
     Ok(())
 }
 
+/// How failures are told: to a person as a block, to a program as one event of the log.
+pub type Tell<'run> = &'run dyn Fn(&Failure);
+
+/// A failure as an event of the log, with its answers as fields.
+pub fn failure_event(failure: &Failure) {
+    tracing::error!(
+        code = failure.exit.code(),
+        place = failure.place,
+        why = failure.why,
+        in_force = failure.in_force,
+        next = failure.next,
+        "{}",
+        failure.what
+    );
+}
+
 fn one_line(text: &str) -> String {
     key(text.as_bytes())
 }
