@@ -678,3 +678,27 @@ fn holds_that_change_with_every_run_do_not_pile_up() {
     program.run(&["sync"]);
     assert!(program.table_keys().len() < 60);
 }
+
+#[test]
+fn a_hook_whose_difference_is_lost_is_told_of_every_row() {
+    let script = "test ! -e $0.away && cat >$0.told";
+    let program = installation("told", "");
+    let flag = program.directory().join("hook");
+    let hook = format!(
+        "[[hook]]\nname = \"told\"\ninput = \"json\"\nrun = [\"/bin/sh\", \"-c\", \"{script}\", \"{}\"]\n",
+        flag.display()
+    );
+    configure(&program, "people", &hook);
+    program.run(&["sync"]).expect_code(0);
+    write_file(&flag.with_extension("away"), "");
+    list(&program, &people(0..21));
+    program.run(&["sync"]).expect_code(69);
+    flip(&program.state_dir().join("generation/2"));
+    std::fs::remove_file(flag.with_extension("away")).expect("the flag");
+    let outcome = program.run(&["sync"]).expect_code(0);
+    expect_text(&outcome, &["generation 2 is lost"]);
+    let told = std::fs::read(flag.with_extension("told")).expect("what the hook was told");
+    let told: serde_json::Value = serde_json::from_slice(&told).expect("JSON");
+    let added = told["tables"]["relay_recipients"]["added"].as_array();
+    assert_eq!(added.map(Vec::len), Some(21), "{told}");
+}

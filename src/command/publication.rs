@@ -406,6 +406,15 @@ fn generation(run: &Run<'_>, plan: &Plan<'_>, number: u64, prepared: &[Prepared]
 
 /// What a hook must be told: the difference since its own last success.
 pub fn told(run: &Run<'_>, state: &State, head: &Head, told_last: Option<u64>) -> Told {
+    // Half a difference would be a wrong one.
+    let told_last = told_last.filter(|told_last| {
+        let mut numbers = told_last.saturating_add(1)..=head.generation;
+        let lost = numbers.find_map(|number| Some((number, state.generation(number).err()?)));
+        if let Some((number, lost)) = &lost {
+            tracing::warn!("generation {number} is lost ({lost}); a hook is told of every row");
+        }
+        lost.is_none()
+    });
     let mut tables = serde_json::Map::new();
     let (mut added_count, mut removed_count, mut total_count) = (0, 0, 0);
     for table in &run.config.tables {
@@ -465,11 +474,7 @@ fn since(
         return (rows.keys().map(key).collect(), Vec::new());
     };
     let mut net: BTreeMap<Vec<u8>, i32> = BTreeMap::new();
-    for number in state
-        .generation_numbers()
-        .into_iter()
-        .filter(|number| *number > told_last && *number <= head.generation)
-    {
+    for number in told_last.saturating_add(1)..=head.generation {
         let Ok(generation) = state.generation(number) else {
             continue;
         };
