@@ -4,7 +4,7 @@
 //! records in every run and never stored, so a changed rule needs no directory. Not here: the case and quotes of a key
 //! (`keys`), and whether a change is believable (`guard`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,7 @@ use crate::address::{Address, AddressError};
 use crate::config::{Config, Recipients, Treatment};
 use crate::dn::DistinguishedName;
 use crate::domain::Domain;
+use crate::fold;
 use crate::kind::{self, Class};
 use crate::record::{self, Record};
 
@@ -81,18 +82,30 @@ pub enum Decision {
 pub type LeftOut = BTreeMap<Reason, u64>;
 
 /// The rules of the configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy<'config> {
-    domains: &'config [Domain],
+    domains: HashSet<&'config Domain>,
     recipients: &'config Recipients,
+    /// `recipients.exclude` by [`name_of`]: a long list must not be walked for every value of a large directory.
+    excluded: HashSet<String>,
+}
+
+/// One text for all spellings of an address ([`Address::is_same_as`]).
+fn name_of(address: &Address) -> String {
+    format!(
+        "{}@{}",
+        fold::unicode(address.local()),
+        address.domain().ascii()
+    )
 }
 
 impl<'config> Policy<'config> {
     /// The rules of a configuration.
     pub fn of(config: &'config Config) -> Self {
         Policy {
-            domains: &config.domains,
+            domains: config.domains.iter().collect(),
             recipients: &config.recipients,
+            excluded: config.recipients.exclude.iter().map(name_of).collect(),
         }
     }
 
@@ -105,12 +118,7 @@ impl<'config> Policy<'config> {
         if !self.domains.contains(address.domain()) {
             return Decision::LeftOut(Reason::ForeignDomain);
         }
-        if self
-            .recipients
-            .exclude
-            .iter()
-            .any(|excluded| excluded.is_same_as(&address))
-        {
+        if !self.excluded.is_empty() && self.excluded.contains(&name_of(&address)) {
             return Decision::LeftOut(Reason::Excluded);
         }
         match self.left_out_record(record) {
