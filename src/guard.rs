@@ -543,6 +543,34 @@ impl<'run> Bench<'run> {
             added: keys,
             removed: Vec::new(),
         });
+        self.hold_without_successors();
+    }
+
+    /// A domain whose new addresses wait must keep old ones: between the two it would have none at all.
+    fn hold_without_successors(&mut self) {
+        let evidence = self.evidence;
+        let mut stays = Tally::default();
+        for (was, is) in evidence.in_force.walk(evidence.wanted) {
+            if let (Some(_), Some(row)) = (was, is)
+                && row.facts.counts()
+            {
+                let domain = self.domains.number_of(row.key);
+                stays.count(domain, row.facts);
+            }
+        }
+        let held = self.removals.iter().filter(|removal| removal.is_held);
+        let come = self.additions.iter().filter(|addition| !addition.is_held);
+        for candidate in held.chain(come) {
+            stays.count(candidate.domain, candidate.row.facts);
+        }
+        let remaining = self.remaining();
+        for domain in 0..self.domains.names.len() {
+            if remaining.domain(domain) > 0 && stays.domain(domain) == 0 {
+                let name = self.domains.names[domain].clone();
+                let case = Case::of(Cause::DomainEmptied, &name).counting(0, 1);
+                self.hold_removals(case, false, |removal| removal.domain == domain);
+            }
+        }
     }
 
     /// Puts the table together from what flows and what waits.
@@ -838,6 +866,24 @@ mod tests {
             1600,
             &[],
         );
+    }
+
+    #[test]
+    fn a_domain_keeps_its_old_addresses_while_its_new_ones_wait() {
+        let both =
+            |x: usize, y: std::ops::Range<usize>| [numbered(0..x, X), numbered(y, Y)].concat();
+        let mut renamed = situation(both(600, 0..3), both(1701, 10..13));
+        check(
+            &renamed,
+            603,
+            &[
+                "added_percent_max t +1104 -0",
+                "domain_emptied y.example +0 -3",
+            ],
+        );
+        // With one that stays, the others may go.
+        renamed.wanted = rows(both(1701, 2..13), from_source(0));
+        check(&renamed, 601, &["added_percent_max t +1111 -0"]);
     }
 
     #[test]
