@@ -308,9 +308,8 @@ impl<'run> Bench<'run> {
         is_condition: bool,
         is_meant: impl Fn(&Candidate<'run>) -> bool,
     ) {
-        if self.evidence.released.condition(case.cause, case.scope) && is_condition {
-            return;
-        }
+        // An approval acknowledges the condition and releases the rows it named; removals that came later wait anew.
+        let is_news = is_condition && !self.evidence.released.condition(case.cause, case.scope);
         let mut removed = Vec::new();
         for removal in self
             .removals
@@ -320,12 +319,12 @@ impl<'run> Bench<'run> {
             removal.is_held = true;
             removed.push(removal.row.key.to_vec());
         }
-        let added = if is_condition && self.is_onto_nothing() {
+        let added = if is_news && self.is_onto_nothing() {
             self.hold_additions_where(|_| true)
         } else {
             Vec::new()
         };
-        if is_condition || !removed.is_empty() {
+        if is_news || !removed.is_empty() {
             self.holds.push(Hold {
                 table: self.evidence.table.to_owned(),
                 cause: case.cause,
@@ -995,6 +994,17 @@ mod tests {
         let mut few = situation(numbered(0..100, X), numbered(1..100, X));
         few.limits.recipients_min = 100;
         check(&few, 100, &["recipients_min t +0 -1"]);
+    }
+
+    #[test]
+    fn an_approved_condition_goes_on_holding_what_it_did_not_name() {
+        let mut canary = situation(numbered(0..100, X), numbered(1..101, X));
+        canary.canaries_missing.push("helpdesk@x.example".into());
+        let hold = canary.judge().holds.remove(0);
+        canary.released.release(hold);
+        check(&canary, 100, &[]);
+        canary.wanted = rows(numbered(2..101, X), from_source(0));
+        check(&canary, 100, &["must_contain helpdesk@x.example +0 -1"]);
     }
 
     #[test]

@@ -9,7 +9,10 @@ use std::time::Duration;
 use common::plain::STAFF;
 use common::rcptsync::Rcptsync;
 use common::{poll_until, process, require, write_file};
+use rcptsync::config::Format;
 use rcptsync::state::State;
+use rcptsync::table::format::{self, Said};
+use rcptsync::table::rows::{Facts, RowsBuilder};
 
 /// `a0 a1 …`, from one number to before another.
 fn many(from: usize, to: usize) -> String {
@@ -478,8 +481,10 @@ fn a_table_edited_by_hand_later_is_told_and_mended() {
     program.run(&["sync"]).expect_code(65);
     assert_eq!(program.keys(), "anna bob dora guest");
     program
-        .run_untouching(&["explain", "guest@example.com"], 0)
-        .expect_output(&["foreign", "text, cdb"]);
+        .run_untouching(&["explain", "guest@example.com"], 1)
+        .expect_output(&["foreign", "the text of relay_recipients has it, but"]);
+    let cdb = std::fs::read(program.table_cdb()).expect("a table");
+    assert!(!String::from_utf8_lossy(&cdb).contains("guest"));
     approve(&program, &program.holds().1[0]);
     program.run(&["sync"]).expect_code(0);
     assert_eq!(program.keys(), "anna bob dora");
@@ -512,6 +517,61 @@ fn a_table_edited_by_hand_later_is_told_and_mended() {
         std::fs::read(program.table()).expect("a table"),
     );
     program.run_untouching(&["sync"], 0);
+}
+
+/// A wildcard written into one file waits there: no change of other rows carries it into the other file.
+#[test]
+fn what_waits_in_one_file_is_not_copied_into_another() {
+    for (edited, other) in [
+        (
+            Rcptsync::table as fn(&Rcptsync) -> PathBuf,
+            Rcptsync::table_cdb as fn(&Rcptsync) -> PathBuf,
+        ),
+        (Rcptsync::table_cdb, Rcptsync::table),
+    ] {
+        let program = Rcptsync::plain("one-file", STAFF, "");
+        program.staff("anna bob carl");
+        program.run(&["sync"]).expect_code(0);
+        let format = if edited(&program) == program.table() {
+            Format::Text
+        } else {
+            Format::Cdb
+        };
+        let mut rows = RowsBuilder::default();
+        for key in [
+            "@example.com",
+            "anna@example.com",
+            "bob@example.com",
+            "carl@example.com",
+        ] {
+            rows.push(key.as_bytes(), Facts::default());
+        }
+        let rows = rows.finish();
+        let bytes = format::render(&Said::of(format, &rows), "OK").expect("small enough");
+        write_file(&edited(&program), bytes);
+        let has_wildcard = |path: PathBuf| {
+            let bytes = std::fs::read(path).expect("a table");
+            // In a text at the beginning of a line; in a CDB behind the lengths of key and value.
+            let needles = [
+                &b"\n@example.com"[..],
+                &b"\x0c\0\0\0\x02\0\0\0@example.com"[..],
+            ];
+            needles
+                .iter()
+                .any(|needle| bytes.windows(needle.len()).any(|some| some == *needle))
+        };
+        for names in ["anna bob carl dora", "anna bob dora", "anna bob dora eve"] {
+            program.staff(names);
+            program.run(&["sync"]).expect_code(65);
+            assert!(
+                has_wildcard(edited(&program)) && !has_wildcard(other(&program)),
+                "{format:?}"
+            );
+        }
+        approve(&program, &program.holds().1[0]);
+        program.run(&["sync"]).expect_code(0);
+        assert!(!has_wildcard(edited(&program)));
+    }
 }
 
 #[test]

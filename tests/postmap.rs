@@ -15,7 +15,7 @@ use rcptsync::address::Address;
 use rcptsync::config::Format;
 use rcptsync::fold::{self, Folding};
 use rcptsync::keys::Key;
-use rcptsync::table::format;
+use rcptsync::table::format::{self, Said};
 use rcptsync::table::rows::{Facts, Rows, RowsBuilder};
 
 /// Addresses as a directory may hold them, with everything that quoting, folding and both forms of a domain can do.
@@ -80,14 +80,18 @@ fn query(instance: &Instance, map: &str, keys: &[u8]) -> Output {
     output
 }
 
+fn rendered(format: Format, rows: &Rows) -> Vec<u8> {
+    format::render(&Said::of(format, rows), "OK").expect("small enough")
+}
+
 /// Builds a CDB from our text with postmap and compares it with ours.
 #[track_caller]
 fn check(rows: &Rows, is_smtputf8: bool) {
     let instance = Instance::for_postmap(is_smtputf8);
     let directory = common::temp_dir("postmap");
     let source = directory.path().join("table");
-    let text = format::render(Format::Text, rows, "OK").expect("a text");
-    let cdb = format::render(Format::Cdb, rows, "OK").expect("a CDB");
+    let text = rendered(Format::Text, rows);
+    let cdb = rendered(Format::Cdb, rows);
     std::fs::write(&source, &text).expect("written");
     let built = instance.postmap(&[&format!("cdb:{}", source.display())]);
     assert_eq!(
@@ -141,16 +145,12 @@ fn a_leading_hash_is_in_the_cdb_alone() {
         return;
     }
     let rows = rows(&["#hash@example.com", "a@example.com"], Folding::Unicode);
-    let text = format::render(Format::Text, &rows, "OK").expect("a text");
+    let text = rendered(Format::Text, &rows);
     assert!(!String::from_utf8_lossy(&text).contains("#hash"));
     let instance = Instance::for_postmap(true);
     let directory = common::temp_dir("postmap");
     let path = directory.path().join("table");
-    std::fs::write(
-        with_suffix(&path),
-        format::render(Format::Cdb, &rows, "OK").expect("a CDB"),
-    )
-    .expect("written");
+    std::fs::write(with_suffix(&path), rendered(Format::Cdb, &rows)).expect("written");
     let found = query(
         &instance,
         &format!("cdb:{}", path.display()),

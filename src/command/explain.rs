@@ -23,6 +23,7 @@ use crate::report::{BAD, GOOD, HELD, STRONG, key};
 use crate::state::State;
 use crate::state::files::{Generation, Ledger};
 use crate::state::head::Head;
+use crate::table::format::is_said;
 use crate::table::wanted;
 
 /// Explains addresses, one after the other; the code is that of a refusal if any is refused.
@@ -209,24 +210,18 @@ fn named_by(value: &[u8]) -> Option<Address> {
 struct Answer<'a, 'run> {
     view: &'a TableView<'run>,
     keys: Vec<Key>,
-    /// The key that is found, and in which files.
-    row: Option<(String, Vec<&'static str>)>,
+    /// The key that is found.
+    row: Option<String>,
 }
 
 impl<'run> TableView<'run> {
+    /// The gateway reads the last format: a text beside an index is only its source.
     fn answer(&self, address: &Address, delimiter: &str) -> Answer<'_, 'run> {
-        let row = lookup_order(address, self.folding, delimiter)
+        let order = lookup_order(address, self.folding, delimiter);
+        let read = self.on_disk.last();
+        let row = order
             .into_iter()
-            .find_map(|wanted| {
-                let has = |file: &&OnDisk| self.has(&file.content, &wanted);
-                let formats: Vec<&'static str> = self
-                    .on_disk
-                    .iter()
-                    .filter(has)
-                    .map(|file| file.format.name())
-                    .collect();
-                (!formats.is_empty()).then_some((wanted, formats))
-            });
+            .find(|wanted| read.is_some_and(|file| self.has(file, wanted)));
         Answer {
             view: self,
             keys: Key::all_of(address, self.folding),
@@ -234,12 +229,21 @@ impl<'run> TableView<'run> {
         }
     }
 
-    fn has(&self, content: &Content, wanted: &str) -> bool {
-        match content {
-            Content::AsPublished(_) => self.ledger.rows.find(wanted.as_bytes()).is_some(),
+    fn has(&self, file: &OnDisk, wanted: &str) -> bool {
+        match &file.content {
+            Content::AsPublished(_) => {
+                let row = self.ledger.rows.find(wanted.as_bytes());
+                row.is_some_and(|row| is_said(file.format, &row))
+            }
             Content::Foreign(_, rows) => rows.iter().any(|(found, _)| found == wanted.as_bytes()),
             Content::Missing | Content::NoTable(..) => false,
         }
+    }
+
+    /// Formats that have a key.
+    fn formats_with(&self, wanted: &str) -> Vec<&'static str> {
+        let with = self.on_disk.iter().filter(|file| self.has(file, wanted));
+        with.map(|file| file.format.name()).collect()
     }
 
     /// Formats without a file that a gateway could read.
@@ -354,20 +358,25 @@ impl Explanation<'_, '_> {
     fn print_answer(&self, out: &mut dyn Write, answer: &Answer<'_, '_>) -> io::Result<()> {
         let name = &answer.view.table.name;
         match &answer.row {
-            Some((found, formats)) => {
+            Some(found) => {
                 let is_own = answer.keys.iter().any(|key| key.as_str() == found);
                 let by = if is_own {
                     String::new()
                 } else {
                     format!(", by the row {}", key(found.as_bytes()))
                 };
-                writeln!(
-                    out,
-                    "  table     {name} has it{by} ({})",
-                    formats.join(", ")
-                )?;
+                let formats = answer.view.formats_with(found).join(", ");
+                writeln!(out, "  table     {name} has it{by} ({formats})")?;
             }
             None => writeln!(out, "  table     {name} does not have it")?,
+        }
+        for own in answer.keys.iter().filter(|_| answer.row.is_none()) {
+            for format in answer.view.formats_with(own.as_str()) {
+                let what = format!(
+                    "the {format} of {name} has it, but that is not what the gateway reads"
+                );
+                writeln!(out, "  {HELD}note{HELD:#}      {what}")?;
+            }
         }
         for format in answer.view.missing() {
             let what = format!(

@@ -22,9 +22,10 @@ use crate::snapshot::{Progress, Snapshot};
 use crate::source::{self, referral};
 use crate::state::State;
 use crate::state::files::Ledger;
-use crate::state::head::{Frozen, Head, SourceState};
-use crate::table::rows::{Facts, Rows, RowsBuilder, SourceSet};
-use crate::table::{format, wanted};
+use crate::state::head::{Frozen, Head, SourceState, TableState};
+use crate::table::format::{self, Said};
+use crate::table::rows::{Facts, FormatSet, Rows, RowsBuilder, SourceSet};
+use crate::table::wanted;
 use crate::time::Timestamp;
 
 /// A run under way: the configuration, and the time, taken once.
@@ -445,19 +446,44 @@ impl<'run> Desk<'_, 'run> {
         let strangers = unknown.clone();
         wanted::forget_known(&mut unknown, records, self.folding);
         self.forget_published(&mut unknown);
-        for key in on_disk.iter().flat_map(foreign_rows).map(|(key, _)| key) {
-            if ledger.rows.find(key).is_none() {
-                let is_foreign = strangers.contains(key) && unknown.contains(key);
-                rows.push(
-                    key,
-                    Facts {
+        for file in on_disk {
+            let only_in = self
+                .formats_never_published(on_disk)
+                .with(FormatSet::of(file.format));
+            for (key, _) in foreign_rows(file) {
+                let known = ledger.rows.find(key);
+                if known.is_none_or(|row| !row.facts.only_in.is_empty()) {
+                    let is_foreign = known.is_some_and(|row| row.facts.is_foreign)
+                        || (strangers.contains(key) && unknown.contains(key));
+                    let facts = Facts {
                         is_foreign,
+                        only_in,
                         ..Facts::default()
-                    },
-                );
+                    };
+                    rows.push(key, facts);
+                }
             }
         }
         (rows.finish(), values)
+    }
+
+    /// Formats that the gateway has no file of yet: a table that is taken over is taken over into them whole.
+    fn formats_never_published(&self, on_disk: &[OnDisk]) -> FormatSet {
+        let known = self.head.tables.get(&self.table.name);
+        let is_new = |file: &&OnDisk| {
+            let is_known = |known: &TableState| {
+                known
+                    .artefacts
+                    .iter()
+                    .any(|known| known.format == file.format)
+            };
+            let is_absent = matches!(file.content, Content::Missing | Content::NoTable(..));
+            is_absent && !known.is_some_and(is_known)
+        };
+        let new = on_disk.iter().filter(is_new);
+        new.fold(FormatSet::default(), |all, file| {
+            all.with(FormatSet::of(file.format))
+        })
     }
 
     /// What a generation once added was known to a source then.
@@ -579,7 +605,10 @@ fn has_varying_values(file: &OnDisk) -> bool {
 fn says_the_same(format: Format, found: &[format::KeyValue], rows: &Rows, value: &str) -> bool {
     let mut found: Vec<&format::KeyValue> = found.iter().collect();
     found.sort();
-    let said = rows.keys().filter(|key| format::can_say(format, key));
+    let said = Said::of(format, rows);
     found.iter().all(|(_, other)| other == value.as_bytes())
-        && found.iter().map(|(key, _)| key.as_slice()).eq(said)
+        && found
+            .iter()
+            .map(|(key, _)| key.as_slice())
+            .eq(said.rows().keys())
 }

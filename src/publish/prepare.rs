@@ -20,7 +20,7 @@ use crate::fold::Folding;
 use crate::guard::Approved;
 use crate::state::digest;
 use crate::state::head::PendingRename;
-use crate::table::format;
+use crate::table::format::{self, Said};
 use crate::table::rows::Rows;
 
 /// An artefact that lies beside the live one, synced and proven.
@@ -52,7 +52,8 @@ pub(super) fn prepare_rows(
         let next = "mend the directory of the table (it must exist, with space, and belong to this account), then run again";
         not_written("a table could not be written", &path, why, next)
     };
-    let bytes = format::render(format, rows, value).map_err(|error| {
+    let said = Said::of(format, rows);
+    let bytes = format::render(&said, value).map_err(|error| {
         not_written(
             "a table could not be written",
             &path,
@@ -63,8 +64,7 @@ pub(super) fn prepare_rows(
     let temporary = temporary_path(&path);
     let written =
         write(&path, &temporary, table.mode, &bytes).map_err(|error| failed(error.to_string()));
-    let proven =
-        written.and_then(|()| prove(format, &temporary, &bytes, rows, value).map_err(failed));
+    let proven = written.and_then(|()| prove(&said, &temporary, &bytes, value).map_err(failed));
     if let Err(failure) = proven {
         // A half-written file must not fill the disk any longer.
         let _ = std::fs::remove_file(&temporary);
@@ -98,7 +98,8 @@ fn write(path: &Path, temporary: &Path, mode: u32, bytes: &[u8]) -> io::Result<(
     file.sync_all()
 }
 
-/// Opens the directory of a table; the last part of the path must be a directory itself.
+/// Opens the directory of a table, so that what is done there is done in one and the same directory. The administrator may
+/// have linked the directory; the files in it are never followed through a link.
 pub(super) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
@@ -128,10 +129,9 @@ fn keep_owner(file: &File, live: &Path) {
 
 /// Reads back what was written and compares it with what was meant.
 fn prove(
-    format: Format,
+    said: &Said<'_>,
     temporary: &Path,
     bytes: &[u8],
-    rows: &Rows,
     value: &str,
 ) -> std::result::Result<(), String> {
     let found = read_without_link(temporary)
@@ -139,9 +139,9 @@ fn prove(
     if found != bytes {
         return Err("what was read back is not what was written".into());
     }
-    match format {
-        Format::Text => prove_text(&found, rows, value),
-        Format::Cdb => prove_cdb(temporary, rows, value),
+    match said.format() {
+        Format::Text => prove_text(&found, said.rows(), value),
+        Format::Cdb => prove_cdb(temporary, said.rows(), value),
     }
 }
 
@@ -149,8 +149,7 @@ fn prove_text(bytes: &[u8], rows: &Rows, value: &str) -> std::result::Result<(),
     // Rows are folded already, so folding them again as ASCII changes nothing and hides nothing.
     let found =
         format::read(Format::Text, bytes, Folding::Ascii).map_err(|error| error.to_string())?;
-    let expected = rows.keys().filter(|key| format::can_say(Format::Text, key));
-    let is_equal = found.iter().map(|(key, _)| key.as_slice()).eq(expected)
+    let is_equal = found.iter().map(|(key, _)| key.as_slice()).eq(rows.keys())
         && found.iter().all(|(_, found)| found == value.as_bytes());
     if is_equal {
         Ok(())

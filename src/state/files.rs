@@ -6,7 +6,7 @@ use super::sealed::{Broken, Reader, Writer};
 use crate::config::Format;
 use crate::hold::{Cause, Hold};
 use crate::record::Record;
-use crate::table::rows::{Facts, Rows, RowsBuilder, SourceSet};
+use crate::table::rows::{Facts, FormatSet, Rows, RowsBuilder, SourceSet};
 use crate::time::Timestamp;
 
 /// The records of a source, as a whole file.
@@ -80,7 +80,7 @@ impl Ledger {
         for row in self.rows.iter() {
             writer.octets(row.key);
             writer.number(row.facts.sources.0);
-            writer.number(u64::from(row.facts.is_always) | u64::from(row.facts.is_foreign) << 1);
+            writer.number(flags(row.facts));
             writer.number(row.facts.leaving_since.map_or(0, |since| since.0));
         }
         writer.seal()
@@ -103,6 +103,7 @@ impl Ledger {
                     sources,
                     is_always: flags & 1 != 0,
                     is_foreign: flags & 2 != 0,
+                    only_in: FormatSet((flags >> 8) as u8),
                     leaving_since,
                 },
             );
@@ -219,6 +220,11 @@ impl Generation {
     }
 }
 
+/// What is true of a row, and in the second octet the formats that alone have it.
+fn flags(facts: Facts) -> u64 {
+    u64::from(facts.is_always) | u64::from(facts.is_foreign) << 1 | u64::from(facts.only_in.0) << 8
+}
+
 fn keys(reader: &mut Reader<'_>) -> Result<Vec<Vec<u8>>, Broken> {
     reader.list(|reader| Ok(reader.octets()?.to_vec()))
 }
@@ -285,6 +291,7 @@ mod tests {
             sources: SourceSet::of(63),
             is_always: true,
             is_foreign: true,
+            only_in: FormatSet::of(Format::Cdb),
             leaving_since: Some(Timestamp(9)),
         };
         rows.push(b"b@x", facts);

@@ -6,6 +6,7 @@
 //!
 //! Invariant: keys are unique and in byte order, so two sets of rows can be walked side by side.
 
+use crate::config::Format;
 use crate::time::Timestamp;
 
 /// A set of sources, by their number in the list that goes with the rows.
@@ -38,6 +39,35 @@ impl SourceSet {
     }
 }
 
+/// A set of formats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FormatSet(pub u8);
+
+impl FormatSet {
+    /// The set with one member.
+    pub fn of(format: Format) -> FormatSet {
+        match format {
+            Format::Text => FormatSet(1),
+            Format::Cdb => FormatSet(2),
+        }
+    }
+
+    /// Whether no format is in it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether a format is in it.
+    pub fn contains(self, format: Format) -> bool {
+        self.0 & FormatSet::of(format).0 != 0
+    }
+
+    /// The members of both.
+    pub fn with(self, other: FormatSet) -> FormatSet {
+        FormatSet(self.0 | other.0)
+    }
+}
+
 /// What is known about a row beside its key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -47,6 +77,9 @@ pub struct Facts {
     pub is_always: bool,
     /// It stood in a file that we did not write, and no source ever knew it.
     pub is_foreign: bool,
+    /// It was found in these files alone and nobody wants it: while it waits, it is written nowhere else. Empty for a row
+    /// that belongs into every file.
+    pub only_in: FormatSet,
     /// No source gives it any more; it stays from then until the grace is over.
     pub leaving_since: Option<Timestamp>,
 }
@@ -55,6 +88,11 @@ impl Facts {
     /// Whether the guard counts the row: the configuration's own rows and hand-made ones are nobody's recipients.
     pub fn counts(self) -> bool {
         !self.sources.is_empty() || (!self.is_always && !self.is_foreign)
+    }
+
+    /// Whether the row is written in a format.
+    pub fn is_in(self, format: Format) -> bool {
+        self.only_in.is_empty() || self.only_in.contains(format)
     }
 }
 
@@ -177,6 +215,11 @@ fn united(one: Facts, other: Facts) -> Facts {
         sources: SourceSet(one.sources.0 | other.sources.0),
         is_always: one.is_always || other.is_always,
         is_foreign: one.is_foreign && other.is_foreign,
+        only_in: if one.only_in.is_empty() || other.only_in.is_empty() {
+            FormatSet::default()
+        } else {
+            one.only_in.with(other.only_in)
+        },
         leaving_since: one.leaving_since.and(other.leaving_since),
     }
 }

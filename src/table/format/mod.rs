@@ -6,9 +6,11 @@
 pub mod cdb;
 pub mod text;
 
+use std::borrow::Cow;
+
 use crate::config::Format;
 use crate::fold::Folding;
-use crate::table::rows::Rows;
+use crate::table::rows::{Row, Rows, RowsBuilder};
 
 /// A row as a file says it.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
@@ -26,11 +28,55 @@ pub enum RenderError {
 #[error("{0}")]
 pub struct ReadError(pub(crate) String);
 
-/// The bytes of a table.
-pub fn render(format: Format, rows: &Rows, value: &str) -> Result<Vec<u8>, RenderError> {
-    match format {
-        Format::Text => Ok(text::render(rows, value)),
-        Format::Cdb => cdb::render(rows, value),
+/// The rows that a file of one format has: without keys that the format cannot say, and without rows that somebody wrote
+/// into another file and that wait there. Nothing else is rendered.
+#[derive(Debug)]
+pub struct Said<'rows> {
+    format: Format,
+    rows: Cow<'rows, Rows>,
+}
+
+impl<'rows> Said<'rows> {
+    /// What a format says of a table.
+    pub fn of(format: Format, rows: &'rows Rows) -> Said<'rows> {
+        let is_said = |row: &Row<'_>| is_said(format, row);
+        if rows.iter().all(|row| is_said(&row)) {
+            let rows = Cow::Borrowed(rows);
+            return Said { format, rows };
+        }
+        let mut said = RowsBuilder::default();
+        for row in rows.iter().filter(is_said) {
+            said.push(row.key, row.facts);
+        }
+        let rows = Cow::Owned(said.finish());
+        Said { format, rows }
+    }
+
+    /// The format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &Rows {
+        &self.rows
+    }
+}
+
+/// Whether a file of a format has a row of its table.
+pub fn is_said(format: Format, row: &Row<'_>) -> bool {
+    let can_say = match format {
+        Format::Text => text::can_say(row.key),
+        Format::Cdb => true,
+    };
+    can_say && row.facts.is_in(format)
+}
+
+/// The bytes of a file.
+pub fn render(said: &Said<'_>, value: &str) -> Result<Vec<u8>, RenderError> {
+    match said.format {
+        Format::Text => Ok(text::render(&said.rows, value)),
+        Format::Cdb => cdb::render(&said.rows, value),
     }
 }
 
@@ -39,13 +85,5 @@ pub fn read(format: Format, bytes: &[u8], folding: Folding) -> Result<Vec<KeyVal
     match format {
         Format::Text => Ok(text::read(bytes, folding)),
         Format::Cdb => cdb::read(bytes),
-    }
-}
-
-/// Whether a format can hold a key at all.
-pub fn can_say(format: Format, key: &[u8]) -> bool {
-    match format {
-        Format::Text => text::can_say(key),
-        Format::Cdb => true,
     }
 }

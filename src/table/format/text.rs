@@ -16,10 +16,10 @@ const HEAD: &str = "\
 # (see [source.NAME] in rcptsync.toml).
 ";
 
-/// The bytes of the text.
+/// The bytes of the text; every key must be one that it can say.
 pub fn render(rows: &Rows, value: &str) -> Vec<u8> {
     let mut bytes = HEAD.as_bytes().to_vec();
-    for key in rows.keys().filter(|key| can_say(key)) {
+    for key in rows.keys() {
         bytes.extend_from_slice(key);
         bytes.push(b' ');
         bytes.extend_from_slice(value.as_bytes());
@@ -112,6 +112,8 @@ fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Format;
+    use crate::table::format::Said;
     use crate::table::rows::{Facts, RowsBuilder};
 
     #[track_caller]
@@ -154,7 +156,8 @@ mod tests {
         ] {
             builder.push(key.as_bytes(), Facts::default());
         }
-        let text = render(&builder.finish(), "OK");
+        let rows = builder.finish();
+        let text = render(Said::of(Format::Text, &rows).rows(), "OK");
         let text = String::from_utf8(text).expect("UTF-8");
         check(
             &text,
