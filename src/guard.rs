@@ -122,6 +122,15 @@ pub struct Judgement {
     pub holds: Vec<Hold>,
 }
 
+impl Judgement {
+    /// Whether the table may serve as another kind of map, and is left as it is altogether, values included.
+    pub fn leaves_alone(&self) -> bool {
+        self.holds
+            .iter()
+            .any(|hold| hold.cause == Cause::ForeignValues)
+    }
+}
+
 /// Judges the change from the table in force to the wanted one.
 pub fn judge(evidence: &Evidence<'_>) -> Judgement {
     let mut bench = Bench::new(evidence);

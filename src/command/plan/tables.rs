@@ -1,209 +1,28 @@
-//! Read, decide, judge: everything of a run up to publishing. Writes nothing.
-//!
-//! `sync` carries a plan out, `diff` shows it; both are the same call, so a dry run is judged exactly as the real one.
+//! Planning one table: what is in force, what is wanted, what the guard says, and which files that means. Writes nothing.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
-use crate::config::{Config, Format, Source, Table, TableFolding};
+use super::{Run, SourceNow, SourceStatus, TablePlan};
+use crate::address::Address;
+use crate::config::{Format, Table};
 use crate::diff::{Diff, Values};
-use crate::error::{Failure, Result};
-use crate::exit::Exit;
+use crate::error::Result;
 use crate::fold::Folding;
 use crate::guard::{self, Counts, Evidence, Judgement, SourceEvidence};
 use crate::hold::{Cause, Released};
 use crate::keys::Key;
 use crate::policy::LeftOut;
-use crate::postfix::Gateway;
 use crate::publish::on_disk::{self, Content, OnDisk};
 use crate::record::Record;
-use crate::report::key;
-use crate::snapshot::{Progress, Snapshot};
-use crate::source::{self, referral};
 use crate::state::State;
 use crate::state::files::Ledger;
-use crate::state::head::{Frozen, Head, SourceState, TableState};
+use crate::state::head::{Head, TableState};
 use crate::table::format::{self, Said};
 use crate::table::rows::{Facts, FormatSet, Rows, RowsBuilder, SourceSet};
 use crate::table::wanted;
-use crate::time::Timestamp;
 
-/// A run under way: the configuration, and the time, taken once.
-#[derive(Debug)]
-pub struct Run<'run> {
-    /// The configuration.
-    pub config: &'run Config,
-    /// Which run.
-    pub id: String,
-    /// When it began.
-    pub now: Timestamp,
-    /// When it must be over.
-    pub deadline: Instant,
-    /// How far the reading is.
-    pub progress: &'run Progress,
-}
-
-/// What a run found and what it would do.
-#[derive(Debug)]
-pub struct Plan<'run> {
-    /// Per configured source, then per removed one.
-    pub sources: Vec<SourceNow>,
-    /// Per table.
-    pub tables: Vec<TablePlan<'run>>,
-    /// Values left out, by reason.
-    pub left_out: LeftOut,
-    /// What failed without ending the run.
-    pub failures: Vec<Failure>,
-}
-
-/// A source in this run.
-#[derive(Debug)]
-pub struct SourceNow {
-    /// Its name.
-    pub name: String,
-    /// Its records: those just read, or the last complete ones.
-    pub records: Vec<Record>,
-    /// How it was found.
-    pub status: SourceStatus,
-    /// Search references that no source covers.
-    pub uncovered_referrals: Vec<String>,
-}
-
-/// How a source was found.
-#[derive(Debug)]
-pub enum SourceStatus {
-    /// Read completely now.
-    Complete {
-        /// The server or file.
-        answered_by: String,
-        /// Search references met.
-        referrals: Vec<String>,
-    },
-    /// Not readable; the records are those of its last complete read.
-    Frozen(Frozen),
-    /// Never read completely.
-    Never(Frozen),
-    /// Not in the configuration any more.
-    Removed,
-}
-
-/// A table in this run.
-#[derive(Debug)]
-pub struct TablePlan<'run> {
-    /// Its configuration.
-    pub table: &'run Table,
-    /// The folding of its keys.
-    pub folding: Folding,
-    /// What is at its paths.
-    pub on_disk: Vec<OnDisk>,
-    /// What the gateway reads now.
-    pub in_force: Rows,
-    /// With which values.
-    pub values: Values,
-    /// Rows wanted.
-    pub wanted: Rows,
-    /// What flows and what waits.
-    pub judgement: Judgement,
-    /// What the gateway would see change.
-    pub diff: Diff,
-    /// The formats to write.
-    pub writes: Vec<Format>,
-    /// Whether this program never published it.
-    pub is_first: bool,
-}
-
-impl TablePlan<'_> {
-    /// Whether the table is this program's to remember. One that it never published is not while all of it waits: its
-    /// next publication is still the first.
-    pub fn is_ours(&self) -> bool {
-        let is_found = self
-            .on_disk
-            .iter()
-            .any(|file| matches!(file.content, Content::Foreign(..)));
-        let is_left_alone = self
-            .judgement
-            .holds
-            .iter()
-            .any(|hold| hold.cause == Cause::ForeignValues);
-        !is_left_alone && (!self.is_first || !self.writes.is_empty() || is_found)
-    }
-}
-
-impl Plan<'_> {
-    /// Whether carrying it out would replace a file.
-    pub fn is_change(&self) -> bool {
-        self.tables.iter().any(|table| !table.writes.is_empty())
-    }
-
-    /// Everything that is true of the plan, for the exit code.
-    pub fn exits(&self) -> Vec<Exit> {
-        let mut exits: Vec<Exit> = self.failures.iter().map(|failure| failure.exit).collect();
-        if self
-            .tables
-            .iter()
-            .any(|table| !table.judgement.holds.is_empty())
-        {
-            exits.push(Exit::Held);
-        }
-        exits
-    }
-}
-
-/// Makes the plan of a run.
-pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Result<Plan<'run>> {
-    let mut failures = Vec::new();
-    let mut sources = read_sources(run, state, head, &mut failures);
-    let ledgers: Vec<Option<Ledger>> = run
-        .config
-        .tables
-        .iter()
-        .map(|table| ledger_of(state, head, table))
-        .collect();
-    for name in ledgers.iter().flatten().flat_map(Ledger::sources_in_use) {
-        if !sources.iter().any(|source| source.name == name) {
-            let (name, status) = (name.to_owned(), SourceStatus::Removed);
-            sources.push(SourceNow {
-                name,
-                records: Vec::new(),
-                status,
-                uncovered_referrals: Vec::new(),
-            });
-        }
-    }
-    let mut left_out = LeftOut::new();
-    let mut tables = Vec::new();
-    let needs_gateway = run
-        .config
-        .tables
-        .iter()
-        .any(|table| table.folding == TableFolding::Auto);
-    let gateway = if needs_gateway { Gateway::ask() } else { None };
-    for (table, ledger) in run.config.tables.iter().zip(ledgers) {
-        let folding = match table.folding {
-            TableFolding::Auto => gateway.as_ref().map_or(Folding::Unicode, Gateway::folding),
-            TableFolding::Fixed(folding) => folding,
-        };
-        let desk = Desk {
-            run,
-            state,
-            head,
-            sources: &sources,
-            table,
-            folding,
-        };
-        let (plan, of_table) = desk.plan(ledger)?;
-        left_out = of_table;
-        tables.push(plan);
-    }
-    Ok(Plan {
-        sources,
-        tables,
-        left_out,
-        failures,
-    })
-}
-
-fn ledger_of(state: &State, head: &Head, table: &Table) -> Option<Ledger> {
+/// A table as it was published last, if this program did and still knows.
+pub(super) fn ledger_of(state: &State, head: &Head, table: &Table) -> Option<Ledger> {
     let known = head
         .tables
         .get(&table.name)
@@ -219,123 +38,18 @@ fn ledger_of(state: &State, head: &Head, table: &Table) -> Option<Ledger> {
         .ok()
 }
 
-/// Reads all sources, each in its own thread, and stands in the last complete records of those that failed.
-fn read_sources(
-    run: &Run<'_>,
-    state: &State,
-    head: &Head,
-    failures: &mut Vec<Failure>,
-) -> Vec<SourceNow> {
-    let readings: Vec<Result<Snapshot>> =
-        source::read_all(&run.config.sources, run.now, run.deadline, run.progress);
-    let mut sources = Vec::new();
-    for (source, reading) in run.config.sources.iter().zip(readings) {
-        let known = head.sources.get(&source.name);
-        sources.push(match reading {
-            Ok(snapshot) => complete(run, source, snapshot),
-            Err(failure) => {
-                let (now, failure) = stand_in(run, state, source, known, *failure);
-                failures.push(failure);
-                now
-            }
-        });
-    }
-    sources
-}
-
-fn complete(run: &Run<'_>, source: &Source, snapshot: Snapshot) -> SourceNow {
-    let (records, answered_by, referrals) = snapshot.into_parts();
-    let uncovered_referrals = referral::uncovered(&referrals, &run.config.sources);
-    for referral in &uncovered_referrals {
-        tracing::warn!(
-            source = source.name,
-            "no source covers {}, to which the directory refers",
-            key(referral.as_bytes())
-        );
-    }
-    tracing::info!(
-        source = source.name,
-        records = records.len(),
-        "read completely from {answered_by}"
-    );
-    let status = SourceStatus::Complete {
-        answered_by,
-        referrals,
-    };
-    SourceNow {
-        name: source.name.clone(),
-        records,
-        status,
-        uncovered_referrals,
-    }
-}
-
-fn stand_in(
-    run: &Run<'_>,
-    state: &State,
-    source: &Source,
-    known: Option<&SourceState>,
-    mut failure: Failure,
-) -> (SourceNow, Failure) {
-    let since = known
-        .and_then(|known| known.frozen.as_ref())
-        .map_or(run.now, |frozen| frozen.since);
-    let frozen = Frozen {
-        since,
-        cause: format!("{}: {}", failure.what, failure.why),
-    };
-    let last = known.and_then(|known| Some((known, known.base?)));
-    let records = last.and_then(|(known, base)| match state.records(&source.name, base) {
-        Ok(records) => Some((known, records)),
-        Err(lost) => {
-            tracing::warn!(
-                source = source.name,
-                "its stored records are lost ({lost}); it counts as never read"
-            );
-            None
-        }
-    });
-    let (records, status, uncovered_referrals) = match records {
-        Some((known, records)) => {
-            let when = known
-                .complete_at
-                .map_or_else(String::new, |at| format!(" as of {at}"));
-            failure.in_force = format!(
-                "its {} recipients stay{when}; other sources are current",
-                records.len()
-            );
-            let uncovered = referral::uncovered(&known.referrals, &run.config.sources);
-            (records, SourceStatus::Frozen(frozen), uncovered)
-        }
-        None => {
-            failure.in_force =
-                "it was never read completely, so nothing is removed from any table".into();
-            (Vec::new(), SourceStatus::Never(frozen), Vec::new())
-        }
-    };
-    (
-        SourceNow {
-            name: source.name.clone(),
-            records,
-            status,
-            uncovered_referrals,
-        },
-        failure,
-    )
-}
-
 /// One table being planned.
-struct Desk<'desk, 'run> {
-    run: &'desk Run<'run>,
-    state: &'desk State,
-    head: &'desk Head,
-    sources: &'desk [SourceNow],
-    table: &'run Table,
-    folding: Folding,
+pub(super) struct Desk<'desk, 'run> {
+    pub(super) run: &'desk Run<'run>,
+    pub(super) state: &'desk State,
+    pub(super) head: &'desk Head,
+    pub(super) sources: &'desk [SourceNow],
+    pub(super) table: &'run Table,
+    pub(super) folding: Folding,
 }
 
 impl<'run> Desk<'_, 'run> {
-    fn plan(&self, ledger: Option<Ledger>) -> Result<(TablePlan<'run>, LeftOut)> {
+    pub(super) fn plan(&self, ledger: Option<Ledger>) -> Result<(TablePlan<'run>, LeftOut)> {
         let records: Vec<&[Record]> = self
             .sources
             .iter()
@@ -367,13 +81,8 @@ impl<'run> Desk<'_, 'run> {
             now: self.run.now,
         };
         let judgement = guard::judge(&evidence);
-        // A file that may serve as another kind of map is left alone altogether, values included.
-        let is_left_alone = judgement
-            .holds
-            .iter()
-            .any(|hold| hold.cause == Cause::ForeignValues);
         let rows = judgement.approved.rows();
-        let (diff, writes) = if is_left_alone {
+        let (diff, writes) = if judgement.leaves_alone() {
             (Diff::none(&in_force), Vec::new())
         } else {
             let diff = Diff::between(&in_force, &values, rows, &self.table.value);
@@ -524,7 +233,7 @@ impl<'run> Desk<'_, 'run> {
 
     fn canaries_missing(&self, wanted: &Rows) -> Vec<String> {
         let canaries = self.run.config.guard.must_contain.iter();
-        let is_missing = |canary: &&crate::address::Address| {
+        let is_missing = |canary: &&Address| {
             let row = |key: Key| wanted.find(key.as_str().as_bytes());
             !Key::all_of(canary, self.folding)
                 .into_iter()

@@ -1,0 +1,196 @@
+//! Read, decide, judge: everything of a run up to publishing. Writes nothing.
+//!
+//! `sync` carries a plan out, `diff` shows it; both are the same call, so a dry run is judged exactly as the real one.
+
+mod sources;
+mod tables;
+
+use std::time::Instant;
+
+use crate::config::{Config, Format, Table, TableFolding};
+use crate::diff::{Diff, Values};
+use crate::error::{Failure, Result};
+use crate::exit::Exit;
+use crate::fold::Folding;
+use crate::guard::Judgement;
+use crate::policy::LeftOut;
+use crate::postfix::Gateway;
+use crate::publish::on_disk::{Content, OnDisk};
+use crate::record::Record;
+use crate::snapshot::Progress;
+use crate::state::State;
+use crate::state::files::Ledger;
+use crate::state::head::{Frozen, Head};
+use crate::table::rows::Rows;
+use crate::time::Timestamp;
+use tables::Desk;
+
+/// A run under way: the configuration, and the time, taken once.
+#[derive(Debug)]
+pub struct Run<'run> {
+    /// The configuration.
+    pub config: &'run Config,
+    /// Which run.
+    pub id: String,
+    /// When it began.
+    pub now: Timestamp,
+    /// When it must be over.
+    pub deadline: Instant,
+    /// How far the reading is.
+    pub progress: &'run Progress,
+}
+
+/// What a run found and what it would do.
+#[derive(Debug)]
+pub struct Plan<'run> {
+    /// Per configured source, then per removed one.
+    pub sources: Vec<SourceNow>,
+    /// Per table.
+    pub tables: Vec<TablePlan<'run>>,
+    /// Values left out, by reason.
+    pub left_out: LeftOut,
+    /// What failed without ending the run.
+    pub failures: Vec<Failure>,
+}
+
+/// A source in this run.
+#[derive(Debug)]
+pub struct SourceNow {
+    /// Its name.
+    pub name: String,
+    /// Its records: those just read, or the last complete ones.
+    pub records: Vec<Record>,
+    /// How it was found.
+    pub status: SourceStatus,
+    /// Search references that no source covers.
+    pub uncovered_referrals: Vec<String>,
+}
+
+/// How a source was found.
+#[derive(Debug)]
+pub enum SourceStatus {
+    /// Read completely now.
+    Complete {
+        /// The server or file.
+        answered_by: String,
+        /// Search references met.
+        referrals: Vec<String>,
+    },
+    /// Not readable; the records are those of its last complete read.
+    Frozen(Frozen),
+    /// Never read completely.
+    Never(Frozen),
+    /// Not in the configuration any more.
+    Removed,
+}
+
+/// A table in this run.
+#[derive(Debug)]
+pub struct TablePlan<'run> {
+    /// Its configuration.
+    pub table: &'run Table,
+    /// The folding of its keys.
+    pub folding: Folding,
+    /// What is at its paths.
+    pub on_disk: Vec<OnDisk>,
+    /// What the gateway reads now.
+    pub in_force: Rows,
+    /// With which values.
+    pub values: Values,
+    /// Rows wanted.
+    pub wanted: Rows,
+    /// What flows and what waits.
+    pub judgement: Judgement,
+    /// What the gateway would see change.
+    pub diff: Diff,
+    /// The formats to write.
+    pub writes: Vec<Format>,
+    /// Whether this program never published it.
+    pub is_first: bool,
+}
+
+impl TablePlan<'_> {
+    /// Whether the table is this program's to remember. One that it never published is not while all of it waits: its
+    /// next publication is still the first.
+    pub fn is_ours(&self) -> bool {
+        let is_found = self
+            .on_disk
+            .iter()
+            .any(|file| matches!(file.content, Content::Foreign(..)));
+        !self.judgement.leaves_alone() && (!self.is_first || !self.writes.is_empty() || is_found)
+    }
+}
+
+impl Plan<'_> {
+    /// Whether carrying it out would replace a file.
+    pub fn is_change(&self) -> bool {
+        self.tables.iter().any(|table| !table.writes.is_empty())
+    }
+
+    /// Everything that is true of the plan, for the exit code.
+    pub fn exits(&self) -> Vec<Exit> {
+        let mut exits: Vec<Exit> = self.failures.iter().map(|failure| failure.exit).collect();
+        if self
+            .tables
+            .iter()
+            .any(|table| !table.judgement.holds.is_empty())
+        {
+            exits.push(Exit::Held);
+        }
+        exits
+    }
+}
+
+/// Makes the plan of a run.
+pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Result<Plan<'run>> {
+    let mut failures = Vec::new();
+    let mut sources = sources::read(run, state, head, &mut failures);
+    let ledgers: Vec<Option<Ledger>> = run
+        .config
+        .tables
+        .iter()
+        .map(|table| tables::ledger_of(state, head, table))
+        .collect();
+    for name in ledgers.iter().flatten().flat_map(Ledger::sources_in_use) {
+        if !sources.iter().any(|source| source.name == name) {
+            let (name, status) = (name.to_owned(), SourceStatus::Removed);
+            sources.push(SourceNow {
+                name,
+                records: Vec::new(),
+                status,
+                uncovered_referrals: Vec::new(),
+            });
+        }
+    }
+    let mut left_out = LeftOut::new();
+    let mut tables = Vec::new();
+    let needs_gateway = run
+        .config
+        .tables
+        .iter()
+        .any(|table| table.folding == TableFolding::Auto);
+    let gateway = if needs_gateway { Gateway::ask() } else { None };
+    for (table, ledger) in run.config.tables.iter().zip(ledgers) {
+        let folding = match table.folding {
+            TableFolding::Auto => gateway.as_ref().map_or(Folding::Unicode, Gateway::folding),
+            TableFolding::Fixed(folding) => folding,
+        };
+        let desk = Desk {
+            run,
+            state,
+            head,
+            sources: &sources,
+            table,
+            folding,
+        };
+        let (plan, of_table) = desk.plan(ledger)?;
+        left_out = of_table;
+        tables.push(plan);
+    }
+    Ok(Plan {
+        sources,
+        tables,
+        left_out,
+        failures,
+    })
+}
