@@ -81,6 +81,52 @@ pub enum Decision {
 /// How many values were left out, by reason.
 pub type LeftOut = BTreeMap<Reason, u64>;
 
+/// What is worth knowing of a value that is accepted all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Note {
+    /// Its object is of a kind that this version does not know, or that should have no address.
+    UnexpectedKind,
+    /// Stock Postfix refuses it whatever a table says.
+    RefusedByPostfix,
+    /// A text table cannot say its key.
+    NotInText,
+}
+
+/// How many values are accepted with a note, by note.
+pub type Noted = BTreeMap<Note, u64>;
+
+/// What was counted on the way from records to addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Values left out.
+    pub left_out: LeftOut,
+    /// Values accepted with a note.
+    pub noted: Noted,
+}
+
+impl Counted {
+    /// Adds other counts to these.
+    pub fn add(&mut self, other: Counted) {
+        for (reason, count) in other.left_out {
+            *self.left_out.entry(reason).or_default() += count;
+        }
+        for (note, count) in other.noted {
+            *self.noted.entry(note).or_default() += count;
+        }
+    }
+
+    fn note(&mut self, record: &Record, address: &Address) {
+        let class = record.recipient_type.map(kind::class);
+        if matches!(class, Some(Class::Unknown | Class::NotMailEnabled)) {
+            *self.noted.entry(Note::UnexpectedKind).or_default() += 1;
+        }
+        if address.is_refused_by_postfix_anyway() {
+            *self.noted.entry(Note::RefusedByPostfix).or_default() += 1;
+        }
+    }
+}
+
 /// The rules of the configuration.
 #[derive(Clone, Debug)]
 pub struct Policy<'config> {
@@ -145,22 +191,25 @@ impl<'config> Policy<'config> {
             .then_some(Reason::InternalOnly)
     }
 
-    /// Hands every accepted address of `records` to `accept` and counts the rest.
-    pub fn decide_all(&self, records: &[Record], mut accept: impl FnMut(&Address)) -> LeftOut {
-        let mut left_out = LeftOut::new();
+    /// Hands every accepted address of `records` to `accept`, and counts the rest and what is worth knowing.
+    pub fn decide_all(&self, records: &[Record], mut accept: impl FnMut(&Address)) -> Counted {
+        let mut counted = Counted::default();
         for record in records {
             if record.other_values_count > 0 {
-                *left_out.entry(Reason::NotSmtp).or_default() +=
+                *counted.left_out.entry(Reason::NotSmtp).or_default() +=
                     u64::from(record.other_values_count);
             }
             for value in &record.proxy_addresses {
                 match self.decide(record, value) {
-                    Decision::Accepted(address) => accept(&address),
-                    Decision::LeftOut(reason) => *left_out.entry(reason).or_default() += 1,
+                    Decision::Accepted(address) => {
+                        counted.note(record, &address);
+                        accept(&address);
+                    }
+                    Decision::LeftOut(reason) => *counted.left_out.entry(reason).or_default() += 1,
                 }
             }
         }
-        left_out
+        counted
     }
 }
 
@@ -242,6 +291,30 @@ mod tests {
             "smtp:testing@example.com",
             Ok("testing@example.com"),
         );
+    }
+
+    #[test]
+    fn what_is_accepted_all_the_same_is_noted() {
+        let record = |recipient_type, value: &str| Record {
+            recipient_type,
+            proxy_addresses: vec![value.as_bytes().to_vec()],
+            ..Record::default()
+        };
+        let records = [
+            record(Some(1), "smtp:a@example.com"),
+            record(Some(999), "smtp:b@example.com"),
+            record(Some(2_097_152), "smtp:c@example.com"),
+            record(None, "smtp:-d@example.com"),
+            record(Some(999), "smtp:e@other.example"),
+        ];
+        let config =
+            crate::config::parse(std::path::Path::new("/c"), CONFIG).expect("a configuration");
+        let mut accepted_count = 0;
+        let counted = Policy::of(&config).decide_all(&records, |_| accepted_count += 1);
+        assert_eq!(accepted_count, 4);
+        assert_eq!(counted.left_out, [(Reason::ForeignDomain, 1)].into());
+        let noted = [(Note::UnexpectedKind, 2), (Note::RefusedByPostfix, 1)].into();
+        assert_eq!(counted.noted, noted);
     }
 
     #[test]

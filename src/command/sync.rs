@@ -128,7 +128,7 @@ fn carry_out(
             .iter()
             .map(|table| (table.table.name.clone(), difference::counts(table)))
             .collect(),
-        left_out: plan.left_out.clone(),
+        left_out: plan.counted.left_out.clone(),
         ..RunRecord::default()
     });
     drop(plan);

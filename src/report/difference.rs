@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::command::plan::{Plan, SourceStatus, TablePlan};
-use crate::config::Config;
+use crate::config::{Config, Format};
 use crate::hold::{Cause, Hold};
 use crate::keys::domain_part;
-use crate::policy::LeftOut;
+use crate::policy::{LeftOut, Note, Noted};
 use crate::report::key;
 use crate::state::runs::TableCounts;
+use crate::table::format::is_said;
 use crate::table::wanted;
 use crate::time::Timestamp;
 
@@ -34,6 +35,8 @@ pub struct Difference {
     pub leaving: Vec<Leaving>,
     /// Values left out, by reason.
     pub left_out: LeftOut,
+    /// Values accepted with a note, by note.
+    pub noted: Noted,
 }
 
 /// One table.
@@ -158,7 +161,8 @@ impl Difference {
                 })
                 .collect(),
             leaving: leaving(config, plan),
-            left_out: plan.left_out.clone(),
+            left_out: plan.counted.left_out.clone(),
+            noted: noted(plan),
         }
     }
 }
@@ -272,6 +276,27 @@ fn of_source(status: &SourceStatus, records: u64) -> SourceReport {
         }
         SourceStatus::Removed => report("removed", None, None, None),
     }
+}
+
+/// The notes of the policy, and keys that a published text cannot say.
+fn noted(plan: &Plan<'_>) -> Noted {
+    let mut noted = plan.counted.noted.clone();
+    let texts = plan
+        .tables
+        .iter()
+        .filter(|table| table.table.formats.contains(&Format::Text));
+    let unsaid = |table: &TablePlan<'_>| {
+        table
+            .wanted
+            .iter()
+            .filter(|row| !is_said(Format::Text, row))
+            .count() as u64
+    };
+    let unsaid_count: u64 = texts.map(unsaid).sum();
+    if unsaid_count > 0 {
+        noted.insert(Note::NotInText, unsaid_count);
+    }
+    noted
 }
 
 fn leaving(config: &Config, plan: &Plan<'_>) -> Vec<Leaving> {

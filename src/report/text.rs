@@ -1,6 +1,9 @@
 //! The report for a person at a terminal.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
+
+use serde::Serialize;
 
 use super::difference::{Difference, HoldReport, TableDifference};
 use super::{BAD, GOOD, HELD, STRONG, counted, number};
@@ -25,21 +28,24 @@ pub fn difference(out: &mut dyn Write, report: &Difference) -> io::Result<()> {
         hold_report(out, hold)?;
     }
     sources(out, report)?;
-    if !report.left_out.is_empty() {
-        let reasons = report
-            .left_out
-            .iter()
-            .map(|(reason, count)| format!("{} {}", number(*count), reason_name(*reason)));
-        writeln!(out, "left out  {}", reasons.collect::<Vec<_>>().join(", "))?;
-    }
-    Ok(())
+    counts(out, "left out", &report.left_out)?;
+    counts(out, "accepted, though", &report.noted)
 }
 
-fn reason_name(reason: crate::policy::Reason) -> String {
-    serde_json::to_value(reason)
-        .ok()
-        .and_then(|name| name.as_str().map(str::to_owned))
-        .unwrap_or_default()
+fn counts<Name: Serialize>(
+    out: &mut dyn Write,
+    title: &str,
+    counts: &BTreeMap<Name, u64>,
+) -> io::Result<()> {
+    if counts.is_empty() {
+        return Ok(());
+    }
+    // The names of the JSON, so that both can be talked about.
+    let name = |name: &Name| serde_json::to_value(name).ok()?.as_str().map(str::to_owned);
+    let counted = counts
+        .iter()
+        .map(|(of, count)| format!("{} {}", number(*count), name(of).unwrap_or_default()));
+    writeln!(out, "{title}  {}", counted.collect::<Vec<_>>().join(", "))
 }
 
 fn table_difference(out: &mut dyn Write, name: &str, table: &TableDifference) -> io::Result<()> {

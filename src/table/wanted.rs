@@ -7,28 +7,25 @@ use crate::config::Config;
 use crate::domain::Domain;
 use crate::fold::Folding;
 use crate::keys::{Key, folded_forms};
-use crate::policy::{LeftOut, Policy};
+use crate::policy::{Counted, Policy};
 use crate::record::{self, Record};
 use crate::table::rows::{Facts, Rows, RowsBuilder, SourceSet};
 
-/// The wanted rows of a table, and what was left out on the way. `records` are per source, by number.
-pub fn rows(config: &Config, records: &[&[Record]], folding: Folding) -> (Rows, LeftOut) {
+/// The wanted rows of a table, and what was counted on the way. `records` are per source, by number.
+pub fn rows(config: &Config, records: &[&[Record]], folding: Folding) -> (Rows, Counted) {
     let policy = Policy::of(config);
     let mut rows = RowsBuilder::default();
-    let mut left_out = LeftOut::new();
+    let mut counted = Counted::default();
     for (number, records) in records.iter().enumerate() {
         let facts = Facts {
             sources: SourceSet::of(number),
             ..Facts::default()
         };
-        let of_source = policy.decide_all(records, |address| {
+        counted.add(policy.decide_all(records, |address| {
             for key in Key::all_of(address, folding) {
                 rows.push(key.as_str().as_bytes(), facts);
             }
-        });
-        for (reason, count) in of_source {
-            *left_out.entry(reason).or_default() += count;
-        }
+        }));
     }
     let facts = Facts {
         is_always: true,
@@ -39,7 +36,7 @@ pub fn rows(config: &Config, records: &[&[Record]], folding: Folding) -> (Rows, 
             rows.push(key.as_str().as_bytes(), facts);
         }
     }
-    (rows.finish(), left_out)
+    (rows.finish(), counted)
 }
 
 /// The addresses that `recipients.always` gives to every domain.

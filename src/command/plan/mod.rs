@@ -13,7 +13,7 @@ use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::fold::Folding;
 use crate::guard::Judgement;
-use crate::policy::LeftOut;
+use crate::policy::Counted;
 use crate::postfix::Gateway;
 use crate::publish::on_disk::{Content, OnDisk};
 use crate::record::Record;
@@ -47,8 +47,8 @@ pub struct Plan<'run> {
     pub sources: Vec<SourceNow>,
     /// Per table.
     pub tables: Vec<TablePlan<'run>>,
-    /// Values left out, by reason.
-    pub left_out: LeftOut,
+    /// Values left out, by reason, and values accepted with a note.
+    pub counted: Counted,
     /// What failed without ending the run.
     pub failures: Vec<Failure>,
 }
@@ -162,7 +162,7 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Result<Plan<'r
             });
         }
     }
-    let mut left_out = LeftOut::new();
+    let mut counted = Counted::default();
     let mut tables = Vec::new();
     let needs_gateway = run
         .config
@@ -184,13 +184,13 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Result<Plan<'r
             folding,
         };
         let (plan, of_table) = desk.plan(ledger)?;
-        left_out = of_table;
+        counted = of_table;
         tables.push(plan);
     }
     Ok(Plan {
         sources,
         tables,
-        left_out,
+        counted,
         failures,
     })
 }

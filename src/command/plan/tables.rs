@@ -11,7 +11,7 @@ use crate::fold::Folding;
 use crate::guard::{self, Counts, Evidence, Judgement, SourceEvidence};
 use crate::hold::{Cause, Released};
 use crate::keys::Key;
-use crate::policy::LeftOut;
+use crate::policy::Counted;
 use crate::publish::on_disk::{self, Content, OnDisk};
 use crate::record::Record;
 use crate::state::State;
@@ -49,13 +49,13 @@ pub(super) struct Desk<'desk, 'run> {
 }
 
 impl<'run> Desk<'_, 'run> {
-    pub(super) fn plan(&self, ledger: Option<Ledger>) -> Result<(TablePlan<'run>, LeftOut)> {
+    pub(super) fn plan(&self, ledger: Option<Ledger>) -> Result<(TablePlan<'run>, Counted)> {
         let records: Vec<&[Record]> = self
             .sources
             .iter()
             .map(|source| source.records.as_slice())
             .collect();
-        let (wanted, left_out) = wanted::rows(self.run.config, &records, self.folding);
+        let (wanted, counted) = wanted::rows(self.run.config, &records, self.folding);
         // Without a ledger nothing is known to be ours.
         let known = ledger
             .as_ref()
@@ -104,7 +104,7 @@ impl<'run> Desk<'_, 'run> {
                 writes,
                 is_first,
             },
-            left_out,
+            counted,
         ))
     }
 
