@@ -59,7 +59,7 @@ First steps: `rcptsync check`, `rcptsync diff`, `rcptsync sync`.";
 pub enum Command {
     /// Read the sources, replace the tables that differ, run the hooks that are owed
     ///
-    /// Safe to run at any time: a run that finds no change touches no table. Removals that exceed the limits of [guard]
+    /// Safe to run at any time: a run that finds no change touches no table. Removals that exceed the limits of the guard
     /// are held and the rest is published (exit code 65); a source that cannot be read completely keeps its recipients
     /// (75).
     Sync {
