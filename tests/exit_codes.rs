@@ -315,6 +315,28 @@ fn tables_that_cannot_be_written_are_73() {
             "Is a directory",
         ],
     );
+    // A table that cannot be looked at keeps neither another one nor what the sources said waiting.
+    let program = Rcptsync::plain(
+        "two-tables",
+        STAFF,
+        "[table.second]\npath = \"tables/second\"\nformats = [\"text\"]\n",
+    );
+    program.staff("anna bob");
+    program.run(&["sync"]).expect_code(0);
+    more(&program);
+    let second = table(&program).join("second");
+    std::fs::remove_file(&second).expect("removed");
+    std::fs::create_dir(&second).expect("a directory");
+    program
+        .run(&["sync"])
+        .expect_code(73)
+        .expect_answers(&["a table was not touched", "tables/second"])
+        .expect_output(&["published ", "relay_recipients.cdb"]);
+    assert_eq!(program.keys(), "anna bob carl dora eve");
+    std::fs::remove_dir(&second).expect("removed");
+    program.run(&["sync"]).expect_code(0);
+    let text = std::fs::read_to_string(&second).expect("a table");
+    assert!(text.contains("eve@example.com OK\n"));
     // What failed is done as soon as it can be.
     let program = published("mended");
     more(&program);

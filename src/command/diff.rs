@@ -37,7 +37,7 @@ pub fn run(
     let run = super::begin(config, Instant::now(), &entries);
     let state = State::view(&config.state_dir);
     let head = state.head()?;
-    let plan = progress::while_reading(&entries, !is_quiet, || plan::make(&run, &state, &head))?;
+    let plan = progress::while_reading(&entries, !is_quiet, || plan::make(&run, &state, &head));
     let difference = Difference::of(config, &plan);
     plan.failures.iter().for_each(tell);
     // A reader who has seen enough (`| head`) is no failure.

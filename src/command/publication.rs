@@ -105,7 +105,9 @@ fn store_holds(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -
         .map(|hold| (hold.digest(), hold))
         .collect();
     for known in head.holds.values_mut() {
-        known.is_current = false;
+        // The holds of a table that could not be planned stand as they stood.
+        let is_planned = |table: &TablePlan<'_>| table.table.name == known.table;
+        known.is_current &= !plan.tables.iter().any(is_planned);
     }
     for (digest, hold) in holds {
         state.store_hold(&digest, hold)?;
@@ -239,7 +241,7 @@ fn make_directory(table: &TablePlan<'_>) -> Result<()> {
             what: "the directory of a table could not be made".into(),
             place: parent.display().to_string(),
             why: error.to_string(),
-            in_force: "no table was replaced".into(),
+            in_force: "no table was published".into(),
             next: "make it, owned by the account that runs rcptsync and readable by Postfix".into(),
         })
     })

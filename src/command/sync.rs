@@ -100,10 +100,9 @@ fn carry_out(
     }
     publish::remove_leftovers(&run.config.tables);
 
-    let made = progress::while_reading(run.progress, !options.is_quiet, || {
+    let mut plan = progress::while_reading(run.progress, !options.is_quiet, || {
         plan::make(run, state, &head)
     });
-    let mut plan = made?;
     failures.append(&mut plan.failures);
     done.exits = plan.exits();
     done.difference = Some(Difference::of(run.config, &plan));

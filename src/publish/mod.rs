@@ -32,7 +32,7 @@ fn not_written(what: &str, path: &Path, why: impl ToString, next: &str) -> Box<F
         what: what.into(),
         place: path.display().to_string(),
         why: why.to_string(),
-        in_force: "the old table stays in force; no table was replaced".into(),
+        in_force: "the old table stays in force".into(),
         next: next.into(),
     })
 }

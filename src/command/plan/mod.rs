@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::config::{Config, Format, Table, TableFolding};
 use crate::diff::{Diff, Values};
-use crate::error::{Failure, Result};
+use crate::error::Failure;
 use crate::exit::Exit;
 use crate::fold::Folding;
 use crate::guard::Judgement;
@@ -142,7 +142,7 @@ impl Plan<'_> {
 }
 
 /// Makes the plan of a run.
-pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Result<Plan<'run>> {
+pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Plan<'run> {
     let mut failures = Vec::new();
     let mut sources = sources::read(run, state, head, &mut failures);
     let ledgers: Vec<Option<Ledger>> = run
@@ -183,14 +183,19 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Result<Plan<'r
             table,
             folding,
         };
-        let (plan, of_table) = desk.plan(ledger)?;
-        counted = of_table;
-        tables.push(plan);
+        match desk.plan(ledger) {
+            Ok((plan, of_table)) => {
+                counted = of_table;
+                tables.push(plan);
+            }
+            // One table that cannot be looked at keeps neither the others nor what the sources said waiting.
+            Err(failure) => failures.push(*failure),
+        }
     }
-    Ok(Plan {
+    Plan {
         sources,
         tables,
         counted,
         failures,
-    })
+    }
 }
