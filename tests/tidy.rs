@@ -218,6 +218,7 @@ fn the_readme_knows_every_verb_key_and_code() {
     let calls = [
         "text(\"",
         "texts(\"",
+        "texts_needed(\"",
         "duration(\"",
         "integer(\"",
         "percent(\"",

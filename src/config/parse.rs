@@ -119,9 +119,7 @@ fn domains(section: Section<'_, '_>) -> Vec<Domain> {
         section.problem("from", "this version does not read domains from Exchange or Postfix; use list = [\"example.com\"]");
     }
     let mut domains: Vec<Domain> = Vec::new();
-    let listed = section.texts("list");
-    let is_empty = listed.is_empty();
-    for text in listed {
+    for text in section.texts_needed("list", "[\"example.com\"]") {
         let domain = match Domain::parse(&text.value) {
             Ok(domain) => domain,
             Err(error) => {
@@ -146,12 +144,6 @@ fn domains(section: Section<'_, '_>) -> Vec<Domain> {
             }
             None => domains.push(domain),
         }
-    }
-    if is_empty {
-        section.problem(
-            "list",
-            "at least one domain is needed: list = [\"example.com\"]",
-        );
     }
     section.finish();
     domains
@@ -212,14 +204,7 @@ fn ldap(section: &Section<'_, '_>, directory: &Path) -> LdapSource {
         );
     }
     let mut servers = Vec::new();
-    let listed = section.texts("servers");
-    if listed.is_empty() {
-        section.problem(
-            "servers",
-            "at least one is needed: servers = [\"ldaps://dc1.corp.example\"]",
-        );
-    }
-    for text in listed {
+    for text in section.texts_needed("servers", "[\"ldaps://dc1.corp.example\"]") {
         match server_address(&text.value) {
             Ok(server) => servers.push(server),
             Err(message) => section.problem_at(
@@ -600,14 +585,7 @@ fn table(name: &Placed<String>, section: Section<'_, '_>, directory: &Path) -> O
 
 fn formats(section: &Section<'_, '_>) -> Vec<Format> {
     let mut formats = Vec::new();
-    let listed = section.texts("formats");
-    if listed.is_empty() {
-        section.problem(
-            "formats",
-            "at least one is needed: formats = [\"text\", \"cdb\"]",
-        );
-    }
-    for text in listed {
+    for text in section.texts_needed("formats", "[\"text\", \"cdb\"]") {
         match text.value.as_str() {
             "text" => formats.push(Format::Text),
             "cdb" => formats.push(Format::Cdb),

@@ -233,6 +233,15 @@ impl<'read, 'text> Section<'read, 'text> {
         items.iter().filter_map(placed).collect()
     }
 
+    /// A list of texts that must not be empty.
+    pub(super) fn texts_needed(&self, key: &'static str, example: &str) -> Vec<Placed<String>> {
+        let texts = self.texts(key);
+        if texts.is_empty() {
+            self.problem(key, format!("at least one is needed: {key} = {example}"));
+        }
+        texts
+    }
+
     pub(super) fn boolean(&self, key: &'static str, default: bool) -> bool {
         let Some(value) = self.take(key) else {
             return default;

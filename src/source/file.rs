@@ -254,11 +254,18 @@ impl FileError {
 /// Reads the file of a source, waiting until it is settled, but not beyond `deadline`.
 ///
 /// `now` is the time of the run, against which its age counts.
-pub(super) fn read_text(
+pub(super) fn read(
     source: &FileSource,
     now: Timestamp,
     deadline: Instant,
-) -> Result<String, FileError> {
+) -> Result<String, FileFailure> {
+    read_text(source, now, deadline).map_err(|error| FileFailure::File {
+        path: source.path.clone(),
+        error,
+    })
+}
+
+fn read_text(source: &FileSource, now: Timestamp, deadline: Instant) -> Result<String, FileError> {
     let started = Instant::now();
     let clock = Clock { now, started };
     let (file, before) = open_settled(

@@ -151,10 +151,7 @@ pub fn read(
     deadline: Instant,
     progress: &Progress,
 ) -> Result<Snapshot, FileFailure> {
-    let text = file::read_text(source, now, deadline).map_err(|error| FileFailure::File {
-        path: source.path.clone(),
-        error,
-    })?;
+    let text = file::read(source, now, deadline)?;
     let export = parse(&text, progress).map_err(|error| FileFailure::Ldif {
         path: source.path.clone(),
         error,

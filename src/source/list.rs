@@ -24,10 +24,7 @@ pub fn read(
     deadline: Instant,
     progress: &Progress,
 ) -> Result<Snapshot, FileFailure> {
-    let text = file::read_text(source, now, deadline).map_err(|error| FileFailure::File {
-        path: source.path.clone(),
-        error,
-    })?;
+    let text = file::read(source, now, deadline)?;
     let mut records = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let address = without_comment(line).trim();
