@@ -463,8 +463,8 @@ fn a_hook_is_told_of_what_is_in_force_and_not_of_what_was_decided() {
     desk.check("", 0, "push.sh +4 -0 =4 #1");
     {
         let path = desk.program.table_cdb();
-        // Not every file system knows such files.
         let Some(_immovable) = Immovable::new(path) else {
+            common::skip("chattr +i is refused here, so no rename can be made to fail");
             return;
         };
         desk.check("anna bob carl dora eve", 73, "");

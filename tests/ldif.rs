@@ -1,8 +1,8 @@
 //! LDIF exports as programs write them, whole, cut and converted.
 //!
 //! The `ldapsearch-*` cases are the output of OpenLDAP 2.5.13 against a slapd of eight recipients with a size limit of
-//! three, the `ldbsearch*` ones that of ldb 2.6 on the database of a Samba directory. `ldifde.ldif` is written after
-//! Microsoft's documentation; it was not captured.
+//! three, the `ldbsearch*` ones that of ldb 2.6 on the database of a Samba directory. `ldifde.ldif` is
+//! written by hand in the form that ldifde is known for; it was not captured.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

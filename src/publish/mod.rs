@@ -6,7 +6,8 @@
 //! into: a running smtpd learns of a new table from the link count or the time of the file it has open, and a second name
 //! would keep both.
 //!
-//! This module does not decide *whether* to publish: it takes [`crate::guard::Approved`] and nothing else.
+//! This module does not decide *whether* to publish: it takes [`crate::guard::Approved`], and in recovery the ledger of a
+//! decision that was made of one.
 
 pub mod on_disk;
 mod prepare;

@@ -147,7 +147,7 @@ fn finish(
     }
 }
 
-/// Removes temporary files of runs that died before they decided anything.
+/// Removes temporary files that no decision names: of a run that died before it, or of one that failed.
 pub fn remove_leftovers(tables: &[Table]) {
     for path in tables
         .iter()
@@ -161,7 +161,7 @@ fn remove_leftover(path: &Path) {
     let temporary = temporary_path(path);
     match std::fs::remove_file(&temporary) {
         Ok(()) => tracing::info!(
-            "{}: removed, left over from a run that died",
+            "{}: removed; it was prepared and never decided",
             temporary.display()
         ),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -45,7 +45,8 @@ pub fn require_root() -> bool {
     skip("needs root")
 }
 
-fn skip(why: &str) -> bool {
+/// Says in one line that the test is skipped; with `REQUIRE_SERVERS=1` it fails instead.
+pub fn skip(why: &str) -> bool {
     let thread = std::thread::current();
     let test_name = thread.name().unwrap_or("a test");
     assert!(
