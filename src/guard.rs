@@ -317,8 +317,11 @@ impl<'run> Bench<'run> {
         is_condition: bool,
         is_meant: impl Fn(&Candidate<'run>) -> bool,
     ) {
-        // An approval acknowledges the condition and releases the rows it named; removals that came later wait anew.
-        let is_news = is_condition && !self.evidence.released.condition(case.cause, case.scope);
+        // An approval acknowledges the condition and releases the rows it named; removals that came later wait anew. What a
+        // source that was never read would add, nobody can acknowledge.
+        let is_acknowledged = case.cause != Cause::SourceNeverComplete
+            && self.evidence.released.condition(case.cause, case.scope);
+        let is_news = is_condition && !is_acknowledged;
         let mut removed = Vec::new();
         for removal in self
             .removals

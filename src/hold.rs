@@ -98,11 +98,6 @@ impl Hold {
         }
         hex(&hash.finalize())
     }
-
-    /// Whether it names no rows: a condition that somebody must look at, with nothing to apply.
-    pub fn is_without_rows(&self) -> bool {
-        self.added.is_empty() && self.removed.is_empty()
-    }
 }
 
 /// As much of a digest as a person has to type.
@@ -122,6 +117,12 @@ pub fn hex(octets: &[u8]) -> String {
             text
         },
     )
+}
+
+/// Whether an approval can answer a hold. The rows of a table in force that a source might miss can be let go by name; a first
+/// table without that source cannot be approved of by anybody: nobody knows whom it would refuse.
+pub fn is_approvable(cause: Cause, removed_count: u64) -> bool {
+    cause != Cause::SourceNeverComplete || removed_count > 0
 }
 
 /// What live approvals release in one table.

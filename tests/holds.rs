@@ -790,6 +790,31 @@ fn generations_tell_what_was_published() {
 }
 
 /// The first table is a removal of everybody who is not in it: each reason to doubt it is a question of its own.
+/// A first table without the recipients of a source that nobody could read would refuse them all; with `always` it would
+/// even look like a table.
+#[test]
+fn no_approval_publishes_a_first_table_without_a_source() {
+    let more = "[recipients]\nalways = [\"postmaster\"]\n";
+    let program = Rcptsync::plain("unread", STAFF, more);
+    program.run_untouching(&["sync"], 65);
+    let (holds, digests) = program.holds();
+    assert_eq!(
+        holds,
+        [
+            "source_never_complete staff: +postmaster",
+            "recipients_min relay_recipients:"
+        ]
+    );
+    program
+        .run_untouching(&["approve", &digests[0]], 64)
+        .expect_answers(&["waits for source staff", "[source.staff]"]);
+    approve(&program, &digests[1]);
+    program.run_untouching(&["sync"], 65);
+    program.staff("anna bob");
+    program.run(&["sync"]).expect_code(0);
+    assert_eq!(program.keys(), "anna bob postmaster");
+}
+
 #[test]
 fn one_approval_answers_one_question() {
     let more = "[guard]\nmust_contain = [\"helpdesk@example.com\"]\nrecipients_min = 3\n";

@@ -8,6 +8,7 @@ use std::io::Write;
 use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
+use crate::hold::is_approvable;
 use crate::report::{counted, key};
 use crate::state::State;
 use crate::state::head::APPROVAL_LIFE;
@@ -53,6 +54,20 @@ pub fn run(config: &Config, prefix: &str, out: &mut dyn Write) -> Result<u8> {
         return Err(refused(format!(
             "the rows of hold {digest} are lost: {lost}"
         )));
+    }
+    if let Some(hold) = head
+        .holds
+        .get(digest)
+        .filter(|hold| !is_approvable(hold.cause, hold.removed_count))
+    {
+        let source = key(hold.scope.as_bytes());
+        let mut failure = refused(format!(
+            "the first publication waits for source {source}, and without it nobody knows whom the table would refuse"
+        ));
+        failure.next = format!(
+            "let the source be read once, or take [source.{source}] out of the configuration"
+        );
+        return Err(failure);
     }
     if let Some(hold) = head.holds.get_mut(digest) {
         hold.approved_at = Some(now);

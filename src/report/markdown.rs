@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use super::difference::Difference;
-use super::text::hold_sentence;
+use super::text::{hold_sentence, release};
 use super::{counted, number};
 
 /// Rows of one list before it is folded into a count.
@@ -51,11 +51,7 @@ pub fn difference(out: &mut dyn Write, report: &Difference) -> io::Result<()> {
             code(&hold.table),
             hold_sentence(hold)
         )?;
-        writeln!(
-            out,
-            "\nRelease: `rcptsync approve {}`",
-            crate::hold::short(&hold.digest)
-        )?;
+        writeln!(out, "\nRelease: `{}`", release(hold))?;
         list(out, "held additions", &hold.added)?;
         list(out, "held removals", &hold.removed)?;
     }

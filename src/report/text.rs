@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::difference::{Difference, HoldReport, TableDifference};
 use super::{BAD, GOOD, HELD, STRONG, counted, number};
-use crate::hold::Cause;
+use crate::hold::{Cause, is_approvable, short};
 
 /// Lines of one list before it is folded into a count.
 const LINES_MAX: usize = 40;
@@ -123,7 +123,6 @@ fn list(out: &mut dyn Write, lines: &[String], before: &str, after: &str) -> io:
 }
 
 fn hold_report(out: &mut dyn Write, hold: &HoldReport) -> io::Result<()> {
-    let short = crate::hold::short(&hold.digest);
     writeln!(
         out,
         "{HELD}held{HELD:#}  {}, table {}: {}",
@@ -133,12 +132,34 @@ fn hold_report(out: &mut dyn Write, hold: &HoldReport) -> io::Result<()> {
     )?;
     list(out, &hold.added, "  +", "")?;
     list(out, &hold.removed, "  -", "")?;
-    writeln!(out, "  release: rcptsync approve {short}")
+    writeln!(out, "  release: {}", release(hold))
+}
+
+/// What lets the changes of a hold go.
+pub fn release(hold: &HoldReport) -> String {
+    if is_approvable(hold.cause, hold.removed.len() as u64) {
+        format!("rcptsync approve {}", short(&hold.digest))
+    } else {
+        "let the source be read once, or take it out of the configuration".to_owned()
+    }
+}
+
+/// `3 additions and 1 removal wait`
+fn waiting(hold: &HoldReport) -> String {
+    let additions = counted(hold.added.len() as u64, "addition", "additions");
+    let removals = counted(hold.removed.len() as u64, "removal", "removals");
+    match (hold.added.is_empty(), hold.removed.is_empty()) {
+        (true, true) => "nothing else waits for it".to_owned(),
+        (true, false) => format!("{removals} wait"),
+        (false, true) => format!("{additions} wait"),
+        (false, false) => format!("{additions} and {removals} wait"),
+    }
 }
 
 /// Why a hold stands there, and what mends it.
 pub fn hold_sentence(hold: &HoldReport) -> String {
     let removals = counted(hold.removed.len() as u64, "removal", "removals");
+    let waiting = waiting(hold);
     match hold.cause {
         Cause::RemovedPercentMax => format!(
             "{removals} would make {:.1} % within the window, {} % are allowed (removed_percent_max)",
@@ -146,13 +167,13 @@ pub fn hold_sentence(hold: &HoldReport) -> String {
         ),
         Cause::DomainEmptied => format!("{removals} would take the domain's last address"),
         Cause::DomainHalved => format!("{removals} would take {:.0} % of the domain's addresses", hold.found),
-        Cause::SourceEmpty => format!("the source answered success with nothing; {removals} wait"),
-        Cause::SourceNeverComplete => format!("the source has never been read completely; {removals} wait"),
-        Cause::SourceRemoved => format!("the source is not in the configuration any more; {removals} wait"),
-        Cause::DomainRemoved => format!("the domain is not in the configuration any more; {removals} wait"),
-        Cause::MustContain => format!("no source gives this address of must_contain; {removals} wait"),
+        Cause::SourceEmpty => format!("the source answered success with nothing; {waiting}"),
+        Cause::SourceNeverComplete => format!("the source has never been read completely; {waiting}"),
+        Cause::SourceRemoved => format!("the source is not in the configuration any more; {waiting}"),
+        Cause::DomainRemoved => format!("the domain is not in the configuration any more; {waiting}"),
+        Cause::MustContain => format!("no source gives this address of must_contain; {waiting}"),
         Cause::RecipientsMin => format!(
-            "{:.0} recipients are fewer than recipients_min = {:.0}; {removals} wait",
+            "{:.0} recipients are fewer than recipients_min = {:.0}; {waiting}",
             hold.found, hold.allowed
         ),
         Cause::AddedPercentMax => format!(
@@ -171,7 +192,7 @@ pub fn hold_sentence(hold: &HoldReport) -> String {
             .to_owned(),
         Cause::UncoveredReferral => format!(
             "the directory holds a part of what was asked for there, and no source covers it: add one, or approve; \
-             {removals} wait"
+             {waiting}"
         ),
     }
 }

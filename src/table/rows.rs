@@ -170,11 +170,6 @@ impl Rows {
             (None, Some(_)) => Some((None, theirs.next())),
         })
     }
-
-    /// Whether both have the same keys, whatever is known about them.
-    pub fn has_same_keys_as(&self, other: &Rows) -> bool {
-        self.len() == other.len() && self.keys().eq(other.keys())
-    }
 }
 
 /// Rows in any order, with repetitions.
