@@ -3,15 +3,13 @@
 //! Pure: it opens nothing, so `check` of a configuration needs neither the secret nor the network. A path that is not
 //! absolute is taken from the directory of the configuration file.
 
+mod source;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::{Placed, Problem, Reader, Section};
-use super::secret::SecretPlace;
-use super::{
-    Bind, Config, FileSource, Format, Hook, LdapSource, Limits, Recipients, ServerAddress, Source,
-    SourceKind, Table, TableFolding, Treatment,
-};
+use super::{Config, Format, Hook, Limits, Recipients, Table, TableFolding, Treatment};
 use crate::address::Address;
 use crate::dn::DistinguishedName;
 use crate::domain::Domain;
@@ -20,9 +18,6 @@ use crate::fold::{self, Folding};
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// Each source is a bit of 64 in the row of a table; the other half is room for sources that were removed.
-const SOURCES_MAX: usize = 32;
 
 /// Parses `text`, the content of the file at `path` (absolute).
 pub fn parse(path: &Path, text: &str) -> Result<Config, Vec<Problem>> {
@@ -47,7 +42,7 @@ fn root(path: &Path, reader: &Reader<'_>, root: Section<'_, '_>) -> Config {
         );
     }
     let domains = domains.unwrap_or_default();
-    let sources = sources(&root, directory);
+    let sources = source::sources(&root, directory);
     if sources.is_empty() && !reader.has_told_of("source") {
         reader.report_missing(
             "source",
@@ -147,259 +142,6 @@ fn domains(section: Section<'_, '_>) -> Vec<Domain> {
     }
     section.finish();
     domains
-}
-
-fn sources(root: &Section<'_, '_>, directory: &Path) -> Vec<Source> {
-    let sections = root.named_sections("source");
-    if sections.len() > SOURCES_MAX {
-        root.problem(
-            "source",
-            format!(
-                "there are {} sources, at most {SOURCES_MAX} are possible",
-                sections.len()
-            ),
-        );
-    }
-    sections
-        .into_iter()
-        .filter_map(|(name, section)| source(&name, section, directory))
-        .collect()
-}
-
-fn source(name: &Placed<String>, section: Section<'_, '_>, directory: &Path) -> Option<Source> {
-    name_is_plain(&section, name);
-    let kind = match section.text("kind") {
-        Some(kind) if kind.value == "ldap" => Some(SourceKind::Ldap(ldap(&section, directory))),
-        Some(kind) if kind.value == "ldif" => {
-            Some(SourceKind::Ldif(file(&section, directory, Some(48 * HOUR))))
-        }
-        Some(kind) if kind.value == "list" => {
-            Some(SourceKind::List(file(&section, directory, None)))
-        }
-        Some(kind) => {
-            section.problem_at(
-                &kind.at,
-                "kind",
-                format!("\"{}\" is none of \"ldap\", \"ldif\", \"list\"", kind.value),
-            );
-            return None;
-        }
-        None => {
-            section.problem("kind", "missing: \"ldap\", \"ldif\" or \"list\"");
-            return None;
-        }
-    };
-    section.finish();
-    kind.map(|kind| Source {
-        name: name.value.clone(),
-        kind,
-    })
-}
-
-fn ldap(section: &Section<'_, '_>, directory: &Path) -> LdapSource {
-    if section.text("discover").is_some() {
-        section.problem(
-            "discover",
-            "this version does not search DNS for servers; use servers = [\"ldaps://…\"]",
-        );
-    }
-    let mut servers = Vec::new();
-    for text in section.texts_needed("servers", "[\"ldaps://dc1.corp.example\"]") {
-        match server_address(&text.value) {
-            Ok(server) => servers.push(server),
-            Err(message) => section.problem_at(
-                &text.at,
-                "servers",
-                format!("\"{}\": {message}", text.value),
-            ),
-        }
-    }
-    let filter = section.text("filter");
-    if let Some(filter) = filter
-        .as_ref()
-        .filter(|filter| !(filter.value.starts_with('(') && filter.value.ends_with(')')))
-    {
-        section.problem_at(
-            &filter.at,
-            "filter",
-            "a search filter stands in parentheses: \"(proxyAddresses=smtp:*)\"",
-        );
-    }
-    let mut bases = Vec::new();
-    for base in section.texts("base") {
-        if let Err(error) = DistinguishedName::parse(&base.value) {
-            section.problem_at(&base.at, "base", format!("\"{}\": {error}", base.value));
-        }
-        bases.push(base.value);
-    }
-    let starttls = section.boolean("starttls", false);
-    if starttls && servers.iter().any(|server| server.is_ldaps) {
-        section.problem(
-            "starttls",
-            "an ldaps:// server speaks TLS from the first byte; use ldap:// with starttls",
-        );
-    }
-    let source = LdapSource {
-        bases,
-        filter: filter.map_or_else(
-            || "(proxyAddresses=smtp:*)".to_owned(),
-            |filter| filter.value,
-        ),
-        page_size: u32::try_from(section.integer("page_size", 1000, 1..100_001)).unwrap_or(1000),
-        connect_timeout: positive(section, "connect_timeout", Duration::from_secs(5)),
-        timeout: positive(section, "timeout", Duration::from_secs(30)),
-        ca_file: path_of(section, "ca_file", directory),
-        bind: bind(section, directory),
-        starttls,
-        servers,
-    };
-    if let Bind::Simple { .. } = source.bind
-        && !starttls
-        && let Some(server) = source.servers.iter().find(|server| !server.is_ldaps)
-    {
-        let message = format!(
-            "{} would carry the password in clear text; use ldaps:// or starttls = true",
-            server.url
-        );
-        section.problem("servers", message);
-    }
-    source
-}
-
-fn bind(section: &Section<'_, '_>, directory: &Path) -> Bind {
-    let Some(bind) = section.section("bind") else {
-        section.problem(
-            "bind",
-            "missing: [source.NAME.bind] with method = \"simple\" or \"anonymous\"",
-        );
-        return Bind::Anonymous;
-    };
-    let method = bind.text("method");
-    let found = match method.as_ref().map(|method| method.value.as_str()) {
-        Some("anonymous") => Bind::Anonymous,
-        Some("simple") => simple_bind(&bind, directory),
-        Some(other) => {
-            bind.problem(
-                "method",
-                format!("\"{other}\" is none of \"simple\", \"anonymous\""),
-            );
-            return Bind::Anonymous;
-        }
-        None => {
-            bind.problem("method", "missing: \"simple\" or \"anonymous\"");
-            return Bind::Anonymous;
-        }
-    };
-    bind.finish();
-    found
-}
-
-fn simple_bind(bind: &Section<'_, '_>, directory: &Path) -> Bind {
-    let name = bind.text("name").map(|name| name.value).unwrap_or_default();
-    if name.is_empty() {
-        bind.problem(
-            "name",
-            "missing: the account, as rcptsync@corp.example, CORP\\rcptsync or a DN",
-        );
-    }
-    let file = path_of(bind, "password_file", directory);
-    let credential = bind.text("credential");
-    let password = match (file, credential) {
-        (Some(path), None) => SecretPlace::File(path),
-        (None, Some(name)) => {
-            if name.value.is_empty() || name.value.contains('/') || name.value.starts_with('.') {
-                bind.problem_at(
-                    &name.at,
-                    "credential",
-                    "is the name of a systemd credential, not a path",
-                );
-            }
-            SecretPlace::Credential(name.value)
-        }
-        (Some(_), Some(_)) => {
-            bind.problem("credential", "either password_file or credential, not both");
-            SecretPlace::Credential(String::new())
-        }
-        (None, None) => {
-            bind.problem("password_file", "missing: password_file = \"/etc/rcptsync/corp.password\", or credential = \"corp.password\"");
-            SecretPlace::Credential(String::new())
-        }
-    };
-    Bind::Simple { name, password }
-}
-
-/// `ldap://` or `ldaps://`, a host, an optional port, and nothing that would be ignored.
-fn server_address(url: &str) -> Result<ServerAddress, &'static str> {
-    let (is_ldaps, rest) = match (url.strip_prefix("ldaps://"), url.strip_prefix("ldap://")) {
-        (Some(rest), _) => (true, rest),
-        (None, Some(rest)) => (false, rest),
-        (None, None) => return Err("a server is ldaps://HOST or ldap://HOST"),
-    };
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = match rest.strip_prefix('[') {
-        Some(inside) => {
-            let (host, port) = inside
-                .split_once(']')
-                .ok_or("the IPv6 address lacks its closing bracket")?;
-            host.parse::<std::net::Ipv6Addr>()
-                .map_err(|_| "no IPv6 address stands in the brackets")?;
-            (
-                host,
-                if port.is_empty() {
-                    None
-                } else {
-                    Some(port.strip_prefix(':').ok_or("a port begins with \":\"")?)
-                },
-            )
-        }
-        None if rest.matches(':').count() > 1 => {
-            return Err("an IPv6 address stands in brackets: ldaps://[2001:db8::1]");
-        }
-        None => match rest.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (rest, None),
-        },
-    };
-    let is_host_byte =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
-    if host.is_empty() || !host.bytes().all(is_host_byte) {
-        return Err("no host name or address; a base or a filter does not belong into the URL");
-    }
-    let port = match port {
-        Some(text) => text
-            .parse::<u16>()
-            .ok()
-            .filter(|port| *port > 0)
-            .ok_or("the port is no number from 1 to 65535")?,
-        None if is_ldaps => 636,
-        None => 389,
-    };
-    Ok(ServerAddress {
-        url: url.to_owned(),
-        is_ldaps,
-        host: host.to_owned(),
-        port,
-    })
-}
-
-fn file(
-    section: &Section<'_, '_>,
-    directory: &Path,
-    max_age_default: Option<Duration>,
-) -> FileSource {
-    let path = path_of(section, "path", directory);
-    if path.is_none() {
-        section.problem("path", "missing: the file to read");
-    }
-    let max_age = match section.text("max_age") {
-        None => max_age_default,
-        Some(text) if text.value == "none" => None,
-        Some(text) => section.duration_of("max_age", &text),
-    };
-    FileSource {
-        path: path.unwrap_or_default(),
-        max_age,
-    }
 }
 
 fn default_recipients() -> Recipients {
