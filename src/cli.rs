@@ -66,6 +66,9 @@ pub enum Command {
         /// Print what `diff` prints, and change nothing
         #[arg(long)]
         dry_run: bool,
+        /// Read every source completely, even where only its changes would be read
+        #[arg(long)]
+        full: bool,
     },
     /// Show what `sync` would do, and do nothing
     ///
@@ -92,14 +95,14 @@ pub enum Command {
         #[arg(required = true, value_name = "ADDRESS")]
         addresses: Vec<String>,
     },
-    /// Show how things stand: last runs, holds, owed hooks, age of the last complete read
+    /// Show how things stand: last runs, holds, owed hooks, age of what is known
     ///
     /// The output and the codes of a monitoring plugin: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
     Status {
-        /// A last complete read older than this is a warning
+        /// A source last known completely (read or followed) longer ago than this is a warning
         #[arg(long, value_name = "TIME", default_value = "2h", value_parser = humantime::parse_duration)]
         warn_age: Duration,
-        /// A last complete read older than this is critical
+        /// A source last known completely longer ago than this is critical
         #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
         crit_age: Duration,
         /// How to show it

@@ -31,6 +31,7 @@ pub mod time;
 
 pub mod config;
 
+pub mod current;
 pub mod snapshot;
 
 pub mod directory;

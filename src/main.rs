@@ -62,14 +62,22 @@ fn run(cli: &Cli, tell: Tell<'_>) -> Result<u8> {
         (Err(failure), _) => return Err(failure),
     };
     match &cli.command {
-        Command::Sync { dry_run } => {
+        Command::Sync { dry_run, full } => {
             let options = sync::Options {
                 is_dry_run: *dry_run,
+                is_full: *full,
                 is_quiet: cli.quiet,
             };
             sync::run(&config, options, out, tell)
         }
-        Command::Diff { format } => diff::run(&config, *format, cli.quiet, out, tell),
+        Command::Diff { format } => {
+            let options = diff::Options {
+                format: *format,
+                is_full: false,
+                is_quiet: cli.quiet,
+            };
+            diff::run(&config, options, out, tell)
+        }
         Command::Approve { digest } => approve::run(&config, digest, out),
         Command::Explain { addresses } => explain::run(&config, addresses, out),
         Command::Status {

@@ -16,12 +16,13 @@ pub const ATTRIBUTES: &[&str] = &[
 
 /// The attribute that decides who is a recipient (Exchange's own resolver asks nothing else).
 pub const PROXY_ADDRESSES: &str = "proxyAddresses";
-const OBJECT_GUID: &str = "objectGUID";
+/// What an object is known by, wherever it is moved.
+pub const OBJECT_GUID: &str = "objectGUID";
 const RECIPIENT_TYPE: &str = "msExchRecipientTypeDetails";
 const REQUIRE_AUTHENTICATION: &str = "msExchRequireAuthToSendTo";
 
 /// One object of a source.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Record {
     /// `objectGUID`, 16 bytes, which survives a move or a rename; empty where the source has none.
     pub guid: Vec<u8>,
@@ -31,7 +32,8 @@ pub struct Record {
     pub recipient_type: Option<u64>,
     /// `msExchRequireAuthToSendTo`: the recipient refuses senders from outside.
     pub is_internal_only: bool,
-    /// The values that could be asked for: every `smtp:` one, and others that hold an `@`, as received.
+    /// The values that could be asked for: every `smtp:` one, and others that hold an `@`, as received, in byte order:
+    /// two controllers need not give them in the same one.
     pub proxy_addresses: Vec<Vec<u8>>,
     /// How many other values there were (X.500, X.400 and the like).
     pub other_values_count: u32,
@@ -58,6 +60,7 @@ impl Record {
                 record.other_values_count += 1;
             }
         }
+        record.proxy_addresses.sort_unstable();
         record.dn = entry.dn;
         record
     }
@@ -141,7 +144,7 @@ mod tests {
             dn: "CN=Staff,DC=x".into(),
             recipient_type: Some(34_359_738_368),
             is_internal_only: true,
-            proxy_addresses: values(&["SMTP:staff@x.example", "SIP:staff@x.example"]),
+            proxy_addresses: values(&["SIP:staff@x.example", "SMTP:staff@x.example"]),
             other_values_count: 1,
         };
         assert_eq!(Record::from_entry(entry), expected);

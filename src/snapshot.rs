@@ -1,24 +1,79 @@
-//! What a reader hands over: all records of one source, proven complete. There is no way to hold half of one.
+//! What a reader hands over: all records of one source, proven complete, or what changed since they last were. There is
+//! no way to hold half of either.
 //!
 //! Each reader proves completeness in its own way (`directory`, `source::ldif`, `source::list`) and only then makes one.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
+use crate::current::{Changes, Controller};
 use crate::record::Record;
+
+/// What a source said.
+#[derive(Debug)]
+pub enum Reading {
+    /// All of it was read.
+    Complete(Snapshot),
+    /// The directory was asked what changed since the answer before, and told all of it; perhaps nothing.
+    Followed(Followed),
+}
 
 /// All records of one source as a read found them, proven complete.
 #[derive(Debug)]
 pub struct Snapshot {
+    /// The records, in the order read.
     records: Vec<Record>,
-    answered_by: String,
-    referrals: Vec<String>,
+    /// The server or file that gave them.
+    pub answered_by: String,
+    /// The search references met, as URLs: subtrees that the server holds elsewhere and whose entries are therefore not
+    /// among the records.
+    pub referrals: Vec<String>,
+    /// Which controller answered, where it is one of several that may differ.
+    pub controller: Option<Controller>,
+    /// From where changes can be followed; taken before the read began.
+    pub cursor: Option<Cursor>,
+    /// Where changes were followed before: what the directory reported meanwhile.
+    pub reported: Option<Reported>,
+}
+
+/// What was reported between two complete reads, so that whatever else differs is what following had missed.
+#[derive(Debug, Default)]
+pub struct Reported {
+    /// `objectGUID` of every object reported.
+    pub guids: BTreeSet<Vec<u8>>,
+    /// Whether some may have been moved or renamed, and all below them with them.
+    pub has_moves: bool,
+}
+
+/// All that changed in a source since the cursor before.
+#[derive(Debug)]
+pub struct Followed {
+    /// What changed, proven to be all of it.
+    pub(crate) changes: Changes,
+    /// The server that told it.
+    pub answered_by: String,
+    /// Which controller that is.
+    pub controller: Controller,
+    /// From where to follow on.
+    pub cursor: Cursor,
+}
+
+/// From where the changes of a directory can be followed (DirSync, MS-ADTS 3.1.1.3.4.1.3).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cursor {
+    /// The naming context that is followed.
+    pub naming_context: String,
+    /// The cookie, in base64. Only the controller knows what it means.
+    pub cookie: String,
+    /// Whether the account was shown a deleted object. Where it was not, deletions count as unseen.
+    pub sees_deletions: bool,
 }
 
 impl Snapshot {
     /// To be called by a reader that has proven that nothing is missing, and by nobody else.
-    ///
-    /// `answered_by` is the server or the file. `referrals` are the search references met, as URLs: subtrees that the
-    /// server holds elsewhere and whose entries are therefore not among the records.
     pub(crate) fn of_complete_read(
         records: Vec<Record>,
         answered_by: String,
@@ -28,6 +83,9 @@ impl Snapshot {
             records,
             answered_by,
             referrals,
+            controller: None,
+            cursor: None,
+            reported: None,
         }
     }
 
@@ -36,19 +94,26 @@ impl Snapshot {
         &self.records
     }
 
-    /// The server or file that gave them.
-    pub fn answered_by(&self) -> &str {
-        &self.answered_by
+    /// The records, taken out.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.records)
+    }
+}
+
+impl Followed {
+    /// What changed.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 
-    /// Search references met.
-    pub fn referrals(&self) -> &[String] {
-        &self.referrals
-    }
-
-    /// Records, who gave them, and search references.
-    pub fn into_parts(self) -> (Vec<Record>, String, Vec<String>) {
-        (self.records, self.answered_by, self.referrals)
+    /// The same answer, for whoever knows that nothing changed.
+    pub fn without_changes(&self) -> Followed {
+        Followed {
+            changes: Changes::default(),
+            answered_by: self.answered_by.clone(),
+            controller: self.controller.clone(),
+            cursor: self.cursor.clone(),
+        }
     }
 }
 

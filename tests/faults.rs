@@ -19,7 +19,7 @@ fn corp(urls: &[String]) -> String {
 
 fn source(name: &str, urls: &[String], base: &str) -> String {
     format!(
-        "[source.{name}]\nkind = \"ldap\"\nservers = [\"{}\"]\nbase = [\"{base}\"]\npage_size = 3\ntimeout = \"300ms\"\n\
+        "[source.{name}]\nkind = \"ldap\"\nservers = [\"{}\"]\nbase = [\"{base}\"]\npage_size = 3\ntimeout = \"300ms\"\nreplication_delay = \"0s\"\n\
          connect_timeout = \"1s\"\nbind = {{ method = \"anonymous\" }}\n",
         urls.join("\", \"")
     )

@@ -7,7 +7,6 @@ use super::plan;
 use crate::config::Config;
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::report::difference::Difference;
 use crate::report::{Tell, markdown, progress, text, unified};
 use crate::snapshot::Progress;
 use crate::state::State;
@@ -25,36 +24,44 @@ pub enum Format {
     Markdown,
 }
 
+/// What the command line says.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How the difference is told.
+    pub format: Format,
+    /// Read everything, whatever could be followed.
+    pub is_full: bool,
+    /// No progress bar.
+    pub is_quiet: bool,
+}
+
 /// Plans, prints, and gives the exit code.
-pub fn run(
-    config: &Config,
-    format: Format,
-    is_quiet: bool,
-    out: &mut dyn Write,
-    tell: Tell<'_>,
-) -> Result<u8> {
+pub fn run(config: &Config, options: Options, out: &mut dyn Write, tell: Tell<'_>) -> Result<u8> {
     let entries = Progress::default();
-    let run = super::begin(config, Instant::now(), &entries);
+    let run = super::begin(config, Instant::now(), options.is_full, &entries);
     let state = State::view(&config.state_dir);
     let head = state.head()?;
-    let plan = progress::while_reading(&entries, !is_quiet, || plan::make(&run, &state, &head));
-    let difference = Difference::of(config, &plan);
-    plan.failures.iter().for_each(tell);
+    let planned = progress::while_reading(&entries, !options.is_quiet, || {
+        plan::make(&run, &state, &head)
+    });
+    let difference = planned.difference(config);
+    let plan = planned.made();
+    let failures = plan.map_or(&[][..], |plan| &plan.failures);
+    failures.iter().for_each(tell);
     // A reader who has seen enough (`| head`) is no failure.
-    let _ = match format {
+    let _ = match options.format {
         Format::Text => text::difference(out, &difference),
         Format::Json => serde_json::to_writer_pretty(&mut *out, &difference)
             .map_err(Into::into)
             .and_then(|()| writeln!(out)),
         Format::Unified => plan
-            .tables
             .iter()
+            .flat_map(|plan| &plan.tables)
             .try_for_each(|table| unified::table(out, table)),
         Format::Markdown => markdown::difference(out, &difference),
     };
-    let mut exits = plan.exits();
-    exits.extend(plan.failures.iter().map(|failure| failure.exit));
-    if plan.is_change() {
+    let mut exits = plan.map_or_else(Vec::new, plan::Plan::exits);
+    if plan.is_some_and(plan::Plan::is_change) {
         exits.push(Exit::WouldChange);
     }
     Ok(Exit::first(exits).code())

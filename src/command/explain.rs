@@ -25,6 +25,7 @@ use crate::state::files::{Generation, Ledger};
 use crate::state::head::Head;
 use crate::table::format::is_said;
 use crate::table::wanted;
+use crate::time::Timestamp;
 
 /// Explains addresses, one after the other; the code is that of a refusal if any is refused.
 pub fn run(config: &Config, texts: &[String], out: &mut dyn Write) -> Result<u8> {
@@ -88,6 +89,8 @@ struct Origin {
     record: Record,
     value: Vec<u8>,
     decision: Decision,
+    /// Since when the controller that answers does not show it.
+    missing_since: Option<Timestamp>,
 }
 
 impl<'run> Archive<'run> {
@@ -154,8 +157,10 @@ impl<'run> Archive<'run> {
     fn find_origins(&mut self, state: &State) {
         let policy = Policy::of(self.config);
         for (name, source) in &self.head.sources {
-            let Some(base) = source.base else { continue };
-            let records = match state.records(name, base) {
+            if source.base.is_none() {
+                continue;
+            }
+            let records = match state.records(name, source) {
                 Ok(records) => records,
                 Err(lost) => {
                     self.lost
@@ -163,17 +168,19 @@ impl<'run> Archive<'run> {
                     continue;
                 }
             };
-            for record in &records {
+            let missing = records.missing.iter();
+            let all = (records.shown.iter().map(|record| (record, None)))
+                .chain(missing.map(|missing| (&missing.record, Some(missing.since))));
+            for (record, missing_since) in all {
                 for value in &record.proxy_addresses {
                     let named = named_by(value).map(|address| name_of(&address));
                     if let Some(origins) = named.and_then(|named| self.origins.get_mut(&named)) {
-                        let decision = policy.decide(record, value);
-                        let (record, value) = (record.clone(), value.clone());
                         origins.push(Origin {
                             source: name.clone(),
-                            record,
-                            value,
-                            decision,
+                            decision: policy.decide(record, value),
+                            record: record.clone(),
+                            value: value.clone(),
+                            missing_since,
                         });
                     }
                 }
@@ -436,6 +443,12 @@ impl Explanation<'_, '_> {
                 }
             }
         }
+        for (origin, since) in origins
+            .iter()
+            .filter_map(|origin| Some((origin, origin.missing_since?)))
+        {
+            self.print_missing(out, origin, since)?;
+        }
         let mut is_known = !origins.is_empty();
         for address in
             wanted::always(self.archive.config).filter(|always| always.is_same_as(self.address))
@@ -448,6 +461,30 @@ impl Explanation<'_, '_> {
             )?;
         }
         Ok(is_known)
+    }
+
+    /// Why a record counts that the directory did not show last.
+    fn print_missing(
+        &self,
+        out: &mut dyn Write,
+        origin: &Origin,
+        since: Timestamp,
+    ) -> io::Result<()> {
+        let known = self.archive.head.sources.get(&origin.source);
+        let sources = self.archive.config.sources.iter();
+        let delay = sources
+            .filter(|source| source.name == origin.source)
+            .find_map(|source| source.replication_delay())
+            .unwrap_or_default();
+        writeln!(
+            out,
+            "  {HELD}missing{HELD:#}   {} does not show this since {since}, another controller did; it counts until that one \
+             says the same, or until {} (replication_delay)",
+            key(known
+                .map_or("the controller", |known| &known.answered_by)
+                .as_bytes()),
+            since.after(delay)
+        )
     }
 
     fn print_holds(&self, out: &mut dyn Write) -> io::Result<bool> {

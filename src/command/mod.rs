@@ -4,6 +4,7 @@ pub mod approve;
 pub mod check;
 pub mod diff;
 pub mod explain;
+mod facts;
 pub mod history;
 pub mod plan;
 mod publication;
@@ -22,6 +23,7 @@ const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 86_400);
 fn begin<'run>(
     config: &'run Config,
     started: Instant,
+    is_full: bool,
     progress: &'run Progress,
 ) -> plan::Run<'run> {
     let now = Timestamp::now();
@@ -33,6 +35,7 @@ fn begin<'run>(
         deadline: started
             .checked_add(config.run_timeout)
             .unwrap_or(started + FAR_AWAY),
+        is_full,
         progress,
     }
 }
@@ -48,6 +51,6 @@ mod tests {
         let config =
             crate::config::parse(std::path::Path::new("/c"), text).expect("a configuration");
         let (started, progress) = (Instant::now(), Progress::default());
-        assert!(begin(&config, started, &progress).deadline > started + config.history_keep);
+        assert!(begin(&config, started, false, &progress).deadline > started + config.history_keep);
     }
 }

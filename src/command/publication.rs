@@ -1,36 +1,26 @@
 //! Carrying a plan out: the steps between judgement and hooks, in the order that survives a kill at any point.
 //!
-//! Source facts first (they are true whatever becomes of the tables). Then every file is prepared and proven; then the
-//! generation and the ledgers are written; then head.json names the renames (from here on the next run finishes them);
+//! What was found is stored already (`facts`). First every file is prepared and proven; then the generation and the ledgers are written; then head.json names the renames (from here on the next run finishes them);
 //! then the renames; the caller's last head.json is the commit.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::json;
 
-use super::plan::{Plan, Run, SourceStatus, TablePlan};
+use super::plan::{Plan, Run, TablePlan};
 use crate::error::Result;
-use crate::hold::{Cause, Hold};
 use crate::hook::Told;
 use crate::publish::on_disk::{Content, Foreign, OnDisk};
 use crate::publish::{self, Prepared};
 use crate::report::key;
-use crate::state::files::{
-    Generation, GenerationTable, Ledger, Origin, original_name, records_to_bytes,
-};
-use crate::state::head::{APPROVAL_LIFE, Artefact, Head, HoldState, Removals, TableState};
+use crate::state::files::{Generation, GenerationTable, Ledger, Origin, original_name};
+use crate::state::head::{Artefact, Head, Removals, TableState};
 use crate::state::{State, digest};
 use crate::table::rows::Rows;
-use crate::time::Timestamp;
 
 /// Generations that are kept whatever their age.
 const GENERATIONS_KEPT_MIN: usize = 20;
-
-/// Past holds of one cause and scope that still can be approved. In a busy directory every run finds another one, and each
-/// may name as many rows as the table has.
-const PAST_HOLDS_KEPT: usize = 24;
 
 /// What was published.
 #[derive(Clone, Debug)]
@@ -39,135 +29,6 @@ pub struct Published {
     pub generation: u64,
     /// The files replaced.
     pub paths: Vec<String>,
-}
-
-/// Stores what was read and what is held, and notes both in `head`.
-pub fn store_facts(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -> Result<()> {
-    store_sources(run, state, plan, head)?;
-    store_holds(run, state, plan, head)?;
-    head.removals
-        .retain(|removals| removals.at > run.now.before(run.config.guard.window));
-    Ok(())
-}
-
-fn store_sources(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -> Result<()> {
-    let is_approved_empty = |head: &Head, name: &str| {
-        head.holds.values().any(|hold| {
-            hold.cause == Cause::SourceEmpty && hold.scope == name && hold.is_approved(run.now)
-        })
-    };
-    for source in &plan.sources {
-        match &source.status {
-            SourceStatus::Complete {
-                answered_by,
-                referrals,
-            } => {
-                let approved = is_approved_empty(head, &source.name);
-                let known = head.sources.entry(source.name.clone()).or_default();
-                let file = records_to_bytes(&source.records);
-                let file_digest = digest(&file);
-                // What was damaged meanwhile is written anew, not only what changed.
-                let is_there = known
-                    .base
-                    .is_some_and(|base| state.has_records(&source.name, base, &file));
-                if !is_there || known.base_digest != file_digest {
-                    state.store_records(&source.name, head.next_file, &file)?;
-                    known.base = Some(head.next_file);
-                    known.base_digest = file_digest;
-                    head.next_file += 1;
-                }
-                known.records_count = source.records.len() as u64;
-                known.complete_at = Some(run.now);
-                known.answered_by.clone_from(answered_by);
-                known.referrals.clone_from(referrals);
-                known.frozen = None;
-                known.is_empty_approved =
-                    source.records.is_empty() && (known.is_empty_approved || approved);
-            }
-            SourceStatus::Frozen(frozen) | SourceStatus::Never(frozen) => {
-                let known = head.sources.entry(source.name.clone()).or_default();
-                known.frozen = Some(frozen.clone());
-            }
-            SourceStatus::Removed => {}
-        }
-    }
-    head.sources
-        .retain(|name, _| run.config.sources.iter().any(|source| source.name == *name));
-    Ok(())
-}
-
-/// Keeps every hold's rows, so that an approval can name them, and forgets those not seen for a day.
-fn store_holds(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -> Result<()> {
-    let holds: BTreeMap<String, &Hold> = plan
-        .tables
-        .iter()
-        .flat_map(|table| &table.judgement.holds)
-        .map(|hold| (hold.digest(), hold))
-        .collect();
-    for known in head.holds.values_mut() {
-        // The holds of a table that could not be planned stand as they stood.
-        let is_planned = |table: &TablePlan<'_>| table.table.name == known.table;
-        known.is_current &= !plan.tables.iter().any(is_planned);
-    }
-    for (digest, hold) in holds {
-        state.store_hold(&digest, hold)?;
-        let is_same = |known: &&HoldState| {
-            known.table == hold.table && known.cause == hold.cause && known.scope == hold.scope
-        };
-        let since = head
-            .holds
-            .values()
-            .filter(is_same)
-            .map(|known| known.since)
-            .min()
-            .unwrap_or(run.now);
-        // One that lapsed must be given again, and `status` must not call the hold approved.
-        let approved = head
-            .holds
-            .get(&digest)
-            .filter(|known| known.is_approved(run.now));
-        let approved_at = approved.and_then(|known| known.approved_at);
-        let known = HoldState {
-            table: hold.table.clone(),
-            cause: hold.cause,
-            scope: hold.scope.clone(),
-            added_count: hold.added.len() as u64,
-            removed_count: hold.removed.len() as u64,
-            since,
-            last_seen: run.now,
-            is_current: true,
-            approved_at,
-        };
-        head.holds.insert(digest, known);
-    }
-    head.holds.retain(|_, known| {
-        let last = known
-            .approved_at
-            .map_or(known.last_seen, |at| at.max(known.last_seen));
-        known.is_current || run.now.since(last) < APPROVAL_LIFE
-    });
-    forget_oldest_holds(head, run.now);
-    Ok(())
-}
-
-/// Keeps of each cause and scope the newest past holds that nobody approved.
-fn forget_oldest_holds(head: &mut Head, now: Timestamp) {
-    let mut past: Vec<(String, &HoldState)> = head
-        .holds
-        .iter()
-        .filter(|(_, hold)| !hold.is_current && !hold.is_approved(now))
-        .map(|(digest, hold)| (digest.clone(), hold))
-        .collect();
-    let kind = |hold: &HoldState| (hold.table.clone(), hold.cause, hold.scope.clone());
-    past.sort_by_cached_key(|(_, hold)| (kind(hold), Reverse(hold.last_seen)));
-    let forgotten: Vec<String> = past
-        .chunk_by(|(_, one), (_, other)| kind(one) == kind(other))
-        .flat_map(|of_kind| of_kind.iter().skip(PAST_HOLDS_KEPT))
-        .map(|(digest, _)| digest.clone())
-        .collect();
-    for digest in forgotten {
-        head.holds.remove(&digest);
-    }
 }
 
 /// Puts the plan in force. Where this fails before the decision, `head` is as it was and every old table stays.

@@ -7,21 +7,22 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::config::Config;
+use super::plan::sources::full_every;
+use crate::config::{Config, Source, SourceKind};
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::report::{counted, key};
 use crate::state::State;
-use crate::state::head::Head;
+use crate::state::head::{Head, SourceState};
 use crate::state::runs::RunRecord;
 use crate::time::{Timestamp, rough};
 
 /// What the command line says.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// A last complete read older than this is a warning.
+    /// A source last known completely longer ago than this is a warning.
     pub warn_age: Duration,
-    /// A last complete read older than this is critical.
+    /// A source last known completely longer ago than this is critical.
     pub crit_age: Duration,
     /// JSON instead of text.
     pub is_json: bool,
@@ -179,14 +180,20 @@ fn run_findings(run: &RunRecord) -> Option<Finding> {
 fn source_findings(head: &Head, name: &str, options: Options, now: Timestamp) -> Vec<Finding> {
     let known = head.sources.get(name);
     let mut findings = Vec::new();
-    match known.and_then(|known| known.complete_at) {
+    let is_followed = known.is_some_and(|known| known.complete_at < known.current_at);
+    let how = if is_followed {
+        "followed"
+    } else {
+        "read completely"
+    };
+    match known.and_then(|known| known.current_at) {
         None => findings.push((
             Level::Critical,
             format!("source {name} was never read completely"),
         )),
         Some(at) => {
             let age = now.since(at);
-            let text = format!("source {name} was last read completely {} ago", rough(age));
+            let text = format!("source {name} was last {how} {} ago", rough(age));
             if age > options.crit_age {
                 findings.push((Level::Critical, text));
             } else if age > options.warn_age {
@@ -210,6 +217,18 @@ fn owed<'run>(config: &'run Config, head: &'run Head) -> impl Iterator<Item = &'
     names.filter(|name| head.hooks.get(*name).copied().unwrap_or(0) < head.published)
 }
 
+/// How often a source is read completely only because its account is not shown deletions.
+fn unseen_deletions(source: &Source, known: &SourceState) -> Option<Duration> {
+    let SourceKind::Ldap(ldap) = &source.kind else {
+        return None;
+    };
+    let cursor = known
+        .cursor
+        .as_ref()
+        .filter(|cursor| !cursor.sees_deletions)?;
+    Some(full_every(ldap, cursor))
+}
+
 struct Situation<'run> {
     config: &'run Config,
     head: &'run Head,
@@ -229,13 +248,13 @@ impl Situation<'_> {
             .sum()
     }
 
-    /// Age of the oldest last complete read.
+    /// Age of the oldest knowledge of a source.
     fn age(&self) -> Option<Duration> {
         let times = self
             .config
             .sources
             .iter()
-            .map(|source| self.head.sources.get(&source.name)?.complete_at);
+            .map(|source| self.head.sources.get(&source.name)?.current_at);
         times
             .collect::<Option<Vec<_>>>()?
             .into_iter()
@@ -266,19 +285,8 @@ impl Situation<'_> {
             writeln!(out, "{}: {text}", level.name())?;
         }
         for source in &self.config.sources {
-            if let Some((known, at)) = self
-                .head
-                .sources
-                .get(&source.name)
-                .and_then(|known| Some((known, known.complete_at?)))
-            {
-                let records = counted(known.records_count, "record", "records");
-                let ago = rough(self.now.since(at));
-                writeln!(
-                    out,
-                    "source {}: {records} from {}, {ago} ago",
-                    source.name, known.answered_by
-                )?;
+            if let Some(known) = self.head.sources.get(&source.name) {
+                self.print_source(out, source, known)?;
             }
         }
         for (digest, hold) in self.head.holds.iter().filter(|(_, hold)| hold.is_current) {
@@ -314,6 +322,38 @@ impl Situation<'_> {
         Ok(())
     }
 
+    fn print_source(
+        &self,
+        out: &mut dyn Write,
+        source: &Source,
+        known: &SourceState,
+    ) -> io::Result<()> {
+        let Some(at) = known.current_at else {
+            return Ok(());
+        };
+        let records = counted(known.records_count, "record", "records");
+        let ago = rough(self.now.since(at));
+        let complete_at = known.complete_at.filter(|complete_at| *complete_at < at);
+        let complete = complete_at.map_or_else(String::new, |complete_at| {
+            let ago = rough(self.now.since(complete_at));
+            format!(", read completely {ago} ago")
+        });
+        let (name, answered_by) = (&source.name, &known.answered_by);
+        writeln!(
+            out,
+            "source {name}: {records} from {answered_by}, {ago} ago{complete}"
+        )?;
+        if let Some(every) = unseen_deletions(source, known) {
+            writeln!(
+                out,
+                "source {name}: its account is not shown deleted objects, so a deletion counts at the next complete read only \
+                 (every {}); the README says which right cures it",
+                rough(every)
+            )?;
+        }
+        Ok(())
+    }
+
     fn print_json(&self, out: &mut dyn Write) -> io::Result<()> {
         let sources: serde_json::Map<String, serde_json::Value> = self
             .config
@@ -322,9 +362,15 @@ impl Situation<'_> {
             .map(|source| {
                 let known = self.head.sources.get(&source.name);
                 let complete_at = known.and_then(|known| known.complete_at);
+                let current_at = known.and_then(|known| known.current_at);
+                let cursor = known.and_then(|known| known.cursor.as_ref());
                 let value = json!({
+                    "current_at": current_at.map(|at| at.to_string()),
                     "complete_at": complete_at.map(|at| at.to_string()),
-                    "age_seconds": complete_at.map(|at| self.now.since(at).as_secs()),
+                    "age_seconds": current_at.map(|at| self.now.since(at).as_secs()),
+                    "answered_by": known.map(|known| &known.answered_by),
+                    "is_followed": cursor.is_some(),
+                    "sees_deletions": cursor.map(|cursor| cursor.sees_deletions),
                     "records": known.map(|known| known.records_count),
                     "frozen": known.and_then(|known| known.frozen.as_ref()).map(|frozen| json!({
                         "since": frozen.since.to_string(), "cause": key(frozen.cause.as_bytes()) })),

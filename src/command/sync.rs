@@ -7,14 +7,15 @@
 use std::io::Write;
 use std::time::Instant;
 
+use super::plan::{Planned, settled};
 use super::publication::{self, Published};
-use super::{diff, plan};
+use super::{diff, facts, plan};
 use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::hook::{self, Told};
 use crate::publish;
-use crate::report::difference::{self, Difference};
+use crate::report::difference::{Difference, Outcome};
 use crate::report::{self, Tell, progress, text};
 use crate::snapshot::Progress;
 use crate::state::State;
@@ -26,6 +27,8 @@ use crate::state::runs::RunRecord;
 pub struct Options {
     /// Plan only, and print what `diff` prints.
     pub is_dry_run: bool,
+    /// Read everything, whatever could be followed.
+    pub is_full: bool,
     /// Nothing on standard output, no progress bar.
     pub is_quiet: bool,
 }
@@ -42,11 +45,16 @@ struct Done {
 /// Runs, prints what was done, and gives the exit code.
 pub fn run(config: &Config, options: Options, out: &mut dyn Write, tell: Tell<'_>) -> Result<u8> {
     if options.is_dry_run {
-        return diff::run(config, diff::Format::Text, options.is_quiet, out, tell);
+        let options = diff::Options {
+            format: diff::Format::Text,
+            is_full: options.is_full,
+            is_quiet: options.is_quiet,
+        };
+        return diff::run(config, options, out, tell);
     }
     let started = Instant::now();
     let progress = Progress::default();
-    let run = super::begin(config, started, &progress);
+    let run = super::begin(config, started, options.is_full, &progress);
     let state = State::lock(&config.state_dir)?;
     let mut failures = Vec::new();
     let mut done = Done::default();
@@ -100,15 +108,59 @@ fn carry_out(
     }
     publish::remove_leftovers(&run.config.tables);
 
-    let mut plan = progress::while_reading(run.progress, !options.is_quiet, || {
+    let mut planned = progress::while_reading(run.progress, !options.is_quiet, || {
         plan::make(run, state, &head)
     });
-    failures.append(&mut plan.failures);
-    done.exits = plan.exits();
-    done.difference = Some(Difference::of(run.config, &plan));
+    let difference = done.difference.insert(planned.difference(run.config));
+    let mut record = RunRecord {
+        tables: (difference.tables.iter())
+            .map(|(name, table)| (name.clone(), table.counts))
+            .collect(),
+        left_out: difference.left_out.clone(),
+        ..RunRecord::default()
+    };
+    facts::store_sources(run, state, planned.sources(), &mut head)?;
+    match &mut planned {
+        Planned::Quiet(_) => facts::forget_old_removals(run, &mut head),
+        Planned::Made(plan) => {
+            done.exits = plan.exits();
+            failures.append(&mut plan.failures);
+            facts::store_judgement(run, state, plan, &mut head)?;
+            publish_plan(run, state, plan, &mut head, done, failures);
+            let is_done = failures.is_empty();
+            head.settled = done
+                .difference
+                .as_ref()
+                .filter(|_| is_done)
+                .and_then(|difference| settled::remember(run, state, &head, plan, difference));
+        }
+    }
+    state.store_head(&head)?;
+    record.generation = head.generation;
+    record.is_changed = done.published.is_some();
+    done.record = Some(record);
+    drop(planned);
 
-    publication::store_facts(run, state, &plan, &mut head)?;
-    match publication::publish(run, state, &plan, &mut head) {
+    // A hook is told of what is in force; where a decided rename failed, the run that finishes it tells.
+    if head.pending.is_empty() {
+        run_hooks(run, state, &mut head, failures)?;
+    }
+    if done.published.is_some() {
+        publication::prune(run, state, &head);
+    }
+    state.tidy(&head);
+    Ok(())
+}
+
+fn publish_plan(
+    run: &plan::Run<'_>,
+    state: &State,
+    plan: &plan::Plan<'_>,
+    head: &mut Head,
+    done: &mut Done,
+    failures: &mut Vec<Failure>,
+) {
+    match publication::publish(run, state, plan, head) {
         Ok(published) => done.published = published,
         Err(failure) => {
             failures.push(*failure);
@@ -118,27 +170,6 @@ fn carry_out(
             }
         }
     }
-    state.store_head(&head)?;
-    done.record = Some(RunRecord {
-        generation: head.generation,
-        is_changed: done.published.is_some(),
-        tables: plan
-            .tables
-            .iter()
-            .map(|table| (table.table.name.clone(), difference::counts(table)))
-            .collect(),
-        left_out: plan.counted.left_out.clone(),
-        ..RunRecord::default()
-    });
-    drop(plan);
-
-    // A hook is told of what is in force; where a decided rename failed, the run that finishes it tells.
-    if head.pending.is_empty() {
-        run_hooks(run, state, &mut head, failures)?;
-    }
-    publication::prune(run, state, &head);
-    state.tidy(&head);
-    Ok(())
 }
 
 /// Runs every owed hook in the order of the file; the first failure stops the later ones, which stay owed.
@@ -184,7 +215,7 @@ fn print(out: &mut dyn Write, done: &Done, record: &RunRecord) -> std::io::Resul
     let Some(difference) = &done.difference else {
         return Ok(());
     };
-    if difference.outcome == "unchanged"
+    if difference.outcome == Outcome::Unchanged
         && record.failures.is_empty()
         && difference.leaving.is_empty()
     {

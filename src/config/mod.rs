@@ -72,6 +72,8 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Box<Failure> {
 pub struct Config {
     /// The file it came from.
     pub path: PathBuf,
+    /// Its text, as read.
+    pub text: String,
     /// Private directory of the program's own records.
     pub state_dir: PathBuf,
     /// Bound of a whole run, hooks included.
@@ -99,6 +101,24 @@ pub struct Source {
     pub name: String,
     /// What it reads.
     pub kind: SourceKind,
+}
+
+impl Source {
+    /// How long a record must be missing elsewhere before that counts; nothing for a file, of which there is one.
+    pub fn replication_delay(&self) -> Option<Duration> {
+        match &self.kind {
+            SourceKind::Ldap(ldap) => Some(ldap.replication_delay),
+            SourceKind::Ldif(_) | SourceKind::List(_) => None,
+        }
+    }
+
+    /// What is asked of a directory; nothing of a file.
+    pub fn question(&self) -> String {
+        match &self.kind {
+            SourceKind::Ldap(ldap) => ldap.question(),
+            SourceKind::Ldif(_) | SourceKind::List(_) => String::new(),
+        }
+    }
 }
 
 /// What a source reads.
@@ -129,10 +149,38 @@ pub struct LdapSource {
     pub timeout: Duration,
     /// StartTLS before anything else on `ldap://` servers.
     pub starttls: bool,
+    /// Whether changes are followed between complete reads.
+    pub incremental: Incremental,
+    /// A complete read at least this often while changes are followed; `None` for a time that depends on what the account
+    /// may see.
+    pub full_every: Option<Duration>,
+    /// How long a record that another controller showed must be missing before that counts.
+    pub replication_delay: Duration,
     /// PEM file of the certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// Who to be.
     pub bind: Bind,
+}
+
+/// Whether the changes of a directory are followed (DirSync) between complete reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incremental {
+    /// Where the directory offers it.
+    Auto,
+    /// Insisted on: a directory without it is an error.
+    DirSync,
+    /// Every read is complete.
+    Off,
+}
+
+impl LdapSource {
+    /// The filter when none is configured: whoever has an SMTP address.
+    pub const DEFAULT_FILTER: &str = "(proxyAddresses=smtp:*)";
+
+    /// What is asked, as one text: answers to another question do not continue the answers to this one.
+    pub fn question(&self) -> String {
+        format!("{:?} below {:?}", self.filter, self.bases)
+    }
 }
 
 /// A parsed `ldap://` or `ldaps://` URL: scheme, host, port and nothing more.

@@ -226,6 +226,28 @@ pub fn small_number(content: &[u8]) -> Result<u32, BerError> {
         .fold(0, |number, octet| number << 8 | u32::from(*octet)))
 }
 
+/// An element of ours, with the shortest length there is for it.
+pub fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len().to_be_bytes();
+    let significant = &length[length.iter().take_while(|octet| **octet == 0).count()..];
+    let mut bytes = vec![tag];
+    match significant {
+        [] => bytes.push(0),
+        [short] if *short < 0x80 => bytes.push(*short),
+        _ => {
+            bytes.push(0x80 | u8::try_from(significant.len()).unwrap_or(LENGTH_OCTETS_MAX));
+            bytes.extend_from_slice(significant);
+        }
+    }
+    bytes.extend_from_slice(content);
+    bytes
+}
+
+/// An `OCTET STRING` of ours.
+pub fn octet_string(content: &[u8]) -> Vec<u8> {
+    element(OCTET_STRING, content)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

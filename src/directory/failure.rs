@@ -83,8 +83,13 @@ pub enum Step {
         /// The account; empty for an anonymous bind.
         name: String,
     },
-    /// Asking for the default naming context.
+    /// Asking the server about itself.
     RootDse,
+    /// Asking what changed.
+    DirSync {
+        /// In which naming context.
+        naming_context: String,
+    },
     /// Searching.
     Page {
         /// Of which base.
@@ -148,6 +153,17 @@ pub enum Cause {
     /// The paging control makes no sense.
     #[error("the paging control of the answer is damaged: {0}")]
     PagingControl(super::ber::BerError),
+    /// `incremental = "dirsync"`, and it cannot be.
+    #[error("changes cannot be followed: {0}")]
+    NoDirSync(&'static str),
+    /// Success, but without the control that says whether more follows.
+    #[error(
+        "the server answered without the DirSync control, so nothing proves that no change is missing"
+    )]
+    NoDirSyncControl,
+    /// The DirSync control makes no sense.
+    #[error("the DirSync control of the answer is damaged: {0}")]
+    DirSyncControl(super::ber::BerError),
     /// An entry or reference makes no sense.
     #[error("the server sent {0}")]
     Entry(&'static str),
@@ -222,6 +238,9 @@ impl Trouble {
             | Cause::NoNamingContext
             | Cause::NoPagingControl
             | Cause::PagingControl(_)
+            | Cause::NoDirSync(_)
+            | Cause::NoDirSyncControl
+            | Cause::DirSyncControl(_)
             | Cause::Entry(_)
             | Cause::TooManyEntries { .. }
             | Cause::EmptyPages(_)
@@ -236,6 +255,7 @@ impl Trouble {
         match &self.step {
             Step::Page { base, .. } => format!("{server}, base {}", safe(base)),
             Step::Range { dn, .. } => format!("{server}, entry {}", safe(dn)),
+            Step::DirSync { naming_context } => format!("{server}, {}", safe(naming_context)),
             Step::Connect
             | Step::StartTls
             | Step::TlsHandshake
@@ -263,6 +283,9 @@ impl Trouble {
             Cause::NoPagingControl | Cause::PagingControl(_) | Cause::TooManyEntries { .. } => {
                 "ask another server: this one, or a proxy before it, does not page results (RFC 2696)".into()
             }
+            Cause::NoDirSync(_) | Cause::NoDirSyncControl | Cause::DirSyncControl(_) => format!(
+                "set `incremental = \"off\"` in [source.{source_name}], or ask a domain controller that offers DirSync"
+            ),
             Cause::EmptyPages(_) | Cause::TooLarge(_) => {
                 format!("check `base` and `filter` in [source.{source_name}]; they may reach too far")
             }
@@ -423,8 +446,9 @@ impl Step {
             Step::TlsHandshake => 2,
             Step::Bind { .. } => 3,
             Step::RootDse => 4,
-            Step::Page { .. } => 5,
-            Step::Range { .. } => 6,
+            Step::DirSync { .. } => 5,
+            Step::Page { .. } => 6,
+            Step::Range { .. } => 7,
         }
     }
 }
@@ -437,7 +461,8 @@ impl fmt::Display for Step {
             Step::TlsHandshake => f.write_str("the TLS handshake"),
             Step::Bind { name } if name.is_empty() => f.write_str("the anonymous bind"),
             Step::Bind { name } => write!(f, "the bind as {}", safe(name)),
-            Step::RootDse => f.write_str("the search for the default naming context"),
+            Step::RootDse => f.write_str("the question about the server itself"),
+            Step::DirSync { .. } => f.write_str("the search for changes"),
             Step::Page { number, .. } => write!(f, "page {number}"),
             Step::Range { attribute, .. } => write!(f, "the rest of {}", safe(attribute)),
         }

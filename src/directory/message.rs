@@ -183,6 +183,41 @@ pub fn paging_cookie(value: &[u8]) -> Result<Vec<u8>, BerError> {
     }
 }
 
+/// The value of a DirSync request (MS-ADTS 3.1.1.3.4.1.3): `SEQUENCE { Flags, MaxBytes, Cookie }`. The account sees what it
+/// may read (OBJECT_SECURITY), and as much at once as the server likes.
+pub fn dirsync_request(cookie: &[u8]) -> Vec<u8> {
+    const OBJECT_SECURITY: &[u8] = &[INTEGER, 1, 1];
+    const ANY_SIZE: &[u8] = &[INTEGER, 4, 0x7f, 0xff, 0xff, 0xff];
+    let content = [OBJECT_SECURITY, ANY_SIZE, &ber::octet_string(cookie)].concat();
+    ber::element(SEQUENCE, &content)
+}
+
+/// What a DirSync answer ends with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirSyncEnd {
+    /// The server has more to tell now.
+    pub has_more: bool,
+    /// From where to go on.
+    pub cookie: Vec<u8>,
+}
+
+/// The value of a DirSync answer: `SEQUENCE { MoreResults, unused, CookieServer }`.
+pub fn dirsync_end(value: &[u8]) -> Result<DirSyncEnd, BerError> {
+    let mut outer = Elements::of(value, 0);
+    let mut elements = outer.expect(SEQUENCE, "DirSync control")?.elements();
+    let more = elements.expect(INTEGER, "MoreResults in the DirSync control")?;
+    elements.expect(INTEGER, "second number in the DirSync control")?;
+    let cookie = elements.expect(OCTET_STRING, "cookie in the DirSync control")?;
+    match (elements.read()?, outer.read()?) {
+        (None, None) => Ok(DirSyncEnd {
+            // Any octet: some servers count what is left, and MaxInt is no small number.
+            has_more: more.content.iter().any(|octet| *octet != 0),
+            cookie: cookie.content.to_vec(),
+        }),
+        (Some(_), _) | (_, Some(_)) => Err(BerError::Missing("end of the DirSync control")),
+    }
+}
+
 /// Message id, operation, and what follows them.
 fn open(frame: &[u8]) -> Result<(u32, Element<'_>, Elements<'_>), BerError> {
     let mut elements = Elements::of(frame, 0)
@@ -432,6 +467,29 @@ mod tests {
             &[],
         ] {
             assert!(paging_cookie(broken).is_err(), "{broken:02x?}");
+        }
+    }
+
+    #[test]
+    fn dirsync_is_asked_and_answered() {
+        assert_eq!(
+            dirsync_request(&[7, 8]),
+            [0x30, 13, 2, 1, 1, 2, 4, 0x7f, 0xff, 0xff, 0xff, 4, 2, 7, 8]
+        );
+        assert_eq!(ber::octet_string(&[1; 300])[..4], [4, 0x82, 1, 44]);
+        for (value, has_more, cookie) in [
+            (&[0x30, 9, 2, 1, 0, 2, 1, 0, 4, 1, 5][..], false, &[5][..]),
+            (
+                &[0x30, 0x84, 0, 0, 0, 11, 2, 2, 1, 0, 2, 1, 0, 4, 2, 5, 6],
+                true,
+                &[5, 6],
+            ),
+        ] {
+            let cookie = cookie.to_vec();
+            assert_eq!(dirsync_end(value), Ok(DirSyncEnd { has_more, cookie }));
+            for at in 0..value.len() {
+                assert!(dirsync_end(&value[..at]).is_err(), "{at}");
+            }
         }
     }
 

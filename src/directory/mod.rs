@@ -2,19 +2,23 @@
 //!
 //! Servers are tried in their order until one answers completely; what one gave before it failed is thrown away, so no
 //! snapshot is pieced together from two. A refusal of the account ends the read at once. Everything is bounded by the
-//! deadline of the run. Not here: what becomes of a source that could not be read.
+//! deadline of the run. Where the controller is the one of the answer before, only its changes are read. Not here: what
+//! becomes of a source that could not be read.
 //!
 //! Layers, the outermost first: `wire` (TCP, TLS), `filter` (limits and shape of messages, with `message` and `ber`),
-//! `session` (one connection), `paged` and `range` (what makes an answer complete).
+//! `session` (one connection), `rootdse` (who answers), `paged` and `range` (what makes an answer complete), `dirsync`
+//! (what changed since).
 //!
 //! Invariant: a snapshot is made in one place, after every base was read to its end on one connection.
 
 pub mod ber;
+mod dirsync;
 mod failure;
 mod filter;
 pub mod message;
 mod paged;
 mod range;
+mod rootdse;
 mod session;
 mod wire;
 
@@ -23,55 +27,237 @@ use std::time::Instant;
 
 use rustls::ClientConfig;
 
-use crate::config::{Bind, LdapSource, ServerAddress};
-use crate::snapshot::{Progress, Snapshot};
+use crate::config::{Bind, Incremental, LdapSource, ServerAddress};
+use crate::current::{Changes, Controller};
+use crate::snapshot::{Cursor, Followed, Progress, Reading, Snapshot};
 
 pub use failure::{Attempt, Cause, ReadFailure, Reason, Step, Trouble};
 pub use filter::{FRAME_BYTES_MAX, Lost};
 pub use wire::TrustError;
 
+use dirsync::Following;
 use paged::{Budget, Found};
+use rootdse::RootDse;
 use session::{Credentials, Patience, Session};
 
-/// Reads all bases of a source.
+/// What the answer before left, so that its changes can be followed.
+#[derive(Clone, Copy, Debug)]
+pub struct Earlier<'run> {
+    /// The server that gave it; asked first.
+    pub answered_by: &'run str,
+    /// Which controller that was, and as of when.
+    pub controller: &'run Controller,
+    /// From where to follow.
+    pub cursor: &'run Cursor,
+    /// Whether everything is to be read again all the same.
+    pub is_complete_read_due: bool,
+}
+
+/// Reads all bases of a source, or what changed in them since `earlier`.
 pub fn read(
     source_name: &str,
     source: &LdapSource,
+    earlier: Option<Earlier<'_>>,
     deadline: Instant,
     progress: &Progress,
-) -> Result<Snapshot, ReadFailure> {
-    read_source(source_name, source, deadline, progress).map_err(|reason| ReadFailure {
+) -> Result<Reading, ReadFailure> {
+    let reader = Reader {
+        source_name,
+        source,
+        earlier,
+        deadline,
+        progress,
+    };
+    reader.read().map_err(|reason| ReadFailure {
         source_name: source_name.to_owned(),
         reason,
     })
 }
 
-fn read_source(
-    source_name: &str,
-    source: &LdapSource,
+/// One read of one source.
+struct Reader<'run> {
+    source_name: &'run str,
+    source: &'run LdapSource,
+    earlier: Option<Earlier<'run>>,
     deadline: Instant,
-    progress: &Progress,
-) -> Result<Snapshot, Reason> {
-    refuse_password_in_clear(source)?;
-    // Before any connection: where the password cannot be read, nothing is sent.
-    let credentials = Credentials::read(&source.bind).map_err(Reason::Secret)?;
-    let tls = wire::tls_settings(source).map_err(Reason::Trust)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()
-        .map_err(Reason::Runtime)?;
-    let read = runtime.block_on(try_servers(
-        source_name,
-        source,
-        &credentials,
-        &tls,
-        deadline,
-        progress,
-    ));
-    // Not dropped: a name resolution that hangs would be waited for.
-    runtime.shutdown_background();
-    read
+    progress: &'run Progress,
+}
+
+impl Reader<'_> {
+    fn read(&self) -> Result<Reading, Reason> {
+        refuse_password_in_clear(self.source)?;
+        // Before any connection: where the password cannot be read, nothing is sent.
+        let credentials = Credentials::read(&self.source.bind).map_err(Reason::Secret)?;
+        let tls = wire::tls_settings(self.source).map_err(Reason::Trust)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(Reason::Runtime)?;
+        let read = runtime.block_on(self.try_servers(&credentials, &tls));
+        // Not dropped: a name resolution that hangs would be waited for.
+        runtime.shutdown_background();
+        read
+    }
+
+    async fn try_servers(
+        &self,
+        credentials: &Credentials,
+        tls: &Arc<ClientConfig>,
+    ) -> Result<Reading, Reason> {
+        let mut servers: Vec<&ServerAddress> = self.source.servers.iter().collect();
+        // Only the server that answered last can be followed; the others are in their order.
+        servers.sort_by_key(|server| {
+            self.earlier
+                .is_some_and(|earlier| earlier.answered_by != server.url)
+        });
+        let mut attempts = Vec::new();
+        for server in servers {
+            match self.read_server(server, credentials, tls).await {
+                Ok(reading) => {
+                    for attempt in &attempts {
+                        let attempt: &Attempt = attempt;
+                        tracing::warn!(
+                            source = self.source_name,
+                            "{attempt}; {} answered instead",
+                            server.url
+                        );
+                    }
+                    return Ok(reading);
+                }
+                Err(trouble) => {
+                    let is_final = trouble.is_refused_account() || Instant::now() >= self.deadline;
+                    let attempt = Attempt {
+                        server: server.url.clone(),
+                        trouble,
+                    };
+                    tracing::debug!(source = self.source_name, %attempt, "server failed");
+                    attempts.push(attempt);
+                    if is_final {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(Reason::Servers(attempts))
+    }
+
+    async fn read_server(
+        &self,
+        server: &ServerAddress,
+        credentials: &Credentials,
+        tls: &Arc<ClientConfig>,
+    ) -> Result<Reading, Trouble> {
+        let patience = Patience {
+            answer: self.source.timeout,
+            deadline: self.deadline,
+        };
+        let mut session = Session::open(server, self.source, tls, patience).await?;
+        let read = self.read_session(&mut session, server, credentials).await;
+        session.close().await;
+        read
+    }
+
+    async fn read_session(
+        &self,
+        session: &mut Session,
+        server: &ServerAddress,
+        credentials: &Credentials,
+    ) -> Result<Reading, Trouble> {
+        session.bind(credentials).await.map_err(|cause| {
+            let name = match credentials {
+                Credentials::Anonymous => String::new(),
+                Credentials::Simple { name, .. } => name.clone(),
+            };
+            Trouble::new(Step::Bind { name }, cause)
+        })?;
+        let about_itself = |cause| Trouble::new(Step::RootDse, cause);
+        let root = RootDse::read(session).await.map_err(about_itself)?;
+        let controller = root.controller(&server.url);
+        let following = match Following::on(self.source, &root) {
+            Ok(following) => Some(following),
+            Err(why) if self.source.incremental == Incremental::DirSync => {
+                return Err(about_itself(Cause::NoDirSync(why)));
+            }
+            Err(_) => None,
+        };
+        let Some(following) = following else {
+            let found = self.read_bases(session, &root).await?;
+            return Ok(complete(found, &server.url, controller));
+        };
+        let earlier = self.earlier_on(&controller, &root);
+        if let Some(earlier) = earlier.filter(|earlier| !earlier.is_complete_read_due) {
+            // Nothing at all was written there since, in whatever naming context.
+            let found = if controller.usn == earlier.controller.usn {
+                Some((Changes::default(), earlier.cursor.clone()))
+            } else {
+                following
+                    .follow(session, earlier.cursor, self.progress)
+                    .await?
+            };
+            if let Some((changes, cursor)) = found {
+                return Ok(Reading::Followed(Followed {
+                    changes,
+                    answered_by: server.url.clone(),
+                    controller,
+                    cursor,
+                }));
+            }
+        }
+        let (cursor, mut reported) = following.begin(session, earlier).await?;
+        let found = self.read_bases(session, &root).await?;
+        if let (Some(reported), Some(cursor)) = (&mut reported, &cursor) {
+            following.report_on(session, cursor, reported).await?;
+        }
+        // An object without objectGUID could not be told from another when it changes.
+        let is_known_by_guid = found.records.iter().all(|record| !record.guid.is_empty());
+        let mut reading = complete(found, &server.url, controller);
+        if let Reading::Complete(snapshot) = &mut reading {
+            snapshot.cursor = cursor.filter(|_| is_known_by_guid);
+            snapshot.reported = reported;
+        }
+        Ok(reading)
+    }
+
+    /// What the answer before left, if it is this controller's: another one has another history.
+    fn earlier_on(&self, controller: &Controller, root: &RootDse) -> Option<Earlier<'_>> {
+        self.earlier.filter(|earlier| {
+            controller.is_at_least(earlier.controller)
+                && root.default_naming_context.as_ref() == Some(&earlier.cursor.naming_context)
+        })
+    }
+
+    async fn read_bases(&self, session: &mut Session, root: &RootDse) -> Result<Found, Trouble> {
+        let bases = if self.source.bases.is_empty() {
+            let proposed = root.default_naming_context.as_ref();
+            let missing = || Trouble::new(Step::RootDse, Cause::NoNamingContext);
+            std::slice::from_ref(proposed.ok_or_else(missing)?)
+        } else {
+            &self.source.bases
+        };
+        let (mut found, mut budget) = (Found::default(), Budget::default());
+        for base in bases {
+            paged::read_base(
+                session,
+                base,
+                &self.source.filter,
+                self.source.page_size,
+                &mut found,
+                &mut budget,
+                self.progress,
+            )
+            .await?;
+        }
+        Ok(found)
+    }
+}
+
+/// To be called when every base was read to its end on one connection.
+fn complete(found: Found, url: &str, controller: Controller) -> Reading {
+    let referrals = found.references.into_iter().collect();
+    let mut snapshot = Snapshot::of_complete_read(found.records, url.to_owned(), referrals);
+    snapshot.controller = Some(controller);
+    Reading::Complete(snapshot)
 }
 
 /// The configuration refuses this too; a password is worth a second look.
@@ -86,98 +272,4 @@ fn refuse_password_in_clear(source: &LdapSource) -> Result<(), Reason> {
         }),
         None => Ok(()),
     }
-}
-
-async fn try_servers(
-    source_name: &str,
-    source: &LdapSource,
-    credentials: &Credentials,
-    tls: &Arc<ClientConfig>,
-    deadline: Instant,
-    progress: &Progress,
-) -> Result<Snapshot, Reason> {
-    let patience = Patience {
-        answer: source.timeout,
-        deadline,
-    };
-    let mut attempts = Vec::new();
-    for server in &source.servers {
-        let read = read_server(server, source, credentials, tls, patience, progress);
-        match read.await {
-            Ok(found) => {
-                let references = found.references.into_iter().collect();
-                return Ok(Snapshot::of_complete_read(
-                    found.records,
-                    server.url.clone(),
-                    references,
-                ));
-            }
-            Err(trouble) => {
-                let is_final = trouble.is_refused_account() || Instant::now() >= deadline;
-                let attempt = Attempt {
-                    server: server.url.clone(),
-                    trouble,
-                };
-                tracing::debug!(source = source_name, %attempt, "server failed");
-                attempts.push(attempt);
-                if is_final {
-                    break;
-                }
-            }
-        }
-    }
-    Err(Reason::Servers(attempts))
-}
-
-async fn read_server(
-    server: &ServerAddress,
-    source: &LdapSource,
-    credentials: &Credentials,
-    tls: &Arc<ClientConfig>,
-    patience: Patience,
-    progress: &Progress,
-) -> Result<Found, Trouble> {
-    let mut session = Session::open(server, source, tls, patience).await?;
-    let read = read_bases(&mut session, source, credentials, progress).await;
-    session.close().await;
-    read
-}
-
-async fn read_bases(
-    session: &mut Session,
-    source: &LdapSource,
-    credentials: &Credentials,
-    progress: &Progress,
-) -> Result<Found, Trouble> {
-    session.bind(credentials).await.map_err(|cause| {
-        let name = match credentials {
-            Credentials::Anonymous => String::new(),
-            Credentials::Simple { name, .. } => name.clone(),
-        };
-        Trouble::new(Step::Bind { name }, cause)
-    })?;
-    let proposed;
-    let bases = if source.bases.is_empty() {
-        proposed = session
-            .default_naming_context()
-            .await
-            .map_err(|cause| Trouble::new(Step::RootDse, cause))?;
-        std::slice::from_ref(&proposed)
-    } else {
-        &source.bases
-    };
-    let (mut found, mut budget) = (Found::default(), Budget::default());
-    for base in bases {
-        paged::read_base(
-            session,
-            base,
-            &source.filter,
-            source.page_size,
-            &mut found,
-            &mut budget,
-            progress,
-        )
-        .await?;
-    }
-    Ok(found)
 }

@@ -14,7 +14,7 @@ use crate::snapshot::Progress;
 
 use super::failure::{Cause, Step, Trouble};
 use super::range;
-use super::session::{Answer, Page, Query, Reach, Session, success};
+use super::session::{Answer, Query, Reach, Session, With, success};
 
 /// A server may give an empty page now and then (it looked at many objects and found none); so many in a row lead
 /// nowhere.
@@ -53,7 +53,8 @@ impl Budget {
         self.spend(octets.saturating_add(size_of_val(values)))
     }
 
-    fn spend_entry(&mut self, entry: &Entry) -> Result<(), Cause> {
+    /// Accounts for an entry.
+    pub fn spend_entry(&mut self, entry: &Entry) -> Result<(), Cause> {
         self.spend(entry.dn.len() + size_of::<Record>())?;
         entry.attributes.iter().try_for_each(|(name, values)| {
             self.spend(name.len())?;
@@ -93,15 +94,11 @@ pub async fn read_base(
     let mut number = 0;
     loop {
         number += 1;
-        let page = Page {
-            size: page_size,
-            cookie: &cookie,
-        };
         let trouble = |cause| {
             let base = base.to_owned();
             Trouble::new(Step::Page { base, number }, cause)
         };
-        let read = read_page(session, &query, page, found, budget, progress)
+        let read = read_page(session, &query, page_size, &cookie, found, budget, progress)
             .await
             .map_err(trouble)?;
         // Between pages: the connection answers one search at a time.
@@ -133,15 +130,15 @@ struct PageRead {
 async fn read_page(
     session: &mut Session,
     query: &Query<'_>,
-    page: Page<'_>,
+    asked: u32,
+    cookie: &[u8],
     found: &mut Found,
     budget: &mut Budget,
     progress: &Progress,
 ) -> Result<PageRead, Cause> {
-    let asked = page.size;
     let mut entries_count = 0;
     let mut in_pieces = Vec::new();
-    let mut answers = session.search(query, Some(page)).await?;
+    let mut answers = session.search(query, &[With::Page(asked, cookie)]).await?;
     loop {
         match answers.next().await? {
             Answer::Entry(entry) => {

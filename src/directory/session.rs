@@ -23,11 +23,15 @@ use crate::entry::Entry;
 
 use super::failure::{Cause, Step, Trouble};
 use super::filter::Filter;
-use super::message::{self, Outcome};
+use super::message::{self, DirSyncEnd, Outcome};
 use super::wire;
 
 /// The control of RFC 2696.
 const PAGED_RESULTS: &str = "1.2.840.113556.1.4.319";
+/// MS-ADTS 3.1.1.3.4.1.14: deleted objects are found too.
+const SHOW_DELETED: &str = "1.2.840.113556.1.4.417";
+/// MS-ADTS 3.1.1.3.4.1.3: what changed since a cookie.
+pub const DIRSYNC: &str = "1.2.840.113556.1.4.841";
 /// For an unbind to be written: politeness must not cost a run its time.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -117,16 +121,22 @@ pub struct Query<'query> {
 pub enum Reach {
     /// The base itself.
     Base,
+    /// What lies right below the base.
+    OneLevel,
     /// The base and everything below.
     Subtree,
 }
 
-/// The page wanted of a search.
-pub struct Page<'cookie> {
-    /// Entries wanted.
-    pub size: u32,
-    /// What the page before ended with; empty for the first.
-    pub cookie: &'cookie [u8],
+/// What goes along with a search. All of it is critical: a server that does not know it must say so, and not answer
+/// something else.
+#[derive(Clone, Copy)]
+pub enum With<'cookie> {
+    /// A page of so many entries, behind the page that ended with this cookie; empty for the first.
+    Page(u32, &'cookie [u8]),
+    /// Only what changed since this cookie; empty for everything.
+    DirSync(&'cookie [u8]),
+    /// Deleted objects too.
+    Deleted,
 }
 
 /// The answers to one search.
@@ -149,15 +159,25 @@ pub enum Answer {
 pub struct End {
     /// The result.
     pub outcome: Outcome,
-    /// The value of the paging control, where there was one.
-    paging: Option<Vec<u8>>,
+    controls: Vec<RawControl>,
 }
 
 impl End {
     /// The cookie of the next page; empty after the last one.
     pub fn cookie(&self) -> Result<Vec<u8>, Cause> {
-        let value = self.paging.as_ref().ok_or(Cause::NoPagingControl)?;
+        let value = self.value_of(PAGED_RESULTS).ok_or(Cause::NoPagingControl)?;
         message::paging_cookie(value).map_err(Cause::PagingControl)
+    }
+
+    /// How a DirSync answer ended.
+    pub fn dirsync(&self) -> Result<DirSyncEnd, Cause> {
+        let value = self.value_of(DIRSYNC).ok_or(Cause::NoDirSyncControl)?;
+        message::dirsync_end(value).map_err(Cause::DirSyncControl)
+    }
+
+    fn value_of(&self, name: &str) -> Option<&[u8]> {
+        let found = self.controls.iter().find(|control| control.ctype == name)?;
+        Some(found.val.as_deref().unwrap_or_default())
     }
 }
 
@@ -204,17 +224,6 @@ impl Session {
         }
     }
 
-    /// What the server proposes as base.
-    pub async fn default_naming_context(&mut self) -> Result<String, Cause> {
-        const NAME: &str = "defaultNamingContext";
-        let entries = self.read_entry("", vec![NAME.to_owned()]).await?;
-        let value = entries.first().and_then(|entry| entry.values(NAME).next());
-        match value.map(std::str::from_utf8) {
-            Some(Ok(name)) if !name.is_empty() => Ok(name.to_owned()),
-            Some(_) | None => Err(Cause::NoNamingContext),
-        }
-    }
-
     /// One entry by its name: none or one, or an error.
     pub async fn read_entry(
         &mut self,
@@ -227,7 +236,12 @@ impl Session {
             filter: "(objectClass=*)",
             attributes,
         };
-        let mut answers = self.search(&query, None).await?;
+        self.read_query(&query).await
+    }
+
+    /// The answer to a search that finds one entry at most.
+    pub async fn read_query(&mut self, query: &Query<'_>) -> Result<Vec<Entry>, Cause> {
+        let mut answers = self.search(query, &[]).await?;
         let mut entries = Vec::new();
         loop {
             match answers.next().await? {
@@ -246,18 +260,15 @@ impl Session {
     pub async fn search(
         &mut self,
         query: &Query<'_>,
-        page: Option<Page<'_>>,
+        with: &[With<'_>],
     ) -> Result<Answers<'_>, Cause> {
-        if let Some(page) = page {
-            // Critical: a server that cannot page must say so, and not answer with what its size limit lets through.
-            let control = PagedResults {
-                size: i32::try_from(page.size).unwrap_or(i32::MAX),
-                cookie: page.cookie.to_vec(),
-            };
-            self.ldap.with_controls(control.critical());
+        if !with.is_empty() {
+            let controls: Vec<RawControl> = with.iter().map(control).collect();
+            self.ldap.with_controls(controls);
         }
         let scope = match query.reach {
             Reach::Base => Scope::Base,
+            Reach::OneLevel => Scope::OneLevel,
             Reach::Subtree => Scope::Subtree,
         };
         let sent =
@@ -316,10 +327,10 @@ impl Answers<'_> {
                 let result = self.stream.res.take();
                 let mut result =
                     result.ok_or_else(|| Cause::Library("an end without a result".into()))?;
-                let paging = paging_value(std::mem::take(&mut result.ctrls));
+                let controls = std::mem::take(&mut result.ctrls).into_iter();
                 Ok(Answer::End(End {
                     outcome: outcome(result),
-                    paging,
+                    controls: controls.map(|Control(_, control)| control).collect(),
                 }))
             }
             Err(error) => Err(self.session.cause(error).await),
@@ -345,12 +356,23 @@ fn outcome(result: LdapResult) -> Outcome {
     }
 }
 
-fn paging_value(controls: Vec<Control>) -> Option<Vec<u8>> {
-    controls
-        .into_iter()
-        .map(|Control(_, control): Control| control)
-        .find(|control: &RawControl| control.ctype == PAGED_RESULTS)
-        .map(|control| control.val.unwrap_or_default())
+fn control(with: &With<'_>) -> RawControl {
+    let critical = |name: &str, value| RawControl {
+        ctype: name.to_owned(),
+        crit: true,
+        val: value,
+    };
+    match with {
+        With::Page(size, cookie) => {
+            let control = PagedResults {
+                size: i32::try_from(*size).unwrap_or(i32::MAX),
+                cookie: cookie.to_vec(),
+            };
+            control.critical().into()
+        }
+        With::DirSync(cookie) => critical(DIRSYNC, Some(message::dirsync_request(cookie))),
+        With::Deleted => critical(SHOW_DELETED, None),
+    }
 }
 
 /// Takes an entry or a reference apart. The crate's own `SearchEntry::construct` panics where this returns an error.

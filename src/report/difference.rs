@@ -5,26 +5,27 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::command::plan::{Plan, SourceStatus, TablePlan};
+use crate::command::plan::{Plan, SourceNow, SourceStatus, TablePlan};
 use crate::config::{Config, Format};
 use crate::hold::{Cause, Hold};
 use crate::keys::domain_part;
 use crate::policy::{LeftOut, Note, Noted};
 use crate::report::key;
+use crate::state::head::Frozen;
 use crate::state::runs::TableCounts;
 use crate::table::format::is_said;
 use crate::table::wanted;
 use crate::time::Timestamp;
 
 /// The whole report.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Difference {
     /// Version of this layout.
     pub schema: u32,
     /// `unchanged`, `changed` or `held`.
-    pub outcome: &'static str,
+    pub outcome: Outcome,
     /// Per table.
     pub tables: BTreeMap<String, TableDifference>,
     /// What waits.
@@ -39,8 +40,20 @@ pub struct Difference {
     pub noted: Noted,
 }
 
+/// What a run would come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Nothing to publish.
+    Unchanged,
+    /// Something to publish.
+    Changed,
+    /// Something waits.
+    Held,
+}
+
 /// One table.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct TableDifference {
     /// Figures of the whole table.
     pub counts: TableCounts,
@@ -57,7 +70,7 @@ pub struct TableDifference {
 }
 
 /// Figures of one domain in a table.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DomainCounts {
     /// Rows the gateway reads now.
     pub in_force: u64,
@@ -72,7 +85,7 @@ pub struct DomainCounts {
 }
 
 /// A row whose value changes.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ChangedReport {
     /// Its key.
     pub key: String,
@@ -83,7 +96,7 @@ pub struct ChangedReport {
 }
 
 /// A hold.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HoldReport {
     /// What `approve` takes.
     pub digest: String,
@@ -104,10 +117,10 @@ pub struct HoldReport {
 }
 
 /// A source.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SourceReport {
-    /// `complete`, `frozen`, `never` or `removed`.
-    pub state: &'static str,
+    /// How it was found.
+    pub state: SourceKnown,
     /// Since when it is frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
@@ -119,8 +132,51 @@ pub struct SourceReport {
     pub records: u64,
 }
 
+/// How a source was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKnown {
+    /// Read completely.
+    Complete,
+    /// Followed, and nothing had changed.
+    Unchanged,
+    /// Followed, and something had changed.
+    Changed,
+    /// Not readable now.
+    Frozen,
+    /// Never read completely.
+    Never,
+    /// Not in the configuration any more.
+    Removed,
+}
+
+impl Outcome {
+    /// As it stands in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Unchanged => "unchanged",
+            Outcome::Changed => "changed",
+            Outcome::Held => "held",
+        }
+    }
+}
+
+impl SourceKnown {
+    /// As it stands in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            SourceKnown::Complete => "complete",
+            SourceKnown::Unchanged => "unchanged",
+            SourceKnown::Changed => "changed",
+            SourceKnown::Frozen => "frozen",
+            SourceKnown::Never => "never",
+            SourceKnown::Removed => "removed",
+        }
+    }
+}
+
 /// An address in its grace.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Leaving {
     /// The address.
     pub address: String,
@@ -137,9 +193,9 @@ impl Difference {
             .flat_map(|table| &table.judgement.holds)
             .collect();
         let outcome = match (holds.is_empty(), plan.is_change()) {
-            (false, _) => "held",
-            (true, true) => "changed",
-            (true, false) => "unchanged",
+            (false, _) => Outcome::Held,
+            (true, true) => Outcome::Changed,
+            (true, false) => Outcome::Unchanged,
         };
         Difference {
             schema: 1,
@@ -150,21 +206,25 @@ impl Difference {
                 .map(|table| (table.table.name.clone(), of_table(config, table)))
                 .collect(),
             holds: holds.into_iter().map(of_hold).collect(),
-            sources: plan
-                .sources
-                .iter()
-                .map(|source| {
-                    (
-                        source.name.clone(),
-                        of_source(&source.status, source.records.len() as u64),
-                    )
-                })
-                .collect(),
+            sources: of_sources(&plan.sources),
             leaving: leaving(config, plan),
             left_out: plan.counted.left_out.clone(),
             noted: noted(plan),
         }
     }
+
+    /// The same report, of a run that found the sources so.
+    pub fn set_sources(&mut self, sources: &[SourceNow]) {
+        self.sources = of_sources(sources);
+    }
+}
+
+fn of_sources(sources: &[SourceNow]) -> BTreeMap<String, SourceReport> {
+    let of_source = |source: &SourceNow| {
+        let report = of_source(&source.status, source.records_count);
+        (source.name.clone(), report)
+    };
+    sources.iter().map(of_source).collect()
 }
 
 /// The figures of a table.
@@ -264,17 +324,29 @@ fn of_source(status: &SourceStatus, records: u64) -> SourceReport {
         answered_by: answered_by.map(str::to_owned),
         records,
     };
+    let known = |state, frozen: &Frozen| {
+        let (since, cause) = (Some(frozen.since), Some(frozen.cause.as_str()));
+        report(state, since, cause, None)
+    };
     match status {
         SourceStatus::Complete { answered_by, .. } => {
-            report("complete", None, None, Some(answered_by))
+            report(SourceKnown::Complete, None, None, Some(answered_by))
         }
-        SourceStatus::Frozen(frozen) => {
-            report("frozen", Some(frozen.since), Some(&frozen.cause), None)
+        SourceStatus::Followed {
+            is_changed,
+            followed,
+            ..
+        } => {
+            let state = if *is_changed {
+                SourceKnown::Changed
+            } else {
+                SourceKnown::Unchanged
+            };
+            report(state, None, None, Some(&followed.answered_by))
         }
-        SourceStatus::Never(frozen) => {
-            report("never", Some(frozen.since), Some(&frozen.cause), None)
-        }
-        SourceStatus::Removed => report("removed", None, None, None),
+        SourceStatus::Frozen(frozen) => known(SourceKnown::Frozen, frozen),
+        SourceStatus::Never(frozen) => known(SourceKnown::Never, frozen),
+        SourceStatus::Removed => report(SourceKnown::Removed, None, None, None),
     }
 }
 

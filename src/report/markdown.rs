@@ -14,7 +14,7 @@ const LINES_MAX: usize = 200;
 
 /// The whole report.
 pub fn difference(out: &mut dyn Write, report: &Difference) -> io::Result<()> {
-    writeln!(out, "### Recipients: {}\n", report.outcome)?;
+    writeln!(out, "### Recipients: {}\n", report.outcome.name())?;
     writeln!(
         out,
         "| table | domain | in force | wanted | added | removed | held |"
@@ -58,7 +58,7 @@ pub fn difference(out: &mut dyn Write, report: &Difference) -> io::Result<()> {
     for (name, source) in report
         .sources
         .iter()
-        .filter(|(_, source)| source.state != "complete")
+        .filter(|(_, source)| source.answered_by.is_none())
     {
         let cause = source
             .cause
@@ -68,7 +68,7 @@ pub fn difference(out: &mut dyn Write, report: &Difference) -> io::Result<()> {
             out,
             "\n**Source {}:** {}, {}",
             code(name),
-            source.state,
+            source.state.name(),
             code(cause)
         )?;
     }

@@ -202,17 +202,18 @@ fn sources(out: &mut dyn Write, report: &Difference) -> io::Result<()> {
         let records = counted(source.records, "record", "records");
         match (&source.answered_by, &source.cause) {
             (Some(answered_by), _) => {
-                writeln!(out, "source {name}  complete, {records} from {answered_by}")?
+                let state = source.state.name();
+                writeln!(out, "source {name}  {state}, {records} from {answered_by}")?
             }
             (None, Some(cause)) => {
                 let since = source.since.as_deref().unwrap_or_default();
                 writeln!(
                     out,
                     "{HELD}source {name}{HELD:#}  {} since {since}, {records}: {cause}",
-                    source.state
+                    source.state.name()
                 )?;
             }
-            (None, None) => writeln!(out, "source {name}  {}", source.state)?,
+            (None, None) => writeln!(out, "source {name}  {}", source.state.name())?,
         }
     }
     Ok(())

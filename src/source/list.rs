@@ -111,8 +111,8 @@ mod tests {
         let now = Timestamp::now().after(file::SETTLED * 2);
         let snapshot = read(&source, now, Instant::now(), &Progress::default())
             .map_err(|error| error.failure("list").what)?;
-        assert!(snapshot.referrals().is_empty());
-        assert_eq!(snapshot.answered_by(), file.path().display().to_string());
+        assert!(snapshot.referrals.is_empty());
+        assert_eq!(snapshot.answered_by, file.path().display().to_string());
         let shown = |record: &Record| {
             let value = record.proxy_addresses.first().expect("a value");
             let text = std::str::from_utf8(record::smtp_address(value).expect("an SMTP value"))

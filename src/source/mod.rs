@@ -10,29 +10,32 @@ pub mod referral;
 use std::time::Instant;
 
 use crate::config::{Source, SourceKind};
-use crate::directory;
+use crate::directory::{self, Earlier};
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
-use crate::snapshot::{Progress, Snapshot};
+use crate::snapshot::{Progress, Reading};
 use crate::time::Timestamp;
 use file::FileFailure;
 
 /// Reads all sources at once, each in a thread of its own; a failing one fails alone. In the order given.
 pub fn read_all(
-    sources: &[Source],
+    sources: &[(&Source, Option<Earlier<'_>>)],
     now: Timestamp,
     deadline: Instant,
     progress: &Progress,
-) -> Vec<Result<Snapshot>> {
+) -> Vec<Result<Reading>> {
     std::thread::scope(|scope| {
         let started: Vec<_> = sources
             .iter()
-            .map(|source| {
+            .map(|(source, earlier)| {
                 let reader = std::thread::Builder::new().name(format!("source {}", source.name));
-                reader.spawn_scoped(scope, move || read(source, now, deadline, progress))
+                let earlier = *earlier;
+                reader.spawn_scoped(scope, move || {
+                    read(source, earlier, now, deadline, progress)
+                })
             })
             .collect();
-        let joined = sources.iter().zip(started).map(|(source, started)| {
+        let joined = sources.iter().zip(started).map(|((source, _), started)| {
             match started.map(|thread| thread.join()) {
                 Ok(Ok(reading)) => reading,
                 Ok(Err(_)) => Err(not_read(
@@ -49,18 +52,22 @@ pub fn read_all(
 
 fn read(
     source: &Source,
+    earlier: Option<Earlier<'_>>,
     now: Timestamp,
     deadline: Instant,
     progress: &Progress,
-) -> Result<Snapshot> {
+) -> Result<Reading> {
     let name = &source.name;
     let file_failed = |failure: FileFailure| Box::new(failure.failure(name));
-    match &source.kind {
-        SourceKind::Ldap(ldap) => directory::read(name, ldap, deadline, progress)
-            .map_err(|failure| Box::new(failure.failure(""))),
-        SourceKind::Ldif(file) => ldif::read(file, now, deadline, progress).map_err(file_failed),
-        SourceKind::List(file) => list::read(file, now, deadline, progress).map_err(file_failed),
-    }
+    let snapshot = match &source.kind {
+        SourceKind::Ldap(ldap) => {
+            return directory::read(name, ldap, earlier, deadline, progress)
+                .map_err(|failure| Box::new(failure.failure("")));
+        }
+        SourceKind::Ldif(file) => ldif::read(file, now, deadline, progress),
+        SourceKind::List(file) => list::read(file, now, deadline, progress),
+    };
+    snapshot.map(Reading::Complete).map_err(file_failed)
 }
 
 fn not_read(source: &Source, exit: Exit, why: &str) -> Box<Failure> {

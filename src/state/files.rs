@@ -4,45 +4,95 @@ use serde::{Deserialize, Serialize};
 
 use super::sealed::{Broken, Reader, Writer};
 use crate::config::Format;
+use crate::current::{Changes, Controller, Missing, SourceRecords};
 use crate::hold::{Cause, Hold};
 use crate::record::Record;
 use crate::table::rows::{Facts, FormatSet, Rows, RowsBuilder, SourceSet};
 use crate::time::Timestamp;
 
+const RECORDS: &str = "records 2";
+const CHANGES: &str = "changes 1";
+const LEDGER: &str = "ledger 1";
+const GENERATION: &str = "generation 1";
+const HOLD: &str = "hold 1";
+
 /// The records of a source, as a whole file.
-pub fn records_to_bytes(records: &[Record]) -> Vec<u8> {
-    let mut writer = Writer::new("records");
-    writer.list(records, |writer, record| {
-        writer.octets(&record.guid);
-        writer.octets(record.dn.as_bytes());
-        writer.number(u64::from(record.recipient_type.is_some()));
-        writer.number(record.recipient_type.unwrap_or(0));
-        writer.number(u64::from(record.is_internal_only));
-        writer.number(u64::from(record.other_values_count));
-        writer.list(&record.proxy_addresses, |writer, value| {
-            writer.octets(value)
-        });
+pub fn records_to_bytes(shown: &[Record], missing: &[Missing]) -> Vec<u8> {
+    let mut writer = Writer::new(RECORDS);
+    writer.list(shown, write_record);
+    writer.list(missing, |writer, missing| {
+        write_record(writer, &missing.record);
+        writer.number(missing.since.0);
+        writer.octets(missing.shown_by.identity.as_bytes());
+        writer.number(u64::from(missing.shown_by.usn.is_some()));
+        writer.number(missing.shown_by.usn.unwrap_or(0));
     });
     writer.seal()
 }
 
 /// The records in a file.
-pub fn records_from_bytes(file: &[u8]) -> Result<Vec<Record>, Broken> {
-    let mut reader = Reader::open("records", file)?;
-    reader.list(|reader| {
-        let guid = reader.octets()?.to_vec();
-        let dn = reader.text()?;
-        let has_type = reader.number()? == 1;
-        let recipient_type = Some(reader.number()?).filter(|_| has_type);
-        Ok(Record {
-            guid,
-            dn,
-            recipient_type,
-            is_internal_only: reader.number()? == 1,
-            other_values_count: u32::try_from(reader.number()?).map_err(|_| Broken::Content)?,
-            proxy_addresses: reader.list(|reader| Ok(reader.octets()?.to_vec()))?,
-        })
+pub fn records_from_bytes(file: &[u8]) -> Result<SourceRecords, Broken> {
+    let mut reader = Reader::open(RECORDS, file)?;
+    Ok(SourceRecords {
+        shown: reader.list(read_record)?,
+        missing: reader.list(|reader| {
+            Ok(Missing {
+                record: read_record(reader)?,
+                since: Timestamp(reader.number()?),
+                shown_by: Controller {
+                    identity: reader.text()?,
+                    usn: optional_number(reader)?,
+                },
+            })
+        })?,
     })
+}
+
+/// Changes of the records of a source, as a whole file.
+pub fn changes_to_bytes(changes: &Changes) -> Vec<u8> {
+    let mut writer = Writer::new(CHANGES);
+    writer.list(&changes.changed, write_record);
+    writer.list(&changes.gone, |writer, guid| writer.octets(guid));
+    writer.list(&changes.deleted, |writer, guid| writer.octets(guid));
+    writer.seal()
+}
+
+/// The changes in a file.
+pub fn changes_from_bytes(file: &[u8]) -> Result<Changes, Broken> {
+    let mut reader = Reader::open(CHANGES, file)?;
+    Ok(Changes {
+        changed: reader.list(read_record)?,
+        gone: keys(&mut reader)?,
+        deleted: keys(&mut reader)?,
+    })
+}
+
+fn write_record(writer: &mut Writer, record: &Record) {
+    writer.octets(&record.guid);
+    writer.octets(record.dn.as_bytes());
+    writer.number(u64::from(record.recipient_type.is_some()));
+    writer.number(record.recipient_type.unwrap_or(0));
+    writer.number(u64::from(record.is_internal_only));
+    writer.number(u64::from(record.other_values_count));
+    writer.list(&record.proxy_addresses, |writer, value| {
+        writer.octets(value)
+    });
+}
+
+fn read_record(reader: &mut Reader<'_>) -> Result<Record, Broken> {
+    Ok(Record {
+        guid: reader.octets()?.to_vec(),
+        dn: reader.text()?,
+        recipient_type: optional_number(reader)?,
+        is_internal_only: reader.number()? == 1,
+        other_values_count: u32::try_from(reader.number()?).map_err(|_| Broken::Content)?,
+        proxy_addresses: keys(reader)?,
+    })
+}
+
+fn optional_number(reader: &mut Reader<'_>) -> Result<Option<u64>, Broken> {
+    let is_there = reader.number()? == 1;
+    Ok(Some(reader.number()?).filter(|_| is_there))
 }
 
 /// A table as it was published last: its rows with their origins, and the value that all of them have.
@@ -71,7 +121,7 @@ impl Ledger {
 
     /// The whole file.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut writer = Writer::new("ledger");
+        let mut writer = Writer::new(LEDGER);
         writer.list(&self.source_names, |writer, name| {
             writer.octets(name.as_bytes())
         });
@@ -88,7 +138,7 @@ impl Ledger {
 
     /// The ledger in a file.
     pub fn from_bytes(file: &[u8]) -> Result<Ledger, Broken> {
-        let mut reader = Reader::open("ledger", file)?;
+        let mut reader = Reader::open(LEDGER, file)?;
         let source_names = reader.list(Reader::text)?;
         let value = reader.text()?;
         let mut rows = RowsBuilder::default();
@@ -163,7 +213,7 @@ pub struct GenerationTable {
 impl Generation {
     /// The whole file.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut writer = Writer::new("generation");
+        let mut writer = Writer::new(GENERATION);
         writer.number(self.number);
         writer.number(self.at.0);
         writer.octets(self.run.as_bytes());
@@ -188,7 +238,7 @@ impl Generation {
 
     /// The generation in a file.
     pub fn from_bytes(file: &[u8]) -> Result<Generation, Broken> {
-        let mut reader = Reader::open("generation", file)?;
+        let mut reader = Reader::open(GENERATION, file)?;
         Ok(Generation {
             number: reader.number()?,
             at: Timestamp(reader.number()?),
@@ -231,7 +281,7 @@ fn keys(reader: &mut Reader<'_>) -> Result<Vec<Vec<u8>>, Broken> {
 
 /// A hold with its rows, as a whole file.
 pub fn hold_to_bytes(hold: &Hold) -> Vec<u8> {
-    let mut writer = Writer::new("hold");
+    let mut writer = Writer::new(HOLD);
     writer.octets(hold.table.as_bytes());
     writer.octets(hold.cause.name().as_bytes());
     writer.octets(hold.scope.as_bytes());
@@ -244,7 +294,7 @@ pub fn hold_to_bytes(hold: &Hold) -> Vec<u8> {
 
 /// The hold in a file.
 pub fn hold_from_bytes(file: &[u8]) -> Result<Hold, Broken> {
-    let mut reader = Reader::open("hold", file)?;
+    let mut reader = Reader::open(HOLD, file)?;
     let table = reader.text()?;
     let cause =
         serde_json::from_value::<Cause>(reader.text()?.into()).map_err(|_| Broken::Content)?;
@@ -281,7 +331,28 @@ mod tests {
                 other_values_count: 7,
             },
         ];
-        assert_eq!(records_from_bytes(&records_to_bytes(&records)), Ok(records));
+        let missing = |usn| Missing {
+            record: records[1].clone(),
+            since: Timestamp(7),
+            shown_by: Controller {
+                identity: "ldaps://dc1".into(),
+                usn,
+            },
+        };
+        let stored = SourceRecords {
+            missing: vec![missing(None), missing(Some(u64::MAX))],
+            shown: records.clone(),
+        };
+        assert_eq!(
+            records_from_bytes(&records_to_bytes(&stored.shown, &stored.missing)),
+            Ok(stored)
+        );
+        let changes = Changes {
+            changed: records,
+            gone: vec![vec![1; 16]],
+            deleted: vec![vec![2; 16], vec![]],
+        };
+        assert_eq!(changes_from_bytes(&changes_to_bytes(&changes)), Ok(changes));
     }
 
     #[test]

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::digest;
 use crate::config::Format;
+use crate::current::Controller;
 use crate::guard::Counts;
 use crate::hold::Cause;
+use crate::snapshot::Cursor;
 use crate::time::Timestamp;
 
 /// The layout of the state directory that this version reads and writes.
@@ -69,6 +71,19 @@ pub struct Head {
     pub hooks: BTreeMap<String, u64>,
     /// Renames that were decided and may not have happened.
     pub pending: Vec<PendingRename>,
+    /// What the last run found, where nothing was left to do.
+    #[serde(default)]
+    pub settled: Option<Settled>,
+}
+
+/// What a run found that left nothing to do: true as long as everything it was made from is the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settled {
+    /// A digest of everything that the plan was made from.
+    pub made_from: String,
+    /// Its report (`report::difference`).
+    pub report: serde_json::Value,
 }
 
 impl Default for Head {
@@ -84,25 +99,40 @@ impl Default for Head {
             removals: Vec::new(),
             hooks: BTreeMap::new(),
             pending: Vec::new(),
+            settled: None,
         }
     }
 }
 
 /// What is known of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct SourceState {
     /// The number of its record file, once it was read completely.
     pub base: Option<u64>,
     /// SHA-256 of that file.
     pub base_digest: String,
-    /// Records in it.
+    /// The numbers of the files with changes since, oldest first.
+    pub changes: Vec<u64>,
+    /// Objects named in those.
+    pub changes_count: u64,
+    /// Records that count.
     pub records_count: u64,
     /// When it was last read completely; a failure never moves this.
     pub complete_at: Option<Timestamp>,
-    /// The server or file that answered then.
+    /// When it was last known as it is: read completely, or followed to its present state.
+    pub current_at: Option<Timestamp>,
+    /// The server or file that answered last.
     pub answered_by: String,
-    /// Search references met then.
+    /// Which controller that is.
+    pub controller: Option<Controller>,
+    /// From where its changes can be followed; belongs to these very records.
+    pub cursor: Option<Cursor>,
+    /// What was asked: the answer to another question is no continuation of this one.
+    pub question: String,
+    /// When the first of the records that are missing will have been so for `replication_delay`.
+    pub missing_until: Option<Timestamp>,
+    /// Search references met in the last complete read.
     pub referrals: Vec<String>,
     /// Since when and why it cannot be read.
     pub frozen: Option<Frozen>,

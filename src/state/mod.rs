@@ -4,6 +4,7 @@
 //! lock                    writers only
 //! head.json               what is; replacing it is the commit point (`head`)
 //! source/NAME/base-N      records of a source, as last read completely
+//! source/NAME/changes-N   what was reported of them since
 //! ledger/TABLE-N          a table as last published, with the origin of every row
 //! generation/N            what each publish did; beside it the originals of foreign files
 //! hold/DIGEST             the rows of a hold
@@ -27,12 +28,12 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::current::SourceRecords;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::hold::{Hold, hex};
-use crate::record::Record;
 use files::{Generation, Ledger};
-use head::{FORMAT, Head};
+use head::{FORMAT, Head, SourceState};
 use runs::{LINES_KEPT, LINES_SLACK, RunRecord};
 pub use sealed::Broken;
 
@@ -171,21 +172,35 @@ impl State {
         self.store(Path::new("head.json"), &head::with_digest(text))
     }
 
-    /// The records of a source.
-    pub fn records(&self, source: &str, number: u64) -> std::result::Result<Vec<Record>, Lost> {
-        Ok(files::records_from_bytes(&std::fs::read(
-            self.directory.join(base_path(source, number)),
-        )?)?)
+    /// The records of a source that count.
+    pub fn records(
+        &self,
+        source: &str,
+        known: &SourceState,
+    ) -> std::result::Result<SourceRecords, Lost> {
+        let read = |name| std::fs::read(self.directory.join(source_path(source, name)));
+        let base = known.base.ok_or(io::ErrorKind::NotFound);
+        let base = base.map_err(|kind| Lost::Io(kind.into()))?;
+        let mut records = files::records_from_bytes(&read(base_name(base))?)?;
+        for number in &known.changes {
+            records.change(&files::changes_from_bytes(&read(changes_name(*number))?)?);
+        }
+        Ok(records)
     }
 
     /// Writes the records of a source.
     pub fn store_records(&self, source: &str, number: u64, file: &[u8]) -> Result<()> {
-        self.store(&base_path(source, number), file)
+        self.store(&source_path(source, base_name(number)), file)
+    }
+
+    /// Writes changes of the records of a source.
+    pub fn store_changes(&self, source: &str, number: u64, file: &[u8]) -> Result<()> {
+        self.store(&source_path(source, changes_name(number)), file)
     }
 
     /// Whether the records of a source are stored as these bytes.
     pub fn has_records(&self, source: &str, number: u64, file: &[u8]) -> bool {
-        std::fs::read(self.directory.join(base_path(source, number)))
+        std::fs::read(self.directory.join(source_path(source, base_name(number))))
             .is_ok_and(|found| found == file)
     }
 
@@ -259,23 +274,29 @@ impl State {
         self.store(&path, &files::hold_to_bytes(hold))
     }
 
+    /// What the file system says of the records and ledgers that `head` names: as long as that is the same, they are what
+    /// they were.
+    pub fn stamps(&self, head: &Head) -> String {
+        let stamp = |path: &PathBuf| match self.directory.join(path).metadata() {
+            Ok(found) => format!(
+                "{} {} {} {}.{}",
+                path.display(),
+                found.ino(),
+                found.len(),
+                found.ctime(),
+                found.ctime_nsec()
+            ),
+            Err(error) => format!("{} {error}", path.display()),
+        };
+        let stamps: Vec<String> = named_facts(head).iter().map(stamp).collect();
+        stamps.join("\n")
+    }
+
     /// Removes what no head names any more: left over from a run that died, or replaced.
     pub fn tidy(&self, head: &Head) {
-        let mut named: BTreeSet<PathBuf> = head
-            .holds
-            .keys()
-            .map(|digest| Path::new("hold").join(digest))
-            .collect();
-        named.extend(
-            head.sources
-                .iter()
-                .filter_map(|(name, source)| Some(base_path(name, source.base?))),
-        );
-        named.extend(
-            head.tables
-                .iter()
-                .map(|(name, table)| ledger_path(name, table.ledger)),
-        );
+        let mut named = named_facts(head);
+        let holds = head.holds.keys();
+        named.extend(holds.map(|digest| Path::new("hold").join(digest)));
         let sources = names_in(&self.directory.join("source"))
             .into_iter()
             .map(|name| Path::new("source").join(name));
@@ -366,10 +387,27 @@ pub fn digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-fn base_path(source: &str, number: u64) -> PathBuf {
-    Path::new("source")
-        .join(source)
-        .join(format!("base-{number}"))
+/// The records and ledgers that a head names.
+fn named_facts(head: &Head) -> BTreeSet<PathBuf> {
+    let sources = head.sources.iter().flat_map(|(name, source)| {
+        let base = source.base.map(base_name).into_iter();
+        let changes = source.changes.iter().map(|number| changes_name(*number));
+        base.chain(changes).map(|file| source_path(name, file))
+    });
+    let tables = (head.tables.iter()).map(|(name, table)| ledger_path(name, table.ledger));
+    sources.chain(tables).collect()
+}
+
+fn source_path(source: &str, file: String) -> PathBuf {
+    Path::new("source").join(source).join(file)
+}
+
+fn base_name(number: u64) -> String {
+    format!("base-{number}")
+}
+
+fn changes_name(number: u64) -> String {
+    format!("changes-{number}")
 }
 
 fn ledger_path(table: &str, number: u64) -> PathBuf {

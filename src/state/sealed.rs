@@ -10,9 +10,6 @@ use sha2::{Digest, Sha256};
 
 const DIGEST_OCTETS: usize = 32;
 
-/// Version of every payload layout; another one is read anew from its origin.
-const VERSION: u32 = 1;
-
 /// Why a sealed file is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
@@ -34,6 +31,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// `kind` names the payload and the version of its layout; another version is read anew from its origin.
     pub(super) fn new(kind: &str) -> Self {
         Writer { bytes: head(kind) }
     }
@@ -63,7 +61,7 @@ impl Writer {
 }
 
 fn head(kind: &str) -> Vec<u8> {
-    format!("rcptsync {kind} {VERSION}\n").into_bytes()
+    format!("rcptsync {kind}\n").into_bytes()
 }
 
 /// Takes a payload apart.

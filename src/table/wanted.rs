@@ -4,15 +4,16 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::address::Address;
 use crate::config::Config;
+use crate::current::SourceRecords;
 use crate::domain::Domain;
 use crate::fold::Folding;
 use crate::keys::{Key, folded_forms};
 use crate::policy::{Counted, Policy};
-use crate::record::{self, Record};
+use crate::record;
 use crate::table::rows::{Facts, Rows, RowsBuilder, SourceSet};
 
 /// The wanted rows of a table, and what was counted on the way. `records` are per source, by number.
-pub fn rows(config: &Config, records: &[&[Record]], folding: Folding) -> (Rows, Counted) {
+pub fn rows(config: &Config, records: &[&SourceRecords], folding: Folding) -> (Rows, Counted) {
     let policy = Policy::of(config);
     let mut rows = RowsBuilder::default();
     let mut counted = Counted::default();
@@ -21,11 +22,16 @@ pub fn rows(config: &Config, records: &[&[Record]], folding: Folding) -> (Rows, 
             sources: SourceSet::of(number),
             ..Facts::default()
         };
-        counted.add(policy.decide_all(records, |address| {
+        let mut accept = |address: &Address| {
             for key in Key::all_of(address, folding) {
                 rows.push(key.as_str().as_bytes(), facts);
             }
-        }));
+        };
+        counted.add(policy.decide_all(&records.shown, &mut accept));
+        for missing in &records.missing {
+            // Counted when it is shown.
+            policy.decide_all(std::slice::from_ref(&missing.record), &mut accept);
+        }
     }
     let facts = Facts {
         is_always: true,
@@ -66,10 +72,10 @@ pub fn domain_forms(domains: &[Domain], folding: Folding) -> HashMap<Vec<u8>, St
 }
 
 /// Removes from `keys` those that any record ever knew, accepted or not; what is left, no source knows.
-pub fn forget_known(keys: &mut BTreeSet<Vec<u8>>, records: &[&[Record]], folding: Folding) {
+pub fn forget_known(keys: &mut BTreeSet<Vec<u8>>, records: &[&SourceRecords], folding: Folding) {
     let values = records
         .iter()
-        .flat_map(|records| records.iter())
+        .flat_map(|records| records.all())
         .flat_map(|record| &record.proxy_addresses);
     for value in values {
         if keys.is_empty() {

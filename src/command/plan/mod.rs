@@ -2,12 +2,14 @@
 //!
 //! `sync` carries a plan out, `diff` shows it; both are the same call, so a dry run is judged exactly as the real one.
 
-mod sources;
+pub mod settled;
+pub mod sources;
 mod tables;
 
 use std::time::Instant;
 
 use crate::config::{Config, Format, Table, TableFolding};
+use crate::current::{Controller, SourceRecords};
 use crate::diff::{Diff, Values};
 use crate::error::Failure;
 use crate::exit::Exit;
@@ -17,7 +19,8 @@ use crate::policy::Counted;
 use crate::postfix::Gateway;
 use crate::publish::on_disk::{Content, OnDisk};
 use crate::record::Record;
-use crate::snapshot::Progress;
+use crate::report::difference::Difference;
+use crate::snapshot::{Cursor, Followed, Progress};
 use crate::state::State;
 use crate::state::files::Ledger;
 use crate::state::head::{Frozen, Head};
@@ -36,8 +39,19 @@ pub struct Run<'run> {
     pub now: Timestamp,
     /// When it must be over.
     pub deadline: Instant,
+    /// Whether everything is read, whatever could be followed.
+    pub is_full: bool,
     /// How far the reading is.
     pub progress: &'run Progress,
+}
+
+/// What became of planning.
+#[derive(Debug)]
+pub enum Planned<'run> {
+    /// Nothing is new since the last run, which left nothing to do.
+    Quiet(settled::Quiet),
+    /// A plan was made.
+    Made(Plan<'run>),
 }
 
 /// What a run found and what it would do.
@@ -51,6 +65,34 @@ pub struct Plan<'run> {
     pub counted: Counted,
     /// What failed without ending the run.
     pub failures: Vec<Failure>,
+    /// What the local Postfix says, where it was asked.
+    gateway: Option<Gateway>,
+}
+
+impl Planned<'_> {
+    /// The plan, where one was made.
+    pub fn made(&self) -> Option<&Plan<'_>> {
+        match self {
+            Planned::Quiet(_) => None,
+            Planned::Made(plan) => Some(plan),
+        }
+    }
+
+    /// Its report.
+    pub fn difference(&self, config: &Config) -> Difference {
+        match self {
+            Planned::Quiet(quiet) => quiet.difference.clone(),
+            Planned::Made(plan) => Difference::of(config, plan),
+        }
+    }
+
+    /// What each source said.
+    pub fn sources(&self) -> &[SourceNow] {
+        match self {
+            Planned::Quiet(quiet) => &quiet.sources,
+            Planned::Made(plan) => &plan.sources,
+        }
+    }
 }
 
 /// A source in this run.
@@ -58,8 +100,10 @@ pub struct Plan<'run> {
 pub struct SourceNow {
     /// Its name.
     pub name: String,
-    /// Its records: those just read, or the last complete ones.
-    pub records: Vec<Record>,
+    /// Its records: those just read, or the last complete ones. `None` where they are those stored and nobody needs them.
+    pub records: Option<SourceRecords>,
+    /// How many there are.
+    pub records_count: u64,
     /// How it was found.
     pub status: SourceStatus,
     /// Search references that no source covers.
@@ -75,6 +119,19 @@ pub enum SourceStatus {
         answered_by: String,
         /// Search references met.
         referrals: Vec<String>,
+        /// Which controller that is, where there may be several.
+        controller: Option<Controller>,
+        /// From where its changes can be followed.
+        cursor: Option<Cursor>,
+    },
+    /// Followed from the last answer to its present state.
+    Followed {
+        /// What the directory told.
+        followed: Followed,
+        /// Whether any record is other than before.
+        is_changed: bool,
+        /// Whether records that another controller showed have been missing for long enough.
+        is_expired: bool,
     },
     /// Not readable; the records are those of its last complete read.
     Frozen(Frozen),
@@ -141,10 +198,23 @@ impl Plan<'_> {
     }
 }
 
-/// Makes the plan of a run.
-pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Plan<'run> {
+impl SourceNow {
+    /// The records that the last answer shows.
+    pub fn shown(&self) -> &[Record] {
+        self.records.as_ref().map_or(&[], |records| &records.shown)
+    }
+}
+
+/// Reads the sources and makes the plan of a run.
+pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> {
+    let readings = sources::read(run, head);
+    let needs_gateway = (run.config.tables.iter()).any(|table| table.folding == TableFolding::Auto);
+    let gateway = if needs_gateway { Gateway::ask() } else { None };
+    if let Some(quiet) = settled::find(run, state, head, &readings, gateway.as_ref()) {
+        return Planned::Quiet(quiet);
+    }
     let mut failures = Vec::new();
-    let mut sources = sources::read(run, state, head, &mut failures);
+    let mut sources = sources::now(run, state, head, readings, &mut failures);
     let ledgers: Vec<Option<Ledger>> = run
         .config
         .tables
@@ -153,35 +223,25 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Plan<'run> {
         .collect();
     for name in ledgers.iter().flatten().flat_map(Ledger::sources_in_use) {
         if !sources.iter().any(|source| source.name == name) {
-            let (name, status) = (name.to_owned(), SourceStatus::Removed);
             sources.push(SourceNow {
-                name,
-                records: Vec::new(),
-                status,
+                name: name.to_owned(),
+                records: None,
+                records_count: 0,
+                status: SourceStatus::Removed,
                 uncovered_referrals: Vec::new(),
             });
         }
     }
     let mut counted = Counted::default();
     let mut tables = Vec::new();
-    let needs_gateway = run
-        .config
-        .tables
-        .iter()
-        .any(|table| table.folding == TableFolding::Auto);
-    let gateway = if needs_gateway { Gateway::ask() } else { None };
     for (table, ledger) in run.config.tables.iter().zip(ledgers) {
-        let folding = match table.folding {
-            TableFolding::Auto => gateway.as_ref().map_or(Folding::Unicode, Gateway::folding),
-            TableFolding::Fixed(folding) => folding,
-        };
         let desk = Desk {
             run,
             state,
             head,
             sources: &sources,
             table,
-            folding,
+            folding: folding(table, gateway.as_ref()),
         };
         match desk.plan(ledger) {
             Ok((plan, of_table)) => {
@@ -192,10 +252,19 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Plan<'run> {
             Err(failure) => failures.push(*failure),
         }
     }
-    Plan {
+    Planned::Made(Plan {
         sources,
         tables,
         counted,
         failures,
+        gateway,
+    })
+}
+
+/// How the keys of a table are folded.
+fn folding(table: &Table, gateway: Option<&Gateway>) -> Folding {
+    match table.folding {
+        TableFolding::Auto => gateway.map_or(Folding::Unicode, Gateway::folding),
+        TableFolding::Fixed(folding) => folding,
     }
 }

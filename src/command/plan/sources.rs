@@ -1,115 +1,322 @@
-//! Reading the sources of a run, and standing in the last complete records of those that cannot be read. Writes nothing.
+//! Reading the sources of a run, and what of earlier records goes on counting beside or instead of what was read. Writes
+//! nothing.
+
+use std::time::Duration;
 
 use super::{Run, SourceNow, SourceStatus};
-use crate::config::Source;
+use crate::config::{LdapSource, Source, SourceKind};
+use crate::current::{self, Controller, SourceRecords};
+use crate::directory::Earlier;
 use crate::error::{Failure, Result};
 use crate::report::key;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Cursor, Followed, Reading, Snapshot};
 use crate::source::{self, referral};
 use crate::state::State;
 use crate::state::head::{Frozen, Head, SourceState};
+use crate::time::Timestamp;
 
-/// Reads all sources, each in its own thread, and stands in the last complete records of those that failed.
-pub(super) fn read(
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Reads all sources, each in its own thread; in the order of the configuration.
+pub(super) fn read(run: &Run<'_>, head: &Head) -> Vec<Result<Reading>> {
+    let sources: Vec<(&Source, Option<Earlier<'_>>)> = run
+        .config
+        .sources
+        .iter()
+        .map(|source| (source, earlier(run, source, head.sources.get(&source.name))))
+        .collect();
+    source::read_all(&sources, run.now, run.deadline, run.progress)
+}
+
+/// What can be followed instead of reading everything.
+fn earlier<'run>(
+    run: &Run<'_>,
+    source: &Source,
+    known: Option<&'run SourceState>,
+) -> Option<Earlier<'run>> {
+    let (SourceKind::Ldap(ldap), Some(known)) = (&source.kind, known) else {
+        return None;
+    };
+    let (Some(controller), Some(cursor), Some(_), Some(complete_at)) = (
+        &known.controller,
+        &known.cursor,
+        known.base,
+        known.complete_at,
+    ) else {
+        return None;
+    };
+    if known.question != ldap.question() {
+        tracing::info!(
+            source = source.name,
+            "the configuration asks something else than before: a complete read"
+        );
+        return None;
+    }
+    Some(Earlier {
+        answered_by: &known.answered_by,
+        controller,
+        cursor,
+        is_complete_read_due: run.is_full
+            || run.now >= complete_at.after(full_every(ldap, cursor))
+            // A clock that was set back must not put it off.
+            || run.now < complete_at,
+    })
+}
+
+/// How often everything is read although changes are followed. Deletions that the account is not shown are found by
+/// nothing else.
+pub fn full_every(ldap: &LdapSource, cursor: &Cursor) -> Duration {
+    let default = if cursor.sees_deletions { DAY } else { HOUR };
+    ldap.full_every.unwrap_or(default)
+}
+
+/// What each source has to say in this run.
+pub(super) fn now(
     run: &Run<'_>,
     state: &State,
     head: &Head,
+    readings: Vec<Result<Reading>>,
     failures: &mut Vec<Failure>,
 ) -> Vec<SourceNow> {
-    let readings: Vec<Result<Snapshot>> =
-        source::read_all(&run.config.sources, run.now, run.deadline, run.progress);
     let mut sources = Vec::new();
     for (source, reading) in run.config.sources.iter().zip(readings) {
-        let known = head.sources.get(&source.name);
-        sources.push(match reading {
-            Ok(snapshot) => complete(run, source, snapshot),
-            Err(failure) => {
-                let (now, failure) = stand_in(run, state, source, known, *failure);
-                failures.push(failure);
-                now
-            }
+        let desk = Desk {
+            run,
+            state,
+            source,
+            known: head.sources.get(&source.name),
+        };
+        let mut found = reading.map(|reading| desk.now(reading));
+        if let Ok(None) = found {
+            // What was followed belongs to records that are lost, so everything is read.
+            let mut again =
+                source::read_all(&[(source, None)], run.now, run.deadline, run.progress);
+            let reading = again.pop().unwrap_or_else(|| Err(desk.records_lost()));
+            found = reading.map(|reading| desk.now(reading));
+        }
+        sources.push(match found {
+            Ok(Some(now)) => now,
+            Ok(None) => desk.stand_in(*desk.records_lost(), failures),
+            Err(failure) => desk.stand_in(*failure, failures),
         });
     }
     sources
 }
 
-fn complete(run: &Run<'_>, source: &Source, snapshot: Snapshot) -> SourceNow {
-    let (records, answered_by, referrals) = snapshot.into_parts();
-    let uncovered_referrals = referral::uncovered(&referrals, &run.config.sources);
-    for referral in &uncovered_referrals {
-        tracing::warn!(
-            source = source.name,
-            "no source covers {}, to which the directory refers",
-            key(referral.as_bytes())
-        );
-    }
-    tracing::info!(
-        source = source.name,
-        records = records.len(),
-        "read completely from {answered_by}"
-    );
-    let status = SourceStatus::Complete {
-        answered_by,
-        referrals,
-    };
-    SourceNow {
-        name: source.name.clone(),
-        records,
-        status,
-        uncovered_referrals,
-    }
+/// One source being looked at.
+struct Desk<'desk, 'run> {
+    run: &'desk Run<'run>,
+    state: &'desk State,
+    source: &'desk Source,
+    known: Option<&'desk SourceState>,
 }
 
-fn stand_in(
-    run: &Run<'_>,
-    state: &State,
-    source: &Source,
-    known: Option<&SourceState>,
-    mut failure: Failure,
-) -> (SourceNow, Failure) {
-    let since = known
-        .and_then(|known| known.frozen.as_ref())
-        .map_or(run.now, |frozen| frozen.since);
-    let frozen = Frozen {
-        since,
-        cause: format!("{}: {}", failure.what, failure.why),
-    };
-    let last = known.and_then(|known| Some((known, known.base?)));
-    let records = last.and_then(|(known, base)| match state.records(&source.name, base) {
-        Ok(records) => Some((known, records)),
-        Err(lost) => {
+impl Desk<'_, '_> {
+    /// `None`: the records that were followed are lost.
+    fn now(&self, reading: Reading) -> Option<SourceNow> {
+        match reading {
+            Reading::Complete(snapshot) => Some(self.complete(snapshot)),
+            Reading::Followed(followed) => self.followed(followed),
+        }
+    }
+
+    fn complete(&self, mut snapshot: Snapshot) -> SourceNow {
+        let name = &self.source.name;
+        let uncovered_referrals =
+            referral::uncovered(&snapshot.referrals, &self.run.config.sources);
+        for referral in &uncovered_referrals {
             tracing::warn!(
-                source = source.name,
-                "its stored records are lost ({lost}); it counts as never read"
+                source = name,
+                "no source covers {}, to which the directory refers",
+                key(referral.as_bytes())
             );
-            None
         }
-    });
-    let (records, status, uncovered_referrals) = match records {
-        Some((known, records)) => {
-            let when = known
-                .complete_at
-                .map_or_else(String::new, |at| format!(" as of {at}"));
-            failure.in_force = format!(
-                "its {} recipients stay{when}; other sources are current",
-                records.len()
-            );
-            let uncovered = referral::uncovered(&known.referrals, &run.config.sources);
-            (records, SourceStatus::Frozen(frozen), uncovered)
-        }
-        None => {
-            failure.in_force =
-                "it was never read completely, so nothing is removed from any table".into();
-            (Vec::new(), SourceStatus::Never(frozen), Vec::new())
-        }
-    };
-    (
+        let shown = snapshot.take_records();
+        tracing::info!(
+            source = name,
+            records = shown.len(),
+            "read completely from {}",
+            snapshot.answered_by
+        );
+        let records = self.with_missing(shown, &snapshot);
         SourceNow {
-            name: source.name.clone(),
-            records,
+            name: name.clone(),
+            records_count: records.len() as u64,
+            records: Some(records),
+            status: SourceStatus::Complete {
+                answered_by: snapshot.answered_by,
+                referrals: snapshot.referrals,
+                controller: snapshot.controller,
+                cursor: snapshot.cursor,
+            },
+            uncovered_referrals,
+        }
+    }
+
+    /// What was read, and what another controller showed.
+    fn with_missing(
+        &self,
+        shown: Vec<crate::record::Record>,
+        snapshot: &Snapshot,
+    ) -> SourceRecords {
+        let (Some(known), SourceKind::Ldap(ldap)) = (self.known, &self.source.kind) else {
+            return SourceRecords::shown(shown);
+        };
+        let before = known.controller.as_ref().zip(snapshot.controller.as_ref());
+        let is_other = |(before, answering): (&Controller, &Controller)| {
+            !answering.is_at_least(before) || known.missing_until.is_some()
+        };
+        let needs_stored = before.is_some_and(is_other) || snapshot.reported.is_some();
+        if !needs_stored {
+            return SourceRecords::shown(shown);
+        }
+        let Some((stored, (before, answering))) = self.stored().zip(before) else {
+            return SourceRecords::shown(shown);
+        };
+        if let Some(reported) = &snapshot.reported {
+            let drift = current::drift(
+                &stored.shown,
+                &shown,
+                |guid| reported.guids.contains(guid),
+                !reported.has_moves,
+            );
+            self.tell_drift(drift, snapshot);
+        }
+        let records = stored.after_complete_read(
+            before,
+            shown,
+            answering,
+            ldap.replication_delay,
+            self.run.now,
+        );
+        if !records.missing.is_empty() {
+            tracing::warn!(
+                source = self.source.name,
+                "{} does not show {} of the records that another controller showed; they go on counting until it does, or \
+                 for replication_delay",
+                snapshot.answered_by,
+                records.missing.len()
+            );
+        }
+        records
+    }
+
+    fn tell_drift(&self, drift: current::Drift, snapshot: &Snapshot) {
+        let sees_deletions = snapshot
+            .cursor
+            .as_ref()
+            .is_some_and(|cursor| cursor.sees_deletions);
+        if drift.vanished > 0 && !sees_deletions {
+            tracing::info!(
+                source = self.source.name,
+                vanished = drift.vanished,
+                "objects were deleted unseen: the account is not shown deleted objects"
+            );
+        }
+        let missed =
+            drift.appeared + drift.changed + if sees_deletions { drift.vanished } else { 0 };
+        if missed > 0 {
+            tracing::warn!(
+                source = self.source.name,
+                missed,
+                "the complete read found what following the changes had missed"
+            );
+        }
+    }
+
+    fn followed(&self, followed: Followed) -> Option<SourceNow> {
+        let known = self.known?;
+        let SourceKind::Ldap(ldap) = &self.source.kind else {
+            return None;
+        };
+        let mut records = self.stored()?;
+        let is_changed = records.change(followed.changes());
+        let is_expired = records.expire(&followed.controller, ldap.replication_delay, self.run.now);
+        tracing::info!(
+            source = self.source.name,
+            records = records.len(),
+            reported = followed.changes().len(),
+            "followed the changes on {}",
+            followed.answered_by
+        );
+        Some(SourceNow {
+            name: self.source.name.clone(),
+            records_count: records.len() as u64,
+            records: Some(records),
+            status: SourceStatus::Followed {
+                is_changed: is_changed || is_expired,
+                is_expired,
+                followed,
+            },
+            uncovered_referrals: referral::uncovered(&known.referrals, &self.run.config.sources),
+        })
+    }
+
+    /// The records as they are stored.
+    fn stored(&self) -> Option<SourceRecords> {
+        let known = self.known.filter(|known| known.base.is_some())?;
+        self.state
+            .records(&self.source.name, known)
+            .inspect_err(|lost| {
+                tracing::warn!(
+                    source = self.source.name,
+                    "its stored records are lost ({lost}); they count as never read"
+                );
+            })
+            .ok()
+    }
+
+    fn records_lost(&self) -> Box<Failure> {
+        Box::new(Failure {
+            exit: crate::exit::Exit::SourceFrozen,
+            what: format!("source {}: its stored records are lost", self.source.name),
+            place: self.state.directory().display().to_string(),
+            why: "they are damaged, and the source could not be read anew".into(),
+            in_force: String::new(),
+            next: "the next run reads it completely".into(),
+        })
+    }
+
+    /// The last complete records of a source that could not be read.
+    fn stand_in(&self, mut failure: Failure, failures: &mut Vec<Failure>) -> SourceNow {
+        let since = self
+            .known
+            .and_then(|known| known.frozen.as_ref())
+            .map_or(self.run.now, |frozen| frozen.since);
+        let frozen = Frozen {
+            since,
+            cause: format!("{}: {}", failure.what, failure.why),
+        };
+        let (records, status, uncovered_referrals) = match self.known.zip(self.stored()) {
+            Some((known, records)) => {
+                let when = known
+                    .current_at
+                    .map_or_else(String::new, |at: Timestamp| format!(" as of {at}"));
+                failure.in_force = format!(
+                    "its {} recipients stay{when}; other sources are current",
+                    records.len()
+                );
+                let uncovered = referral::uncovered(&known.referrals, &self.run.config.sources);
+                (records, SourceStatus::Frozen(frozen), uncovered)
+            }
+            None => {
+                failure.in_force =
+                    "it was never read completely, so nothing is removed from any table".into();
+                (
+                    SourceRecords::default(),
+                    SourceStatus::Never(frozen),
+                    Vec::new(),
+                )
+            }
+        };
+        failures.push(failure);
+        SourceNow {
+            name: self.source.name.clone(),
+            records_count: records.len() as u64,
+            records: Some(records),
             status,
             uncovered_referrals,
-        },
-        failure,
-    )
+        }
+    }
 }

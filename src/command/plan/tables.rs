@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Run, SourceNow, SourceStatus, TablePlan};
 use crate::address::Address;
 use crate::config::{Format, Table};
+use crate::current::SourceRecords;
 use crate::diff::{Diff, Values};
 use crate::error::Result;
 use crate::fold::Folding;
@@ -13,7 +14,6 @@ use crate::hold::{Cause, Released};
 use crate::keys::Key;
 use crate::policy::Counted;
 use crate::publish::on_disk::{self, Content, OnDisk};
-use crate::record::Record;
 use crate::state::State;
 use crate::state::files::Ledger;
 use crate::state::head::{Head, TableState};
@@ -50,10 +50,11 @@ pub(super) struct Desk<'desk, 'run> {
 
 impl<'run> Desk<'_, 'run> {
     pub(super) fn plan(&self, ledger: Option<Ledger>) -> Result<(TablePlan<'run>, Counted)> {
-        let records: Vec<&[Record]> = self
+        let none = SourceRecords::default();
+        let records: Vec<&SourceRecords> = self
             .sources
             .iter()
-            .map(|source| source.records.as_slice())
+            .map(|source| source.records.as_ref().unwrap_or(&none))
             .collect();
         let (wanted, counted) = wanted::rows(self.run.config, &records, self.folding);
         // Without a ledger nothing is known to be ours.
@@ -114,7 +115,7 @@ impl<'run> Desk<'_, 'run> {
         ledger: Ledger,
         on_disk: &[OnDisk],
         wanted: &Rows,
-        records: &[&[Record]],
+        records: &[&SourceRecords],
     ) -> (Rows, Values) {
         let numbers: Vec<SourceSet> = ledger
             .source_names
@@ -219,12 +220,15 @@ impl<'run> Desk<'_, 'run> {
             let known = self.head.sources.get(&source.name);
             let is_approved = known.is_some_and(|known| known.is_empty_approved)
                 || released.condition(Cause::SourceEmpty, &source.name);
-            let is_complete = matches!(source.status, SourceStatus::Complete { .. });
+            let is_current = matches!(
+                source.status,
+                SourceStatus::Complete { .. } | SourceStatus::Followed { .. }
+            );
             SourceEvidence {
                 name: source.name.clone(),
                 is_removed: matches!(source.status, SourceStatus::Removed),
                 is_never_complete: matches!(source.status, SourceStatus::Never(_)),
-                is_empty: is_complete && source.records.is_empty() && !is_approved,
+                is_empty: is_current && source.shown().is_empty() && !is_approved,
                 uncovered_referrals: source.uncovered_referrals.clone(),
             }
         };

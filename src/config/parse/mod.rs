@@ -25,14 +25,14 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, Vec<Problem>> {
     let table = reader.parse();
     let config = table
         .as_ref()
-        .map(|table| root(path, &reader, Section::root(&reader, table)));
+        .map(|table| root(path, text, &reader, Section::root(&reader, table)));
     match (config, reader.into_problems()) {
         (Some(config), problems) if problems.is_empty() => Ok(config),
         (_, problems) => Err(problems),
     }
 }
 
-fn root(path: &Path, reader: &Reader<'_>, root: Section<'_, '_>) -> Config {
+fn root(path: &Path, text: &str, reader: &Reader<'_>, root: Section<'_, '_>) -> Config {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let domains = root.section("domains").map(domains);
     if domains.is_none() && !reader.has_told_of("domains") {
@@ -58,6 +58,7 @@ fn root(path: &Path, reader: &Reader<'_>, root: Section<'_, '_>) -> Config {
     }
     let config = Config {
         path: path.to_owned(),
+        text: text.to_owned(),
         state_dir: path_of(&root, "state_dir", directory)
             .unwrap_or_else(|| "/var/lib/rcptsync/state".into()),
         run_timeout: positive(&root, "run_timeout", 15 * MINUTE),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::reader::{Placed, Section};
 use super::super::secret::SecretPlace;
-use super::super::{Bind, FileSource, LdapSource, ServerAddress, Source, SourceKind};
+use super::super::{Bind, FileSource, Incremental, LdapSource, ServerAddress, Source, SourceKind};
 use super::{HOUR, name_is_plain, path_of, positive};
 use crate::dn::DistinguishedName;
 
@@ -78,17 +78,7 @@ fn ldap(section: &Section<'_, '_>, directory: &Path) -> LdapSource {
             ),
         }
     }
-    let filter = section.text("filter");
-    if let Some(filter) = filter
-        .as_ref()
-        .filter(|filter| !(filter.value.starts_with('(') && filter.value.ends_with(')')))
-    {
-        section.problem_at(
-            &filter.at,
-            "filter",
-            "a search filter stands in parentheses: \"(proxyAddresses=smtp:*)\"",
-        );
-    }
+    let filter = filter(section);
     let mut bases = Vec::new();
     for base in section.texts("base") {
         if let Err(error) = DistinguishedName::parse(&base.value) {
@@ -105,10 +95,12 @@ fn ldap(section: &Section<'_, '_>, directory: &Path) -> LdapSource {
     }
     let source = LdapSource {
         bases,
-        filter: filter.map_or_else(
-            || "(proxyAddresses=smtp:*)".to_owned(),
-            |filter| filter.value,
-        ),
+        incremental: incremental(section, &filter),
+        full_every: section
+            .text("full_every")
+            .and_then(|text| section.duration_of("full_every", &text)),
+        replication_delay: section.duration("replication_delay", 4 * HOUR),
+        filter,
         page_size: u32::try_from(section.integer("page_size", 1000, 1..100_001)).unwrap_or(1000),
         connect_timeout: positive(section, "connect_timeout", Duration::from_secs(5)),
         timeout: positive(section, "timeout", Duration::from_secs(30)),
@@ -128,6 +120,46 @@ fn ldap(section: &Section<'_, '_>, directory: &Path) -> LdapSource {
         section.problem("servers", message);
     }
     source
+}
+
+fn filter(section: &Section<'_, '_>) -> String {
+    let Some(filter) = section.text("filter") else {
+        return LdapSource::DEFAULT_FILTER.to_owned();
+    };
+    if !(filter.value.starts_with('(') && filter.value.ends_with(')')) {
+        section.problem_at(
+            &filter.at,
+            "filter",
+            "a search filter stands in parentheses: \"(proxyAddresses=smtp:*)\"",
+        );
+    }
+    filter.value
+}
+
+fn incremental(section: &Section<'_, '_>, filter: &str) -> Incremental {
+    let Some(text) = section.text("incremental") else {
+        return Incremental::Auto;
+    };
+    match text.value.as_str() {
+        "auto" => Incremental::Auto,
+        "off" => Incremental::Off,
+        "dirsync" => {
+            if filter != LdapSource::DEFAULT_FILTER {
+                // An object that ceases to match a filter of somebody's own is not reported as changed.
+                section.problem_at(
+                    &text.at,
+                    "incremental",
+                    "\"dirsync\" needs the default filter; leave `filter` out, or use \"off\"",
+                );
+            }
+            Incremental::DirSync
+        }
+        other => {
+            let message = format!("\"{other}\" is none of \"auto\", \"dirsync\", \"off\"");
+            section.problem_at(&text.at, "incremental", message);
+            Incremental::Auto
+        }
+    }
 }
 
 fn bind(section: &Section<'_, '_>, directory: &Path) -> Bind {

@@ -1,0 +1,235 @@
+//! Storing what a run found, before anything is published: what the sources said, and what is held. It is true whatever
+//! becomes of the tables.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::plan::{Plan, Run, SourceNow, SourceStatus, TablePlan};
+use crate::config::Source;
+use crate::current::SourceRecords;
+use crate::error::Result;
+use crate::hold::{Cause, Hold};
+use crate::snapshot::Followed;
+use crate::state::files::{changes_to_bytes, records_to_bytes};
+use crate::state::head::{APPROVAL_LIFE, Head, HoldState, SourceState};
+use crate::state::{State, digest};
+use crate::time::Timestamp;
+
+/// Past holds of one cause and scope that still can be approved. In a busy directory every run finds another one, and each
+/// may name as many rows as the table has.
+const PAST_HOLDS_KEPT: usize = 24;
+
+/// Files with changes behind one with all records; more are put together into one.
+const CHANGES_FILES_MAX: usize = 32;
+
+/// Stores what is held, and notes it in `head`.
+pub fn store_judgement(
+    run: &Run<'_>,
+    state: &State,
+    plan: &Plan<'_>,
+    head: &mut Head,
+) -> Result<()> {
+    store_holds(run, state, plan, head)?;
+    forget_old_removals(run, head);
+    Ok(())
+}
+
+/// Removals behind the window count no more.
+pub fn forget_old_removals(run: &Run<'_>, head: &mut Head) {
+    let begins = run.now.before(run.config.guard.window);
+    head.removals.retain(|removals| removals.at > begins);
+}
+
+/// Stores what the sources said, and notes it in `head`.
+pub fn store_sources(
+    run: &Run<'_>,
+    state: &State,
+    sources: &[SourceNow],
+    head: &mut Head,
+) -> Result<()> {
+    for source in sources {
+        let name = &source.name;
+        let is_approved = is_approved_empty(run, head, name);
+        let configured = run
+            .config
+            .sources
+            .iter()
+            .find(|source| source.name == *name);
+        let delay = configured
+            .and_then(Source::replication_delay)
+            .unwrap_or_default();
+        let known = head.sources.entry(name.clone()).or_default();
+        match &source.status {
+            SourceStatus::Complete {
+                answered_by,
+                referrals,
+                controller,
+                cursor,
+            } => {
+                if let Some(records) = &source.records {
+                    store_whole(state, name, known, records, &mut head.next_file)?;
+                }
+                known.complete_at = Some(run.now);
+                known.answered_by.clone_from(answered_by);
+                known.referrals.clone_from(referrals);
+                known.controller.clone_from(controller);
+                known.cursor.clone_from(cursor);
+                known.question = configured.map(Source::question).unwrap_or_default();
+            }
+            SourceStatus::Followed {
+                followed,
+                is_changed,
+                is_expired,
+            } => {
+                if let Some(records) = &source.records
+                    && *is_changed
+                {
+                    if *is_expired || is_time_to_put_together(known, followed, records) {
+                        store_whole(state, name, known, records, &mut head.next_file)?;
+                    } else {
+                        let file = changes_to_bytes(followed.changes());
+                        state.store_changes(name, head.next_file, &file)?;
+                        known.changes.push(head.next_file);
+                        known.changes_count += followed.changes().len() as u64;
+                        head.next_file += 1;
+                    }
+                }
+                known.answered_by.clone_from(&followed.answered_by);
+                known.controller = Some(followed.controller.clone());
+                known.cursor = Some(followed.cursor.clone());
+            }
+            SourceStatus::Frozen(frozen) | SourceStatus::Never(frozen) => {
+                known.frozen = Some(frozen.clone());
+                continue;
+            }
+            SourceStatus::Removed => continue,
+        }
+        if let Some(records) = &source.records {
+            known.missing_until = records.next_deadline(delay);
+        }
+        known.current_at = Some(run.now);
+        known.frozen = None;
+        known.records_count = source.records_count;
+        known.is_empty_approved =
+            source.records_count == 0 && (known.is_empty_approved || is_approved);
+    }
+    head.sources
+        .retain(|name, _| run.config.sources.iter().any(|source| source.name == *name));
+    Ok(())
+}
+
+fn is_approved_empty(run: &Run<'_>, head: &Head, name: &str) -> bool {
+    head.holds.values().any(|hold| {
+        hold.cause == Cause::SourceEmpty && hold.scope == name && hold.is_approved(run.now)
+    })
+}
+
+/// Reading many small files, or much that was replaced since, costs more than writing everything once.
+fn is_time_to_put_together(
+    known: &SourceState,
+    followed: &Followed,
+    records: &SourceRecords,
+) -> bool {
+    let changes_count = known.changes_count + followed.changes().len() as u64;
+    known.changes.len() >= CHANGES_FILES_MAX || changes_count > records.len() as u64 / 4
+}
+
+/// Writes all records of a source into one file, unless they stand there already, undamaged.
+fn store_whole(
+    state: &State,
+    name: &str,
+    known: &mut SourceState,
+    records: &SourceRecords,
+    next_file: &mut u64,
+) -> Result<()> {
+    let file = records_to_bytes(&records.shown, &records.missing);
+    let file_digest = digest(&file);
+    let is_there = known.changes.is_empty()
+        && known.base_digest == file_digest
+        && known
+            .base
+            .is_some_and(|base| state.has_records(name, base, &file));
+    if !is_there {
+        state.store_records(name, *next_file, &file)?;
+        known.base = Some(*next_file);
+        known.base_digest = file_digest;
+        known.changes.clear();
+        known.changes_count = 0;
+        *next_file += 1;
+    }
+    Ok(())
+}
+
+/// Keeps every hold's rows, so that an approval can name them, and forgets those not seen for a day.
+fn store_holds(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -> Result<()> {
+    let holds: BTreeMap<String, &Hold> = plan
+        .tables
+        .iter()
+        .flat_map(|table| &table.judgement.holds)
+        .map(|hold| (hold.digest(), hold))
+        .collect();
+    for known in head.holds.values_mut() {
+        // The holds of a table that could not be planned stand as they stood.
+        let is_planned = |table: &TablePlan<'_>| table.table.name == known.table;
+        known.is_current &= !plan.tables.iter().any(is_planned);
+    }
+    for (digest, hold) in holds {
+        state.store_hold(&digest, hold)?;
+        let is_same = |known: &&HoldState| {
+            known.table == hold.table && known.cause == hold.cause && known.scope == hold.scope
+        };
+        let since = head
+            .holds
+            .values()
+            .filter(is_same)
+            .map(|known| known.since)
+            .min()
+            .unwrap_or(run.now);
+        // One that lapsed must be given again, and `status` must not call the hold approved.
+        let approved = head
+            .holds
+            .get(&digest)
+            .filter(|known| known.is_approved(run.now));
+        let approved_at = approved.and_then(|known| known.approved_at);
+        let known = HoldState {
+            table: hold.table.clone(),
+            cause: hold.cause,
+            scope: hold.scope.clone(),
+            added_count: hold.added.len() as u64,
+            removed_count: hold.removed.len() as u64,
+            since,
+            last_seen: run.now,
+            is_current: true,
+            approved_at,
+        };
+        head.holds.insert(digest, known);
+    }
+    head.holds.retain(|_, known| {
+        let last = known
+            .approved_at
+            .map_or(known.last_seen, |at| at.max(known.last_seen));
+        known.is_current || run.now.since(last) < APPROVAL_LIFE
+    });
+    forget_oldest_holds(head, run.now);
+    Ok(())
+}
+
+/// Keeps of each cause and scope the newest past holds that nobody approved.
+fn forget_oldest_holds(head: &mut Head, now: Timestamp) {
+    let mut past: Vec<(String, &HoldState)> = head
+        .holds
+        .iter()
+        .filter(|(_, hold)| !hold.is_current && !hold.is_approved(now))
+        .map(|(digest, hold)| (digest.clone(), hold))
+        .collect();
+    let kind = |hold: &HoldState| (hold.table.clone(), hold.cause, hold.scope.clone());
+    past.sort_by_cached_key(|(_, hold)| (kind(hold), Reverse(hold.last_seen)));
+    let forgotten: Vec<String> = past
+        .chunk_by(|(_, one), (_, other)| kind(one) == kind(other))
+        .flat_map(|of_kind| of_kind.iter().skip(PAST_HOLDS_KEPT))
+        .map(|(digest, _)| digest.clone())
+        .collect();
+    for digest in forgotten {
+        head.holds.remove(&digest);
+    }
+}

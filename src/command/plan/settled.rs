@@ -1,0 +1,169 @@
+//! A run that finds nothing new: the sources say what they said, nobody touched a table, no time has come. Then the plan
+//! of the last run holds, and nothing that grows with the directory is read again. Writes nothing.
+//!
+//! What a plan is made from is told by a digest. A run that leaves nothing to do leaves its report behind with that digest;
+//! the next run that finds the same digest gives the same report.
+//!
+//! Invariant: everything that `plan::make` looks at is in [`made_from`], is looked at in [`find`], or prevents a plan from
+//! being remembered.
+
+use super::{Plan, Run, SourceNow, SourceStatus};
+use crate::error::Result;
+use crate::postfix::Gateway;
+use crate::publish::on_disk::{self, Content};
+use crate::report::difference::{Difference, Outcome};
+use crate::snapshot::Reading;
+use crate::source::referral;
+use crate::state::files::records_to_bytes;
+use crate::state::head::{Head, Settled};
+use crate::state::{State, digest};
+
+/// More addresses in their grace are not remembered: head.json stays small.
+const LEAVING_MAX: usize = 100;
+
+/// A run without news.
+#[derive(Debug)]
+pub struct Quiet {
+    /// Per source; without records, which are those stored.
+    pub sources: Vec<SourceNow>,
+    /// What the last run reported, and this one does.
+    pub difference: Difference,
+}
+
+/// The report of the last run, if nothing that it was made from is other now.
+pub(super) fn find(
+    run: &Run<'_>,
+    state: &State,
+    head: &Head,
+    readings: &[Result<Reading>],
+    gateway: Option<&Gateway>,
+) -> Option<Quiet> {
+    let settled = head.settled.as_ref()?;
+    let mut sources = Vec::new();
+    for (source, reading) in run.config.sources.iter().zip(readings) {
+        sources.push(unchanged(run, head, &source.name, reading.as_ref().ok()?)?);
+    }
+    let is_over = |deadline: Option<crate::time::Timestamp>| {
+        deadline.is_some_and(|deadline| run.now >= deadline)
+    };
+    let is_time = head
+        .tables
+        .values()
+        .any(|table| is_over(table.next_deadline))
+        || head
+            .sources
+            .values()
+            .any(|source| is_over(source.missing_until));
+    if is_time || settled.made_from != made_from(run, state, head, gateway) {
+        return None;
+    }
+    for table in &run.config.tables {
+        let known = head.tables.get(&table.name)?;
+        let folding = super::folding(table, gateway);
+        let files = on_disk::look(table, Some(known), &head.pending, folding).ok()?;
+        let is_untouched = |file: &on_disk::OnDisk| matches!(&file.content, Content::AsPublished(found) if known.artefacts.contains(found));
+        if !files.iter().all(is_untouched) {
+            return None;
+        }
+    }
+    let mut difference: Difference = serde_json::from_value(settled.report.clone()).ok()?;
+    difference.set_sources(&sources);
+    Some(Quiet {
+        sources,
+        difference,
+    })
+}
+
+/// What a source said, if that is what it said before.
+fn unchanged(run: &Run<'_>, head: &Head, name: &str, reading: &Reading) -> Option<SourceNow> {
+    let known = head.sources.get(name)?;
+    let (status, referrals) = match reading {
+        Reading::Followed(followed) if followed.changes().is_empty() => (
+            SourceStatus::Followed {
+                is_changed: false,
+                is_expired: false,
+                followed: followed.without_changes(),
+            },
+            &known.referrals,
+        ),
+        Reading::Complete(snapshot) => {
+            let is_same_controller = match (&snapshot.controller, &known.controller) {
+                (Some(answering), Some(before)) => answering.is_at_least(before),
+                (None, None) => true,
+                _ => false,
+            };
+            let is_plain = known.changes.is_empty() && known.missing_until.is_none();
+            if !is_plain || !is_same_controller || snapshot.reported.is_some() {
+                return None;
+            }
+            let file = records_to_bytes(snapshot.records(), &[]);
+            if digest(&file) != known.base_digest {
+                return None;
+            }
+            (
+                SourceStatus::Complete {
+                    answered_by: snapshot.answered_by.clone(),
+                    referrals: snapshot.referrals.clone(),
+                    controller: snapshot.controller.clone(),
+                    cursor: snapshot.cursor.clone(),
+                },
+                &snapshot.referrals,
+            )
+        }
+        Reading::Followed(_) => return None,
+    };
+    Some(SourceNow {
+        name: name.to_owned(),
+        records: None,
+        records_count: known.records_count,
+        status,
+        uncovered_referrals: referral::uncovered(referrals, &run.config.sources),
+    })
+}
+
+/// What the next run may rely on, if this one left nothing to do.
+pub fn remember(
+    run: &Run<'_>,
+    state: &State,
+    head: &Head,
+    plan: &Plan<'_>,
+    difference: &Difference,
+) -> Option<Settled> {
+    let is_current = |source: &SourceNow| {
+        matches!(
+            source.status,
+            SourceStatus::Complete { .. } | SourceStatus::Followed { .. }
+        )
+    };
+    let is_settled = difference.outcome == Outcome::Unchanged
+        && plan.failures.is_empty()
+        && plan.sources.iter().all(is_current)
+        && head.pending.is_empty()
+        && difference.leaving.len() <= LEAVING_MAX;
+    is_settled.then_some(())?;
+    Some(Settled {
+        made_from: made_from(run, state, head, plan.gateway.as_ref()),
+        report: serde_json::to_value(difference).ok()?,
+    })
+}
+
+/// A digest of everything a plan is made from, apart from what only looking can tell.
+fn made_from(run: &Run<'_>, state: &State, head: &Head, gateway: Option<&Gateway>) -> String {
+    let mut parts = vec![
+        env!("CARGO_PKG_VERSION").to_owned(),
+        run.config.text.clone(),
+        state.stamps(head),
+    ];
+    for table in &run.config.tables {
+        parts.push(format!("{:?}", super::folding(table, gateway)));
+        let known = head.tables.get(&table.name);
+        parts.push(format!("{:?}", known.map(|known| &known.artefacts)));
+    }
+    for (name, source) in &head.sources {
+        parts.push(format!(
+            "{name} {} {:?}",
+            source.is_empty_approved, source.missing_until
+        ));
+    }
+    digest(parts.join("\n").as_bytes())
+}
