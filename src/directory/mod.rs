@@ -1,17 +1,20 @@
 //! Reads a source from a directory over LDAP, completely or not at all.
 //!
-//! Servers are tried in their order until one answers completely; what one gave before it failed is thrown away, so no
+//! Servers, listed or named by DNS (`discover`), are tried in their order until one answers completely; what one gave before it failed is thrown away, so no
 //! snapshot is pieced together from two. A refusal of the account ends the read at once. Everything is bounded by the
 //! deadline of the run. Not here: what becomes of a source that could not be read.
 //!
 //! Layers, the outermost first: `wire` (TCP, TLS), `filter` (limits and shape of messages, with `message` and `ber`),
-//! `session` (one connection), `paged` and `range` (what makes an answer complete).
+//! `session` (one connection), `paged` and `range` (what makes an answer complete), `global_catalog` (what one must show
+//! before it is believed).
 //!
 //! Invariant: a snapshot is made in one place, after every base was read to its end on one connection.
 
 pub mod ber;
+mod discover;
 mod failure;
 mod filter;
+mod global_catalog;
 pub mod message;
 mod paged;
 mod range;
@@ -23,13 +26,15 @@ use std::time::Instant;
 
 use rustls::ClientConfig;
 
-use crate::config::{Bind, LdapSource, ServerAddress};
+use crate::config::{Bind, LdapSource, ServerAddress, Servers};
 use crate::snapshot::{Progress, Snapshot};
 
+pub use discover::{DiscoveryCause, DiscoveryFailure, questions};
 pub use failure::{Attempt, Cause, ReadFailure, Reason, Step, Trouble};
 pub use filter::{FRAME_BYTES_MAX, Lost};
 pub use wire::TrustError;
 
+use global_catalog::Catalog;
 use paged::{Budget, Found};
 use session::{Credentials, Patience, Session};
 
@@ -79,8 +84,12 @@ fn refuse_password_in_clear(source: &LdapSource) -> Result<(), Reason> {
     if let Bind::Anonymous = source.bind {
         return Ok(());
     }
+    let Servers::Listed(servers) = &source.servers else {
+        // What DNS names is reached over TLS and not otherwise.
+        return Ok(());
+    };
     let in_clear = |server: &&ServerAddress| !wire::is_protected(server, source);
-    match source.servers.iter().find(in_clear) {
+    match servers.iter().find(in_clear) {
         Some(server) => Err(Reason::PasswordInClear {
             server: server.url.clone(),
         }),
@@ -100,8 +109,11 @@ async fn try_servers(
         answer: source.timeout,
         deadline,
     };
+    let servers = discover::servers(source_name, source, deadline)
+        .await
+        .map_err(Reason::Discovery)?;
     let mut attempts = Vec::new();
-    for server in &source.servers {
+    for server in &servers {
         let read = read_server(server, source, credentials, tls, patience, progress);
         match read.await {
             Ok(found) => {
@@ -137,31 +149,59 @@ async fn read_server(
     patience: Patience,
     progress: &Progress,
 ) -> Result<Found, Trouble> {
-    let mut session = Session::open(server, source, tls, patience).await?;
-    let read = read_bases(&mut session, source, credentials, progress).await;
+    let mut session = open_bound(server, source, credentials, tls, patience).await?;
+    let read = async {
+        let catalog = if server.is_global_catalog() {
+            let elsewhere = async |ordinary: ServerAddress| {
+                open_bound(&ordinary, source, credentials, tls, patience).await
+            };
+            Some(global_catalog::check(&mut session, server, elsewhere).await?)
+        } else {
+            None
+        };
+        read_bases(&mut session, source, catalog.as_ref(), progress).await
+    };
+    let read = read.await;
     session.close().await;
     read
+}
+
+async fn open_bound(
+    server: &ServerAddress,
+    source: &LdapSource,
+    credentials: &Credentials,
+    tls: &Arc<ClientConfig>,
+    patience: Patience,
+) -> Result<Session, Trouble> {
+    let mut session = Session::open(server, source, tls, patience).await?;
+    match session.bind(credentials).await {
+        Ok(()) => Ok(session),
+        Err(cause) => {
+            session.close().await;
+            let name = match credentials {
+                Credentials::Anonymous => String::new(),
+                Credentials::Simple { name, .. } => name.clone(),
+            };
+            Err(Trouble::new(Step::Bind { name }, cause))
+        }
+    }
 }
 
 async fn read_bases(
     session: &mut Session,
     source: &LdapSource,
-    credentials: &Credentials,
+    catalog: Option<&Catalog>,
     progress: &Progress,
 ) -> Result<Found, Trouble> {
-    session.bind(credentials).await.map_err(|cause| {
-        let name = match credentials {
-            Credentials::Anonymous => String::new(),
-            Credentials::Simple { name, .. } => name.clone(),
-        };
-        Trouble::new(Step::Bind { name }, cause)
-    })?;
     let proposed;
     let bases = if source.bases.is_empty() {
-        proposed = session
-            .default_naming_context()
-            .await
-            .map_err(|cause| Trouble::new(Step::RootDse, cause))?;
+        proposed = match catalog {
+            Some(_) => global_catalog::FOREST.to_owned(),
+            None => session
+                .default_naming_context()
+                .await
+                .map_err(|cause| Trouble::new(Step::RootDse, cause))?,
+        };
         std::slice::from_ref(&proposed)
     } else {
         &source.bases
@@ -178,6 +218,11 @@ async fn read_bases(
             progress,
         )
         .await?;
+    }
+    if let Some(catalog) = catalog
+        && source.bases.is_empty()
+    {
+        catalog.leave_out_configuration(&mut found);
     }
     Ok(found)
 }
