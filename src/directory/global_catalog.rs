@@ -82,13 +82,16 @@ pub async fn check<Opened: Future<Output = Result<Session, Trouble>>>(
 }
 
 impl Catalog {
-    /// Takes out what the forest holds beside its domains. System objects of Exchange's configuration have addresses too;
-    /// a read of a domain never meets them.
-    pub fn leave_out_configuration(&self, found: &mut Found) {
-        found.records.retain(|record| {
-            !DistinguishedName::parse(&record.dn)
-                .is_ok_and(|dn| dn.is_at_or_under(&self.configuration))
-        });
+    /// Takes out what the forest holds beside its domains, unless it was asked for by name. System objects of Exchange's
+    /// configuration have addresses too; the read of a domain never meets them, because its controller keeps them apart,
+    /// and a catalog does not.
+    pub fn leave_out_configuration(&self, bases: &[String], found: &mut Found) {
+        let is_configuration = |dn: &str| {
+            DistinguishedName::parse(dn).is_ok_and(|dn| dn.is_at_or_under(&self.configuration))
+        };
+        if !bases.iter().any(|base| is_configuration(base)) {
+            found.records.retain(|record| !is_configuration(&record.dn));
+        }
     }
 }
 

@@ -219,10 +219,8 @@ async fn read_bases(
         )
         .await?;
     }
-    if let Some(catalog) = catalog
-        && source.bases.is_empty()
-    {
-        catalog.leave_out_configuration(&mut found);
+    if let Some(catalog) = catalog {
+        catalog.leave_out_configuration(&source.bases, &mut found);
     }
     Ok(found)
 }
