@@ -1,17 +1,23 @@
 //! Finding domain controllers through DNS, and reading a global catalog, with a real controller and its own DNS.
 //!
-//! The program runs with a resolv.conf of its own, in a mount namespace of its own. Not here: the order of records and
-//! every answer that Samba does not give (unit tests of `directory::discover`).
+//! The program runs with a resolv.conf of its own, in a mount namespace of its own. Samba's catalog shows everything; one
+//! that keeps back what is in no partial attribute set is `tests/ldap-server`. Not here: the order of records and every
+//! answer that Samba does not give (unit tests of `directory::discover`).
 
 mod common;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use common::directory::{BASE, DOMAINS, LEAVERS};
 use common::rcptsync::{Outcome, Rcptsync};
 use common::samba::{self, Samba};
-use common::{names, require, skip, write_file};
+use common::{names, require, require_root, skip, write_file};
+use ldap_server::{Directory, Server};
+use rcptsync::config::{Bind, LdapSource, ServerAddress, Servers};
+use rcptsync::directory::read;
+use rcptsync::snapshot::Progress;
 
 const CONTROLLERS: &str = "_ldap._tcp.dc._msdcs.corp.example";
 const OF_BERLIN: &str = "_ldap._tcp.Berlin._sites.dc._msdcs.corp.example";
@@ -176,6 +182,12 @@ fn the_next_target_is_tried_and_strangers_are_not() {
     );
     check(&samba, DISCOVER, "ldaps://dc1.corp.example", &[]);
 
+    // An answer too long for UDP is an answer.
+    let many = (0..90).map(|number| names::service(0, 0, &format!("gone{number}.corp.example")));
+    let many: Vec<_> = many.chain([names::service(9, 0, DC1)]).collect();
+    samba.replace_records(CONTROLLERS, &many);
+    check(&samba, DISCOVER, "ldaps://dc1.corp.example", &[]);
+
     // The site comes first, whatever the priorities of the others; its one controller is down.
     samba.add_records(OF_BERLIN, &[names::service(50, 0, "down.corp.example")]);
     let berlin = format!("{DISCOVER}\nsite = \"Berlin\"");
@@ -322,4 +334,111 @@ fn a_global_catalog_is_read_only_if_it_has_the_addresses() {
         &samba.resolv_conf(),
         &["SRV _gc._tcp.corp.example", "every target was skipped"],
     );
+}
+
+/// A catalog or a controller with seven recipients, whose schema marks our attributes so; an empty mark is none.
+fn forest(ready: &str, schema: &[(&str, &str)]) -> Directory {
+    let configuration = format!("CN=Configuration,{BASE}");
+    let schema_dn = format!("CN=Schema,{configuration}");
+    let mut directory = Directory::new(BASE)
+        .recipients(7)
+        .root("isGlobalCatalogReady", ready)
+        .root("configurationNamingContext", &configuration)
+        .root("schemaNamingContext", &schema_dn);
+    for (name, mark) in schema {
+        let dn = format!("CN={name},{schema_dn}");
+        let mark: &[&str] = if mark.is_empty() { &[] } else { &[mark] };
+        let attributes = [
+            ("lDAPDisplayName", &[*name] as &[&str]),
+            ("isMemberOfPartialAttributeSet", mark),
+        ];
+        directory = directory.entry(&dn, &attributes);
+    }
+    directory
+}
+
+/// What comes of reading a catalog, whose machine may answer at the ordinary port too: how many records, or the error.
+#[track_caller]
+fn check_catalog(catalog: Directory, ordinary: Option<Directory>, words: &[&str]) {
+    let address = samba::free_address();
+    let _catalog = Server::start_at(catalog, (address, 3268).into());
+    let _ordinary = ordinary.map(|ordinary| Server::start_at(ordinary, (address, 389).into()));
+    let source = LdapSource {
+        servers: Servers::Listed(vec![ServerAddress {
+            url: format!("ldap://{address}:3268"),
+            is_ldaps: false,
+            host: address.to_string(),
+            port: 3268,
+        }]),
+        bases: vec![BASE.into()],
+        filter: "(proxyAddresses=smtp:*)".into(),
+        page_size: 100,
+        connect_timeout: Duration::from_secs(5),
+        timeout: Duration::from_secs(5),
+        starttls: false,
+        ca_file: None,
+        bind: Bind::Anonymous,
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let found = match read("corp", &source, deadline, &Progress::default()) {
+        Ok(snapshot) => format!("{} records", snapshot.records().len()),
+        Err(failure) => format!("{:?}", failure.failure("all stays")),
+    };
+    for word in words {
+        assert!(found.contains(word), "{word} is not in {found}");
+    }
+}
+
+#[test]
+fn a_catalog_that_hides_its_schema_is_asked_at_its_ordinary_port() {
+    if !require_root() {
+        return;
+    }
+    let hidden = [("objectGUID", ""), ("proxyAddresses", "")];
+    let lacking = [("objectGUID", "TRUE"), ("proxyAddresses", "")];
+    let complete = [("objectGUID", "TRUE"), ("proxyAddresses", "TRUE")];
+    let forest = |schema| forest("TRUE", schema);
+    let lack = [
+        "SourceFrozen",
+        "the check of the global catalog failed",
+        "proxyAddresses is not in the global catalog",
+    ];
+    check_catalog(forest(&complete), None, &["7 records"]);
+    check_catalog(forest(&lacking), Some(forest(&complete)), &lack);
+    check_catalog(forest(&hidden), Some(forest(&complete)), &["7 records"]);
+    check_catalog(forest(&hidden), Some(forest(&lacking)), &lack);
+    check_catalog(
+        forest(&[]),
+        Some(forest(&complete)),
+        &["SourceFrozen", "noSuchObject (32)", "read the schema"],
+    );
+    check_catalog(
+        forest(&hidden),
+        Some(forest(&hidden)),
+        &["SourceFrozen", "does not show the marks of its schema"],
+    );
+    check_catalog(
+        forest(&hidden),
+        None,
+        &[
+            "SourceFrozen",
+            ":389 does not say either: the connection: no connection: Connection refused",
+            "let this machine reach ldap://",
+        ],
+    );
+    // A controller that does not hold every domain yet, and a server that is none.
+    for other in [
+        self::forest("FALSE", &complete),
+        Directory::new(BASE).recipients(7),
+    ] {
+        check_catalog(
+            other,
+            None,
+            &[
+                "SourceFrozen",
+                "isGlobalCatalogReady: TRUE",
+                "ask another server",
+            ],
+        );
+    }
 }

@@ -11,7 +11,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::ServerOrderingStrategy;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig, ServerOrderingStrategy};
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::RData;
@@ -204,7 +205,7 @@ async fn ask_all(questions: &[String], patience: Duration, deadline: Instant) ->
         .map(|question| {
             let (resolver, name) = (resolver.clone(), format!("{question}."));
             tokio::spawn(async move {
-                let answer = resolver.asked.srv_lookup(name);
+                let answer = resolver.ask(&name);
                 match timeout_at(own_end.unwrap_or(deadline).into(), answer).await {
                     Ok(Ok(found)) => Ok(targets(found.answers().iter().map(|record| &record.data))),
                     Ok(Err(error)) => Err(resolver.cause(&error)),
@@ -239,7 +240,8 @@ fn targets<'record>(records: impl Iterator<Item = &'record RData>) -> Vec<Target
 
 #[derive(Clone)]
 struct Resolver {
-    asked: TokioResolver,
+    over_udp_first: TokioResolver,
+    over_tcp: TokioResolver,
     name_servers: String,
     patience: Duration,
 }
@@ -260,16 +262,33 @@ fn resolver(patience: Duration) -> Result<Resolver, DiscoveryCause> {
     let shares_count = u32::try_from(name_servers.len()).unwrap_or(u32::MAX);
     let share = patience / shares_count.saturating_add(1);
     options.timeout = options.timeout.min(share);
-    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    let asked = builder.with_options(options).build().map_err(settings)?;
+    let over_tcp = config.name_servers().iter();
+    let over_tcp = over_tcp.map(|server| NameServerConfig::tcp(server.ip));
+    let over_tcp = ResolverConfig::from_parts(None, vec![], over_tcp.collect());
+    let build = |config| {
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            .with_options(options.clone())
+            .build()
+            .map_err(settings)
+    };
     Ok(Resolver {
-        asked,
+        over_udp_first: build(config)?,
+        over_tcp: build(over_tcp)?,
         name_servers: name_servers.join(", "),
         patience,
     })
 }
 
 impl Resolver {
+    async fn ask(&self, name: &str) -> Result<Lookup, NetError> {
+        let answer = self.over_udp_first.srv_lookup(name).await;
+        // Samba sends a long answer over UDP without the mark that says to come back over TCP, and it arrives cut.
+        if let Err(NetError::Proto(_)) = answer {
+            return self.over_tcp.srv_lookup(name).await;
+        }
+        answer
+    }
+
     fn no_answer(&self) -> DiscoveryCause {
         DiscoveryCause::NoAnswer {
             name_servers: self.name_servers.clone(),

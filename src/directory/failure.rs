@@ -352,6 +352,10 @@ impl Trouble {
                     .unwrap_or_default()
             ),
             12 => "ask another server: this one cannot page results (control 1.2.840.113556.1.4.319)".into(),
+            32 | 34 if self.step == Step::GlobalCatalog => format!(
+                "let the account read the schema of the forest, or read the domain controllers themselves (port 636) in \
+                 [source.{source_name}]"
+            ),
             32 if !is_bind => format!(
                 "check `base` in [source.{source_name}]: it does not exist, or the account may not see it"
             ),
@@ -427,8 +431,12 @@ impl ReadFailure {
                     );
                 };
                 let mut why = told.trouble.cause.to_string();
-                for other in others {
+                for other in others.take(ATTEMPTS_TOLD_MAX) {
                     let _ = write!(why, "; {other}");
+                }
+                let more = attempts.len().saturating_sub(1 + ATTEMPTS_TOLD_MAX);
+                if more > 0 {
+                    let _ = write!(why, "; and {more} more servers");
                 }
                 of(
                     told.trouble.exit(),
@@ -513,17 +521,23 @@ impl fmt::Display for Attempt {
     }
 }
 
+/// Beside the most telling one; DNS may name hundreds.
+const ATTEMPTS_TOLD_MAX: usize = 8;
+
 struct Attempts<'attempts>(&'attempts [Attempt]);
 
 impl fmt::Display for Attempts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, attempt) in self.0.iter().enumerate() {
+        for (at, attempt) in self.0.iter().take(1 + ATTEMPTS_TOLD_MAX).enumerate() {
             if at > 0 {
                 f.write_str("; ")?;
             }
             write!(f, "{attempt}")?;
         }
-        Ok(())
+        match self.0.len().saturating_sub(1 + ATTEMPTS_TOLD_MAX) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more servers"),
+        }
     }
 }
 
@@ -800,6 +814,11 @@ mod tests {
                 "; ldaps://dc1: ",
                 "; ldaps://dc3: ",
             ],
+        );
+        check(
+            (0..20).map(|_| silent()).collect(),
+            Exit::SourceFrozen,
+            &["; ldaps://dc9: ", "; and 11 more servers"],
         );
         check(
             vec![closed(), refused(bind(), 49, "")],

@@ -214,7 +214,7 @@ const LDAPS_PORT: u16 = 636;
 
 /// An address of 127.0.0.0/8 whose LDAP ports nobody has. It is made from the process number, so that two processes that
 /// look at the same moment look at different addresses.
-fn free_address() -> Ipv4Addr {
+pub fn free_address() -> Ipv4Addr {
     (std::process::id()..)
         .take(1_000)
         .map(|number| {
