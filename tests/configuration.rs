@@ -100,6 +100,27 @@ fn one_source_one_domain_list_and_one_table_are_complete() {
     assert_eq!(program.keys(), "anna bob");
 }
 
+/// Where servers are to be discovered, what will be asked is told, so that somebody can ask it by hand.
+#[test]
+fn a_check_names_the_question_to_dns() {
+    let program = Rcptsync::new("questions");
+    for (keys, expected) in [
+        ("", "_ldap._tcp.dc._msdcs.corp.example"),
+        (
+            "site = \"Berlin\"\n",
+            "_ldap._tcp.Berlin._sites.dc._msdcs.corp.example, then _ldap._tcp.dc._msdcs.corp.example",
+        ),
+        ("global_catalog = true\n", "_gc._tcp.corp.example"),
+    ] {
+        let source = format!(
+            "[source.corp]\nkind = \"ldap\"\ndiscover = \"CORP.example\"\n{keys}bind = {{ method = \"anonymous\" }}\n"
+        );
+        program.configure(&["example.com"], STAFF, &source);
+        let outcome = program.run(&["check"]).expect_code(0);
+        outcome.expect_output(&[&format!("  source   corp: ldap, DNS SRV {expected}\n")]);
+    }
+}
+
 #[test]
 fn good_configurations_are_good() {
     let program = Rcptsync::new("good");
@@ -111,8 +132,14 @@ fn good_configurations_are_good() {
         "[history]\nkeep = \"1year\"\n",
         "[[hook]]\nname = \"a-1\"\nrun = [\"/bin/true\"]\ninput = \"none\"\n[[hook]]\nname = \"a-2\"\nrun = [\"/bin/true\"]\n",
         "[source.guests]\nkind = \"ldif\"\npath = \"guests.ldif\"\nmax_age = \"none\"\n",
-        "[source.corp]\nkind = \"ldap\"\nservers = [\"ldaps://dc1.corp.example\", \"ldaps://[2001:db8::1]:3269/\"]\n\
+        "[source.corp]\nkind = \"ldap\"\nservers = [\"ldaps://dc1.corp.example\", \"ldaps://[2001:db8::1]:6360/\"]\n\
          bind = { method = \"simple\", name = \"a\", credential = \"corp.password\" }\n",
+        "[source.corp]\nkind = \"ldap\"\nservers = [\"ldaps://dc1:3269\", \"ldaps://dc2:3269\"]\n\
+         bind = { method = \"anonymous\" }\n",
+        "[source.corp]\nkind = \"ldap\"\ndiscover = \"Corp.example\"\nsite = \"Berlin\"\nstarttls = true\n\
+         bind = { method = \"simple\", name = \"a\", credential = \"corp.password\" }\n",
+        "[source.corp]\nkind = \"ldap\"\ndiscover = \"corp\"\nglobal_catalog = true\n\
+         bind = { method = \"anonymous\" }\n",
         "[source.corp]\nkind = \"ldap\"\nservers = [\"ldap://dc1\"]\nstarttls = true\n\
          bind = { method = \"simple\", name = \"a\", password_file = \"p\" }\n",
     ] {

@@ -9,7 +9,7 @@ use ldap_server::{
     Authority, Directory, Fault, Identity, Moment, NoticeForm, Server, Stats, Validity, hostile,
 };
 use rcptsync::config::secret::SecretPlace;
-use rcptsync::config::{Bind, Incremental, LdapSource, ServerAddress};
+use rcptsync::config::{Bind, Incremental, LdapSource, ServerAddress, Servers};
 use rcptsync::directory::{FRAME_BYTES_MAX, ReadFailure, read};
 use rcptsync::exit::Exit;
 use rcptsync::snapshot::{Progress, Reading, Snapshot};
@@ -35,7 +35,7 @@ impl Fixture {
                 incremental: Incremental::Off,
                 full_every: None,
                 replication_delay: Duration::ZERO,
-                servers: vec![],
+                servers: Servers::Listed(vec![]),
                 bases: vec![BASE.into()],
                 filter: "(proxyAddresses=smtp:*)".into(),
                 page_size: PAGE_SIZE,
@@ -76,8 +76,15 @@ impl Fixture {
     }
 
     fn ask(mut self, servers: &[&Server]) -> Fixture {
-        self.source.servers = servers.iter().map(|server| address(server)).collect();
+        *self.listed() = servers.iter().map(|server| address(server)).collect();
         self
+    }
+
+    fn listed(&mut self) -> &mut Vec<ServerAddress> {
+        match &mut self.source.servers {
+            Servers::Listed(servers) => servers,
+            Servers::Discovered(_) => unreachable!("these tests list their servers"),
+        }
     }
 
     fn read(&self) -> Result<Snapshot, ReadFailure> {
@@ -629,7 +636,7 @@ fn certificates_are_checked_and_the_fault_is_named() {
     // TLS towards a port that speaks none.
     let server = Server::start(seven());
     let mut fixture = Fixture::new().with_password(PASSWORD).ask(&[&server]);
-    fixture.source.servers[0].is_ldaps = true;
+    fixture.listed()[0].is_ldaps = true;
     fixture.source.connect_timeout = Duration::from_millis(500);
     assert!(fixture.outcome().contains("source corp: "));
     assert_eq!(server.stats().binds, []);
@@ -745,18 +752,18 @@ fn the_next_server_is_asked_when_one_fails() {
     }));
     let sound = Server::start(Directory::new(BASE).recipients(5));
     let mut fixture = Fixture::new().ask(&[&breaking, &sound]);
-    fixture.source.servers.insert(0, down_address.clone());
+    fixture.listed().insert(0, down_address.clone());
     let snapshot = fixture.read().expect("a snapshot");
     // Nothing of what the second one gave is left.
     assert_eq!(snapshot.records().len(), 5);
     assert_eq!(snapshot.answered_by, sound.url());
 
     let mut fixture = Fixture::new().ask(&[&breaking]);
-    fixture.source.servers.insert(0, down_address.clone());
+    fixture.listed().insert(0, down_address.clone());
     let found = fixture.outcome();
     assert!(found.contains("Connection refused"), "{found}");
     assert!(found.contains("source corp: page 2 failed"), "{found}");
-    fixture.source.servers = vec![ServerAddress {
+    *fixture.listed() = vec![ServerAddress {
         host: "no-such-host.invalid".into(),
         ..down_address
     }];

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::config::{Config, SourceKind};
+use crate::config::{Config, Servers, SourceKind};
 use crate::error::Result;
 use crate::exit::Exit;
 
@@ -14,12 +14,7 @@ pub fn run(config: &Config, out: &mut dyn Write) -> Result<u8> {
     for source in &config.sources {
         let kind = match &source.kind {
             SourceKind::Ldap(ldap) => {
-                let servers: Vec<&str> = ldap
-                    .servers
-                    .iter()
-                    .map(|server| server.url.as_str())
-                    .collect();
-                format!("ldap, {}", servers.join(", "))
+                format!("ldap, {}", servers(&ldap.servers))
             }
             SourceKind::Ldif(file) => format!("ldif, {}", file.path.display()),
             SourceKind::List(file) => format!("list, {}", file.path.display()),
@@ -41,4 +36,17 @@ pub fn run(config: &Config, out: &mut dyn Write) -> Result<u8> {
         let _ = writeln!(out, "  hook     {}: {}", hook.name, hook.program.display());
     }
     Ok(Exit::Current.code())
+}
+
+fn servers(servers: &Servers) -> String {
+    match servers {
+        Servers::Listed(servers) => {
+            let urls: Vec<&str> = servers.iter().map(|server| server.url.as_str()).collect();
+            urls.join(", ")
+        }
+        Servers::Discovered(discovery) => format!(
+            "DNS SRV {}",
+            crate::directory::questions(discovery).join(", then ")
+        ),
+    }
 }

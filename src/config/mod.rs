@@ -125,7 +125,7 @@ impl Source {
 #[derive(Clone, Debug)]
 pub enum SourceKind {
     /// `kind = "ldap"`
-    Ldap(LdapSource),
+    Ldap(Box<LdapSource>),
     /// `kind = "ldif"`
     Ldif(FileSource),
     /// `kind = "list"`
@@ -135,9 +135,9 @@ pub enum SourceKind {
 /// A directory that is asked over LDAP.
 #[derive(Clone, Debug)]
 pub struct LdapSource {
-    /// Tried in this order; the first that answers completely is believed.
-    pub servers: Vec<ServerAddress>,
-    /// Where to search; empty means the server's default naming context.
+    /// Whom to ask.
+    pub servers: Servers,
+    /// Where to search; empty means the server's default naming context, and of a global catalog the whole forest.
     pub bases: Vec<String>,
     /// The search filter (RFC 4515).
     pub filter: String,
@@ -183,6 +183,26 @@ impl LdapSource {
     }
 }
 
+/// Whom to ask, in which order; the first that answers completely is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Servers {
+    /// `servers`: these, in their order. Either all of them are global catalogs or none is.
+    Listed(Vec<ServerAddress>),
+    /// `discover`: those that DNS names when a run begins, always over TLS.
+    Discovered(Discovery),
+}
+
+/// What DNS is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovery {
+    /// The domain, or the forest for global catalogs; ASCII, lower case, without a dot at either end.
+    pub domain: String,
+    /// The site whose controllers come first.
+    pub site: Option<String>,
+    /// Global catalogs instead of the controllers of the domain.
+    pub is_global_catalog: bool,
+}
+
 /// A parsed `ldap://` or `ldaps://` URL: scheme, host, port and nothing more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerAddress {
@@ -194,6 +214,16 @@ pub struct ServerAddress {
     pub host: String,
     /// 389 or 636 unless the URL names another.
     pub port: u16,
+}
+
+impl ServerAddress {
+    /// Where a controller serves a part of the attributes of every domain in the forest, in clear and over TLS.
+    pub const GLOBAL_CATALOG_PORTS: [u16; 2] = [3268, 3269];
+
+    /// Whether a global catalog answers there; nothing but the port tells.
+    pub fn is_global_catalog(&self) -> bool {
+        Self::GLOBAL_CATALOG_PORTS.contains(&self.port)
+    }
 }
 
 /// How to authenticate.

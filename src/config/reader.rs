@@ -180,6 +180,11 @@ impl<'read, 'text> Section<'read, 'text> {
             .report(at.clone(), self.full_name(key), message.into());
     }
 
+    /// Whether the key is there, whatever its type.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.peek(key).is_some()
+    }
+
     fn peek(&self, key: &str) -> Option<&'read Spanned<DeValue<'text>>> {
         self.table
             .iter()

@@ -14,6 +14,7 @@ use crate::config::secret::SecretError;
 use crate::error::Failure;
 use crate::exit::Exit;
 
+use super::discover::DiscoveryFailure;
 use super::filter::Lost;
 use super::message::Outcome;
 use super::wire::TrustError;
@@ -46,6 +47,9 @@ pub enum Reason {
     /// This machine gives us no event queue.
     #[error("the network cannot be used: {0}")]
     Runtime(io::Error),
+    /// Nobody is known whom to ask.
+    #[error("no server is known: {0}")]
+    Discovery(DiscoveryFailure),
     /// Every server was tried, or the first one that knows said that the account is refused.
     #[error("{}", Attempts(.0))]
     Servers(Vec<Attempt>),
@@ -83,6 +87,8 @@ pub enum Step {
         /// The account; empty for an anonymous bind.
         name: String,
     },
+    /// Asking a global catalog what it shows.
+    GlobalCatalog,
     /// Asking the server about itself.
     RootDse,
     /// Asking what changed.
@@ -145,6 +151,28 @@ pub enum Cause {
     /// No base is configured and the server proposes none.
     #[error("the server names no default naming context")]
     NoNamingContext,
+    /// The port is that of a global catalog; what answers is none, or not yet.
+    #[error("what answers there is no global catalog, or not ready: it does not show {0}")]
+    NoGlobalCatalog(&'static str),
+    /// A global catalog would answer success, without them.
+    #[error(
+        "{} is not in the global catalog: the schema does not mark it as a member of the partial attribute set \
+         (isMemberOfPartialAttributeSet: TRUE)",
+        .0.join(", ")
+    )]
+    NotInGlobalCatalog(Vec<&'static str>),
+    /// The global catalog keeps the marks back, and the same server could not be asked otherwise.
+    #[error(
+        "the global catalog does not show which attributes it has, and {server} does not say either: {}: {}",
+        .trouble.step,
+        .trouble.cause
+    )]
+    SchemaElsewhere {
+        /// The ordinary port of the same server.
+        server: String,
+        /// What went wrong there.
+        trouble: Box<Trouble>,
+    },
     /// Success, but without the control that says whether more follows.
     #[error(
         "the server answered without the paging control, so nothing proves that nothing is missing"
@@ -213,6 +241,9 @@ impl Trouble {
     /// password must then not be tried again in this run, on this server or another: that is how accounts get locked.
     pub fn is_refused_account(&self) -> bool {
         const REFUSALS: &[u32] = &[7, 8, 13, 19, 32, 34, 48, 49, 50, 53];
+        if let Cause::SchemaElsewhere { trouble, .. } = &self.cause {
+            return trouble.is_refused_account();
+        }
         matches!(self.step, Step::Bind { .. })
             && matches!(&self.cause, Cause::Refused(outcome) if REFUSALS.contains(&outcome.code))
     }
@@ -236,6 +267,9 @@ impl Trouble {
             | Cause::Filter
             | Cause::Library(_)
             | Cause::NoNamingContext
+            | Cause::NoGlobalCatalog(_)
+            | Cause::NotInGlobalCatalog(_)
+            | Cause::SchemaElsewhere { .. }
             | Cause::NoPagingControl
             | Cause::PagingControl(_)
             | Cause::NoDirSync(_)
@@ -253,6 +287,7 @@ impl Trouble {
 
     fn place(&self, server: &str) -> String {
         match &self.step {
+            Step::Page { base, .. } if base.is_empty() => format!("{server}, the whole forest"),
             Step::Page { base, .. } => format!("{server}, base {}", safe(base)),
             Step::Range { dn, .. } => format!("{server}, entry {}", safe(dn)),
             Step::DirSync { naming_context } => format!("{server}, {}", safe(naming_context)),
@@ -260,6 +295,7 @@ impl Trouble {
             | Step::StartTls
             | Step::TlsHandshake
             | Step::Bind { .. }
+            | Step::GlobalCatalog
             | Step::RootDse => server.to_owned(),
         }
     }
@@ -268,7 +304,7 @@ impl Trouble {
         match &self.cause {
             Cause::Refused(outcome) => self.next_after_refusal(outcome, source_name),
             Cause::Tls(error) => next_after_tls(error, source_name),
-            Cause::Resolve(_) => "check the host name in `servers` and the DNS of this machine".into(),
+            Cause::Resolve(_) => "check the name of the server and the DNS of this machine".into(),
             Cause::Connect(_) | Cause::ConnectTimeout(_) => {
                 "check that the server is up and that a firewall lets this machine reach its port".into()
             }
@@ -280,6 +316,19 @@ impl Trouble {
             Cause::Lost(lost) => next_after_loss(lost, &self.step),
             Cause::Filter => format!("mend `filter` in [source.{source_name}] (RFC 4515)"),
             Cause::NoNamingContext => format!("set `base` in [source.{source_name}]"),
+            Cause::NoGlobalCatalog(_) => format!(
+                "ask another server, or a domain controller at port 636 with its domain as `base` in \
+                 [source.{source_name}]"
+            ),
+            Cause::NotInGlobalCatalog(attributes) => format!(
+                "read the domain controllers themselves (port 636, without `global_catalog`; one source for each domain), \
+                 or let a schema administrator replicate {} to the global catalog (set isMemberOfPartialAttributeSet to \
+                 TRUE)",
+                attributes.join(", ")
+            ),
+            Cause::SchemaElsewhere { server, .. } => format!(
+                "let this machine reach {server} as well: the schema is read there"
+            ),
             Cause::NoPagingControl | Cause::PagingControl(_) | Cause::TooManyEntries { .. } => {
                 "ask another server: this one, or a proxy before it, does not page results (RFC 2696)".into()
             }
@@ -326,6 +375,10 @@ impl Trouble {
                     .unwrap_or_default()
             ),
             12 => "ask another server: this one cannot page results (control 1.2.840.113556.1.4.319)".into(),
+            32 | 34 if self.step == Step::GlobalCatalog => format!(
+                "let the account read the schema of the forest, or read the domain controllers themselves (port 636) in \
+                 [source.{source_name}]"
+            ),
             32 if !is_bind => format!(
                 "check `base` in [source.{source_name}]: it does not exist, or the account may not see it"
             ),
@@ -383,6 +436,13 @@ impl ReadFailure {
                 error.to_string(),
                 "see the limits of this process (open files)".into(),
             ),
+            Reason::Discovery(failure) => of(
+                Exit::SourceFrozen,
+                "no server is known to ask",
+                format!("DNS, SRV {}", failure.question),
+                failure.cause.to_string(),
+                failure.next(name),
+            ),
             Reason::Servers(attempts) => {
                 let Some((told, others)) = most_telling(attempts) else {
                     return of(
@@ -394,8 +454,12 @@ impl ReadFailure {
                     );
                 };
                 let mut why = told.trouble.cause.to_string();
-                for other in others {
+                for other in others.take(ATTEMPTS_TOLD_MAX) {
                     let _ = write!(why, "; {other}");
+                }
+                let more = attempts.len().saturating_sub(1 + ATTEMPTS_TOLD_MAX);
+                if more > 0 {
+                    let _ = write!(why, "; and {more} more servers");
                 }
                 of(
                     told.trouble.exit(),
@@ -445,7 +509,7 @@ impl Step {
             Step::StartTls => 1,
             Step::TlsHandshake => 2,
             Step::Bind { .. } => 3,
-            Step::RootDse => 4,
+            Step::RootDse | Step::GlobalCatalog => 4,
             Step::DirSync { .. } => 5,
             Step::Page { .. } => 6,
             Step::Range { .. } => 7,
@@ -461,6 +525,7 @@ impl fmt::Display for Step {
             Step::TlsHandshake => f.write_str("the TLS handshake"),
             Step::Bind { name } if name.is_empty() => f.write_str("the anonymous bind"),
             Step::Bind { name } => write!(f, "the bind as {}", safe(name)),
+            Step::GlobalCatalog => f.write_str("the check of the global catalog"),
             Step::RootDse => f.write_str("the question about the server itself"),
             Step::DirSync { .. } => f.write_str("the search for changes"),
             Step::Page { number, .. } => write!(f, "page {number}"),
@@ -481,17 +546,23 @@ impl fmt::Display for Attempt {
     }
 }
 
+/// Beside the most telling one; DNS may name hundreds.
+const ATTEMPTS_TOLD_MAX: usize = 8;
+
 struct Attempts<'attempts>(&'attempts [Attempt]);
 
 impl fmt::Display for Attempts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, attempt) in self.0.iter().enumerate() {
+        for (at, attempt) in self.0.iter().take(1 + ATTEMPTS_TOLD_MAX).enumerate() {
             if at > 0 {
                 f.write_str("; ")?;
             }
             write!(f, "{attempt}")?;
         }
-        Ok(())
+        match self.0.len().saturating_sub(1 + ATTEMPTS_TOLD_MAX) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more servers"),
+        }
     }
 }
 
@@ -768,6 +839,11 @@ mod tests {
                 "; ldaps://dc1: ",
                 "; ldaps://dc3: ",
             ],
+        );
+        check(
+            (0..20).map(|_| silent()).collect(),
+            Exit::SourceFrozen,
+            &["; ldaps://dc9: ", "; and 11 more servers"],
         );
         check(
             vec![closed(), refused(bind(), 49, "")],

@@ -7,14 +7,16 @@
 //!
 //! Layers, the outermost first: `wire` (TCP, TLS), `filter` (limits and shape of messages, with `message` and `ber`),
 //! `session` (one connection), `rootdse` (who answers), `paged` and `range` (what makes an answer complete), `dirsync`
-//! (what changed since).
+//! (what changed since). Beside them `discover` (which servers there are) and `global_catalog` (whether one shows enough).
 //!
 //! Invariant: a snapshot is made in one place, after every base was read to its end on one connection.
 
 pub mod ber;
 mod dirsync;
+mod discover;
 mod failure;
 mod filter;
+mod global_catalog;
 pub mod message;
 mod paged;
 mod range;
@@ -27,15 +29,17 @@ use std::time::Instant;
 
 use rustls::ClientConfig;
 
-use crate::config::{Bind, Incremental, LdapSource, ServerAddress};
+use crate::config::{Bind, Incremental, LdapSource, ServerAddress, Servers};
 use crate::current::{Changes, Controller};
 use crate::snapshot::{Cursor, Followed, Progress, Reading, Snapshot};
 
+pub use discover::{DiscoveryCause, DiscoveryFailure, questions};
 pub use failure::{Attempt, Cause, ReadFailure, Reason, Step, Trouble};
 pub use filter::{FRAME_BYTES_MAX, Lost};
 pub use wire::TrustError;
 
 use dirsync::Following;
+use global_catalog::Catalog;
 use paged::{Budget, Found};
 use rootdse::RootDse;
 use session::{Credentials, Patience, Session};
@@ -105,21 +109,27 @@ impl Reader<'_> {
         credentials: &Credentials,
         tls: &Arc<ClientConfig>,
     ) -> Result<Reading, Reason> {
-        let mut servers: Vec<&ServerAddress> = self.source.servers.iter().collect();
+        let mut servers = discover::servers(self.source_name, self.source, self.deadline)
+            .await
+            .map_err(Reason::Discovery)?;
         // Only the server that answered last can be followed; the others are in their order.
         servers.sort_by_key(|server| {
             self.earlier
                 .is_some_and(|earlier| earlier.answered_by != server.url)
         });
         let mut attempts = Vec::new();
-        for server in servers {
+        for server in &servers {
             match self.read_server(server, credentials, tls).await {
                 Ok(reading) => {
-                    for attempt in &attempts {
-                        let attempt: &Attempt = attempt;
+                    if let Some(first) = attempts.first() {
+                        let first: &Attempt = first;
+                        let more = match attempts.len() - 1 {
+                            0 => String::new(),
+                            count => format!(" (and {count} more)"),
+                        };
                         tracing::warn!(
                             source = self.source_name,
-                            "{attempt}; {} answered instead",
+                            "{first}{more}; {} answered instead",
                             server.url
                         );
                     }
@@ -148,29 +158,70 @@ impl Reader<'_> {
         credentials: &Credentials,
         tls: &Arc<ClientConfig>,
     ) -> Result<Reading, Trouble> {
+        let mut session = self.open_bound(server, credentials, tls).await?;
+        let read = async {
+            if !server.is_global_catalog() {
+                return self.read_controller(&mut session, server).await;
+            }
+            let elsewhere =
+                async |ordinary: ServerAddress| self.open_bound(&ordinary, credentials, tls).await;
+            let catalog = global_catalog::check(&mut session, server, elsewhere).await?;
+            self.read_catalog(&mut session, server, &catalog).await
+        };
+        let read = read.await;
+        session.close().await;
+        read
+    }
+
+    async fn open_bound(
+        &self,
+        server: &ServerAddress,
+        credentials: &Credentials,
+        tls: &Arc<ClientConfig>,
+    ) -> Result<Session, Trouble> {
         let patience = Patience {
             answer: self.source.timeout,
             deadline: self.deadline,
         };
         let mut session = Session::open(server, self.source, tls, patience).await?;
-        let read = self.read_session(&mut session, server, credentials).await;
-        session.close().await;
-        read
+        match session.bind(credentials).await {
+            Ok(()) => Ok(session),
+            Err(cause) => {
+                session.close().await;
+                let name = match credentials {
+                    Credentials::Anonymous => String::new(),
+                    Credentials::Simple { name, .. } => name.clone(),
+                };
+                Err(Trouble::new(Step::Bind { name }, cause))
+            }
+        }
     }
 
-    async fn read_session(
+    /// A global catalog is read completely each time: it tells no changes of the domains it does not hold itself.
+    async fn read_catalog(
         &self,
         session: &mut Session,
         server: &ServerAddress,
-        credentials: &Credentials,
+        catalog: &Catalog,
     ) -> Result<Reading, Trouble> {
-        session.bind(credentials).await.map_err(|cause| {
-            let name = match credentials {
-                Credentials::Anonymous => String::new(),
-                Credentials::Simple { name, .. } => name.clone(),
-            };
-            Trouble::new(Step::Bind { name }, cause)
-        })?;
+        let about_itself = |cause| Trouble::new(Step::RootDse, cause);
+        if self.source.incremental == Incremental::DirSync {
+            let why = "a global catalog does not tell what changed in a whole forest";
+            return Err(about_itself(Cause::NoDirSync(why)));
+        }
+        let root = RootDse::read(session).await.map_err(about_itself)?;
+        let mut found = self
+            .read_bases(session, Some(global_catalog::FOREST))
+            .await?;
+        catalog.leave_out_configuration(&self.source.bases, &mut found);
+        Ok(complete(found, &server.url, root.controller(&server.url)))
+    }
+
+    async fn read_controller(
+        &self,
+        session: &mut Session,
+        server: &ServerAddress,
+    ) -> Result<Reading, Trouble> {
         let about_itself = |cause| Trouble::new(Step::RootDse, cause);
         let root = RootDse::read(session).await.map_err(about_itself)?;
         let controller = root.controller(&server.url);
@@ -182,7 +233,9 @@ impl Reader<'_> {
             Err(_) => None,
         };
         let Some(following) = following else {
-            let found = self.read_bases(session, &root).await?;
+            let found = self
+                .read_bases(session, root.default_naming_context.as_deref())
+                .await?;
             return Ok(complete(found, &server.url, controller));
         };
         let earlier = self.earlier_on(&controller, &root);
@@ -205,7 +258,9 @@ impl Reader<'_> {
             }
         }
         let (cursor, mut reported) = following.begin(session, earlier).await?;
-        let found = self.read_bases(session, &root).await?;
+        let found = self
+            .read_bases(session, root.default_naming_context.as_deref())
+            .await?;
         if let (Some(reported), Some(cursor)) = (&mut reported, &cursor) {
             following.report_on(session, cursor, reported).await?;
         }
@@ -227,13 +282,16 @@ impl Reader<'_> {
         })
     }
 
-    async fn read_bases(&self, session: &mut Session, root: &RootDse) -> Result<Found, Trouble> {
+    async fn read_bases(
+        &self,
+        session: &mut Session,
+        proposed: Option<&str>,
+    ) -> Result<Found, Trouble> {
         let bases = if self.source.bases.is_empty() {
-            let proposed = root.default_naming_context.as_ref();
             let missing = || Trouble::new(Step::RootDse, Cause::NoNamingContext);
-            std::slice::from_ref(proposed.ok_or_else(missing)?)
+            vec![proposed.ok_or_else(missing)?]
         } else {
-            &self.source.bases
+            self.source.bases.iter().map(String::as_str).collect()
         };
         let (mut found, mut budget) = (Found::default(), Budget::default());
         for base in bases {
@@ -265,8 +323,12 @@ fn refuse_password_in_clear(source: &LdapSource) -> Result<(), Reason> {
     if let Bind::Anonymous = source.bind {
         return Ok(());
     }
+    let Servers::Listed(servers) = &source.servers else {
+        // What DNS names is reached over TLS and not otherwise.
+        return Ok(());
+    };
     let in_clear = |server: &&ServerAddress| !wire::is_protected(server, source);
-    match source.servers.iter().find(in_clear) {
+    match servers.iter().find(in_clear) {
         Some(server) => Err(Reason::PasswordInClear {
             server: server.url.clone(),
         }),

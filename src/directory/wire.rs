@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::config::{LdapSource, ServerAddress};
+use crate::config::{LdapSource, ServerAddress, Servers};
 
 use super::ber;
 use super::failure::{Cause, Step, Trouble};
@@ -76,10 +76,10 @@ pub fn is_protected(server: &ServerAddress, source: &LdapSource) -> bool {
 
 /// The TLS settings of a source: whom to trust. Nobody, where no server is to be reached over TLS.
 pub fn tls_settings(source: &LdapSource) -> Result<Arc<ClientConfig>, TrustError> {
-    let needs_roots = source
-        .servers
-        .iter()
-        .any(|server| is_protected(server, source));
+    let needs_roots = match &source.servers {
+        Servers::Listed(servers) => servers.iter().any(|server| is_protected(server, source)),
+        Servers::Discovered(_) => true,
+    };
     let roots = match &source.ca_file {
         _ if !needs_roots => RootCertStore::empty(),
         Some(path) => roots_of_file(path)?,

@@ -1,8 +1,9 @@
 //! A real Active Directory controller (Samba), filled with a [`Company`], once for each test process.
 //!
 //! Samba's LDAP ports are fixed, so every process takes a loopback address of its own, and two runs on one machine do not
-//! meet. Only LDAP is served: no Kerberos, no DNS, no file shares. What Samba does not do as Microsoft's controller does
-//! (the limit of 1,000 entries, ranges that the server forces) is tried elsewhere, with OpenLDAP and `tests/ldap-server`.
+//! meet. Only LDAP is served, and DNS for tests that ask for it: no Kerberos, no file shares. What Samba does not do as
+//! Microsoft's controller does (the limit of 1,000 entries, ranges that the server forces, global catalogs that lack
+//! attributes) is tried elsewhere, with OpenLDAP and `tests/ldap-server`.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use super::certificates::Authority;
 use super::directory::{BASE, Company, Dialect};
 use super::process::{Server, command, succeed};
-use super::{ldif, require, require_root, set_mode, temp_dir, write_file};
+use super::{ldif, names, require, require_root, set_mode, temp_dir, write_file};
 
 /// The account that the program under test uses: an ordinary user of the domain without any right of its own.
 pub const ACCOUNT: &str = "svc-sync@corp.example";
@@ -25,6 +26,8 @@ const HOST_NAME: &str = "dc1.corp.example";
 
 const SEED: u64 = 20_261_121;
 const OBJECTS_COUNT: usize = 3_200;
+/// Where finding the controller is tested, and not what it holds.
+const OBJECTS_COUNT_WITH_NAMES: usize = 400;
 
 /// Ends a controller whose supervisor was killed too.
 const RUN_SECONDS_MAX: u32 = 1_800;
@@ -45,11 +48,34 @@ pub struct Samba {
     _server: Server,
 }
 
-static SHARED: LazyLock<Mutex<Samba>> = LazyLock::new(|| Mutex::new(Samba::start()));
+/// What a controller does beside LDAP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Serves {
+    /// Nothing.
+    LdapAlone,
+    /// Names, and changes of the schema.
+    Names,
+}
+
+static SHARED: LazyLock<Mutex<Samba>> =
+    LazyLock::new(|| Mutex::new(Samba::start(Serves::LdapAlone, OBJECTS_COUNT)));
+
+static SHARED_WITH_NAMES: LazyLock<Mutex<Samba>> =
+    LazyLock::new(|| Mutex::new(Samba::start(Serves::Names, OBJECTS_COUNT_WITH_NAMES)));
 
 /// The controller of this process, one test at a time: tests change it, and the company with it. `None`: the test is
 /// skipped.
 pub fn shared() -> Option<MutexGuard<'static, Samba>> {
+    the_one(&SHARED)
+}
+
+/// Another controller, the same for all tests of this process, that answers DNS for its domain too, and whose schema may be
+/// changed.
+pub fn shared_with_names() -> Option<MutexGuard<'static, Samba>> {
+    the_one(&SHARED_WITH_NAMES)
+}
+
+fn the_one(shared: &'static LazyLock<Mutex<Samba>>) -> Option<MutexGuard<'static, Samba>> {
     let is_there = require_root()
         && require("samba")
         && require("samba-tool")
@@ -57,18 +83,18 @@ pub fn shared() -> Option<MutexGuard<'static, Samba>> {
         && require("ldapmodify")
         && require("openssl");
     // A test that failed while it held the controller leaves directory and company in step: both change together.
-    is_there.then(|| SHARED.lock().unwrap_or_else(PoisonError::into_inner))
+    is_there.then(|| shared.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Samba {
-    fn start() -> Samba {
+    fn start(serves: Serves, objects_count: usize) -> Samba {
         let temporary = temp_dir("samba");
         let directory = temporary.path().to_owned();
         let address = free_address();
         let authority = Authority::new(&directory.join("tls"), "Authority of a Samba domain");
-        let company = Company::generate(SEED, OBJECTS_COUNT);
-        provision(&directory);
-        write_smb_conf(&directory, address, &authority);
+        let company = Company::generate(SEED, objects_count);
+        provision(&directory, serves);
+        write_smb_conf(&directory, address, &authority, serves);
         for schema in SCHEMA {
             offline(
                 &directory,
@@ -104,13 +130,35 @@ impl Samba {
         server.wait_until_ready("Samba accepts connections", || {
             TcpStream::connect((address, LDAPS_PORT)).ok()
         });
-        Samba {
+        let samba = Samba {
             company,
             address,
             directory,
             authority,
             _server: server,
+        };
+        if serves == Serves::Names {
+            // It was made with an address that nobody listens on.
+            samba.replace_records(HOST_NAME, &[names::address(address)]);
         }
+        samba
+    }
+
+    /// For the resolver of the program under test.
+    pub fn resolv_conf(&self) -> PathBuf {
+        let file = self.directory.join("resolv.conf");
+        write_file(&file, format!("nameserver {}\n", self.address));
+        file
+    }
+
+    /// Makes a name with these records.
+    pub fn add_records(&self, name: &str, records: &[Vec<u8>]) {
+        self.modify(&names::addition(name, records));
+    }
+
+    /// Gives a name that is there these records and no others.
+    pub fn replace_records(&self, name: &str, records: &[Vec<u8>]) {
+        self.modify(&names::replacement(name, records));
     }
 
     /// For `servers`.
@@ -166,7 +214,7 @@ const LDAPS_PORT: u16 = 636;
 
 /// An address of 127.0.0.0/8 whose LDAP ports nobody has. It is made from the process number, so that two processes that
 /// look at the same moment look at different addresses.
-fn free_address() -> Ipv4Addr {
+pub fn free_address() -> Ipv4Addr {
     (std::process::id()..)
         .take(1_000)
         .map(|number| {
@@ -175,7 +223,7 @@ fn free_address() -> Ipv4Addr {
             Ipv4Addr::new(127, 64 + second % 128, third, 1 + fourth % 254)
         })
         .find(|address| {
-            [389, LDAPS_PORT, 3268, 3269]
+            [53, 389, LDAPS_PORT, 3268, 3269]
                 .into_iter()
                 .all(|port| TcpListener::bind((*address, port)).is_ok())
         })
@@ -183,7 +231,7 @@ fn free_address() -> Ipv4Addr {
 }
 
 /// Makes the domain. The base configuration is empty: the machine's own would be copied into the new one.
-fn provision(directory: &Path) {
+fn provision(directory: &Path, serves: Serves) {
     let base_conf = directory.join("base.conf");
     write_file(&base_conf, "[global]\n");
     succeed(
@@ -195,8 +243,11 @@ fn provision(directory: &Path) {
                 "--realm=CORP.EXAMPLE",
                 "--domain=CORP",
                 "--server-role=dc",
-                // Names are no part of these tests, and half of the time.
-                "--dns-backend=NONE",
+                // Names are half of the time.
+                match serves {
+                    Serves::LdapAlone => "--dns-backend=NONE",
+                    Serves::Names => "--dns-backend=SAMBA_INTERNAL",
+                },
                 "--host-name=dc1",
                 // An address of the loopback net would be thrown away, and the network card's taken, without an IPv6 one.
                 "--host-ip=127.0.0.1",
@@ -206,8 +257,16 @@ fn provision(directory: &Path) {
     );
 }
 
-/// Our own configuration instead of the one that was made: every path below the directory, one address, LDAP alone.
-fn write_smb_conf(directory: &Path, address: Ipv4Addr, authority: &Authority) {
+/// Our own configuration instead of the one that was made: every path below the directory, one address, few services.
+fn write_smb_conf(directory: &Path, address: Ipv4Addr, authority: &Authority, serves: Serves) {
+    let services = match serves {
+        Serves::LdapAlone => "server services = ldap",
+        Serves::Names => {
+            "server services = ldap dns\n\
+             allow dns updates = disabled\n\
+             dsdb:schema update allowed = yes"
+        }
+    };
     let certificate = authority.issue(HOST_NAME, IpAddr::V4(address));
     let at = |name: &str| directory.join(name).display().to_string();
     for name in ["run", "log"] {
@@ -221,7 +280,7 @@ fn write_smb_conf(directory: &Path, address: Ipv4Addr, authority: &Authority) {
              realm = CORP.EXAMPLE\n\
              workgroup = CORP\n\
              server role = active directory domain controller\n\
-             server services = ldap\n\
+             {services}\n\
              interfaces = {address}/8\n\
              bind interfaces only = yes\n\
              ldap server require strong auth = yes\n\

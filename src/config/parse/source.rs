@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use super::super::reader::{Placed, Section};
 use super::super::secret::SecretPlace;
-use super::super::{Bind, FileSource, Incremental, LdapSource, ServerAddress, Source, SourceKind};
+use super::super::{
+    Bind, Discovery, FileSource, Incremental, LdapSource, ServerAddress, Servers, Source,
+    SourceKind,
+};
 use super::{HOUR, name_is_plain, path_of, positive};
 use crate::dn::DistinguishedName;
 
@@ -33,7 +36,9 @@ pub(super) fn sources(root: &Section<'_, '_>, directory: &Path) -> Vec<Source> {
 fn source(name: &Placed<String>, section: Section<'_, '_>, directory: &Path) -> Option<Source> {
     name_is_plain(&section, name);
     let kind = match section.text("kind") {
-        Some(kind) if kind.value == "ldap" => Some(SourceKind::Ldap(ldap(&section, directory))),
+        Some(kind) if kind.value == "ldap" => {
+            Some(SourceKind::Ldap(Box::new(ldap(&section, directory))))
+        }
         Some(kind) if kind.value == "ldif" => {
             Some(SourceKind::Ldif(file(&section, directory, Some(48 * HOUR))))
         }
@@ -61,23 +66,7 @@ fn source(name: &Placed<String>, section: Section<'_, '_>, directory: &Path) -> 
 }
 
 fn ldap(section: &Section<'_, '_>, directory: &Path) -> LdapSource {
-    if section.text("discover").is_some() {
-        section.problem(
-            "discover",
-            "this version does not search DNS for servers; use servers = [\"ldaps://…\"]",
-        );
-    }
-    let mut servers = Vec::new();
-    for text in section.texts_needed("servers", "[\"ldaps://dc1.corp.example\"]") {
-        match server_address(&text.value) {
-            Ok(server) => servers.push(server),
-            Err(message) => section.problem_at(
-                &text.at,
-                "servers",
-                format!("\"{}\": {message}", text.value),
-            ),
-        }
-    }
+    let servers = servers(section);
     let filter = filter(section);
     let mut bases = Vec::new();
     for base in section.texts("base") {
@@ -87,13 +76,11 @@ fn ldap(section: &Section<'_, '_>, directory: &Path) -> LdapSource {
         bases.push(base.value);
     }
     let starttls = section.boolean("starttls", false);
-    if starttls && servers.iter().any(|server| server.is_ldaps) {
-        section.problem(
-            "starttls",
-            "an ldaps:// server speaks TLS from the first byte; use ldap:// with starttls",
-        );
+    let bind = bind(section, directory);
+    if let Servers::Listed(servers) = &servers {
+        check_protection(section, servers, starttls, &bind);
     }
-    let source = LdapSource {
+    LdapSource {
         bases,
         incremental: incremental(section, &filter),
         full_every: section
@@ -105,13 +92,107 @@ fn ldap(section: &Section<'_, '_>, directory: &Path) -> LdapSource {
         connect_timeout: positive(section, "connect_timeout", Duration::from_secs(5)),
         timeout: positive(section, "timeout", Duration::from_secs(30)),
         ca_file: path_of(section, "ca_file", directory),
-        bind: bind(section, directory),
+        bind,
         starttls,
         servers,
+    }
+}
+
+/// `discover` or `servers`, and what goes with the one or the other.
+fn servers(section: &Section<'_, '_>) -> Servers {
+    let discover = section.text("discover");
+    let site = section.text("site");
+    let is_global_catalog = section.boolean("global_catalog", false);
+    let Some(domain) = discover else {
+        if section.has("discover") {
+            return Servers::Listed(Vec::new());
+        }
+        if site.is_some() {
+            section.problem("site", "goes with discover = \"corp.example\" only");
+        }
+        if is_global_catalog {
+            section.problem(
+                "global_catalog",
+                "goes with discover = \"corp.example\" only; in servers, port 3269 says the same: \
+                 \"ldaps://dc1.corp.example:3269\"",
+            );
+        }
+        return Servers::Listed(listed_servers(section));
     };
-    if let Bind::Simple { .. } = source.bind
+    if !section.texts("servers").is_empty() {
+        section.problem("discover", "either servers or discover, not both");
+    }
+    if !is_dns_name(&domain.value) {
+        section.problem_at(
+            &domain.at,
+            "discover",
+            format!(
+                "\"{}\" is not the DNS name of a domain, such as \"corp.example\"",
+                domain.value
+            ),
+        );
+    }
+    if let Some(site) = &site
+        && !is_dns_label(&site.value)
+    {
+        section.problem_at(
+            &site.at,
+            "site",
+            format!(
+                "\"{}\" is not a name that DNS can be asked for: up to 63 letters, digits, hyphens and underscores",
+                site.value
+            ),
+        );
+    }
+    Servers::Discovered(Discovery {
+        domain: domain.value.to_ascii_lowercase(),
+        site: site.map(|site| site.value),
+        is_global_catalog,
+    })
+}
+
+fn listed_servers(section: &Section<'_, '_>) -> Vec<ServerAddress> {
+    let mut servers = Vec::new();
+    let example = "[\"ldaps://dc1.corp.example\"], or discover = \"corp.example\"";
+    for text in section.texts_needed("servers", example) {
+        match server_address(&text.value) {
+            Ok(server) => servers.push(server),
+            Err(message) => section.problem_at(
+                &text.at,
+                "servers",
+                format!("\"{}\": {message}", text.value),
+            ),
+        }
+    }
+    // Whichever answers first is believed; a forest one day and one domain the next would be a mass removal.
+    let catalog = servers.iter().find(|server| server.is_global_catalog());
+    let other = servers.iter().find(|server| !server.is_global_catalog());
+    if let (Some(catalog), Some(other)) = (catalog, other) {
+        let message = format!(
+            "{} is a global catalog and {} is not: they hold different things; name one kind only",
+            catalog.url, other.url
+        );
+        section.problem("servers", message);
+    }
+    servers
+}
+
+/// Whether every server is reached as a password must travel. Discovered ones are by construction.
+fn check_protection(
+    section: &Section<'_, '_>,
+    servers: &[ServerAddress],
+    starttls: bool,
+    bind: &Bind,
+) {
+    if starttls && servers.iter().any(|server| server.is_ldaps) {
+        section.problem(
+            "starttls",
+            "an ldaps:// server speaks TLS from the first byte; use ldap:// with starttls",
+        );
+    }
+    if let Bind::Simple { .. } = bind
         && !starttls
-        && let Some(server) = source.servers.iter().find(|server| !server.is_ldaps)
+        && let Some(server) = servers.iter().find(|server| !server.is_ldaps)
     {
         let message = format!(
             "{} would carry the password in clear text; use ldaps:// or starttls = true",
@@ -119,7 +200,19 @@ fn ldap(section: &Section<'_, '_>, directory: &Path) -> LdapSource {
         );
         section.problem("servers", message);
     }
-    source
+}
+
+/// A name that can be asked for and that can stand in a certificate. Not a mail domain: underscores are seen in names of
+/// directories, and Microsoft's DNS knows no A-labels.
+fn is_dns_name(text: &str) -> bool {
+    // The longest question about it must remain a name: 253 octets.
+    const OCTETS_MAX: usize = 155;
+    text.len() <= OCTETS_MAX && text.split('.').all(is_dns_label)
+}
+
+fn is_dns_label(text: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=63).contains(&text.len()) && text.bytes().all(is_inner)
 }
 
 fn filter(section: &Section<'_, '_>) -> String {

@@ -252,12 +252,12 @@ impl Connection<'_> {
     fn search(&mut self, search: &Search) -> Result<(), Over> {
         let directory = &self.shared.directory;
         if search.scope == 0 && search.base.is_empty() {
+            let base = vec![directory.base.clone().into_bytes()];
+            let mut attributes = vec![("defaultNamingContext".to_owned(), base)];
+            attributes.extend(directory.root.iter().cloned());
             let root = Object {
                 dn: Vec::new(),
-                attributes: vec![(
-                    "defaultNamingContext".to_owned(),
-                    vec![directory.base.clone().into_bytes()],
-                )],
+                attributes,
             };
             let entry = entry_message(search, &root, None);
             return self.send(&[entry, done(search.id, 0, b"", None)].concat());

@@ -25,6 +25,7 @@ pub use tls::{Authority, Identity, Validity};
 #[derive(Clone, Default)]
 pub struct Directory {
     base: String,
+    root: Vec<(String, Vec<Vec<u8>>)>,
     objects: Vec<Object>,
     accounts: Vec<(String, String)>,
     is_bind_needed: bool,
@@ -205,6 +206,12 @@ impl Directory {
         self
     }
 
+    /// With one more attribute of the root DSE, beside `defaultNamingContext`.
+    pub fn root(mut self, name: &str, value: &str) -> Directory {
+        self.root.push((name.to_owned(), vec![value.into()]));
+        self
+    }
+
     /// With so many recipients below the base: `CN=n` with `SMTP:n@example.com` and a GUID, counted from 0.
     pub fn recipients(mut self, count: usize) -> Directory {
         for number in 0..count {
@@ -290,9 +297,14 @@ impl Shared {
 }
 
 impl Server {
-    /// Starts serving.
+    /// Starts serving at a free port of 127.0.0.1.
     pub fn start(directory: Directory) -> Server {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        Server::start_at(directory, (Ipv4Addr::LOCALHOST, 0).into())
+    }
+
+    /// Starts serving at an address of its own, for clients that know a port by its number.
+    pub fn start_at(directory: Directory, address: SocketAddr) -> Server {
+        let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let scheme = if directory.is_ldaps { "ldaps" } else { "ldap" };
         let shared = Arc::new(Shared {
