@@ -139,6 +139,7 @@ impl Desk<'_, '_> {
             "read completely from {}",
             snapshot.answered_by
         );
+        self.tell_change_of_controller(&snapshot);
         let records = self.with_missing(shown, &snapshot);
         SourceNow {
             name: name.clone(),
@@ -200,6 +201,23 @@ impl Desk<'_, '_> {
             );
         }
         records
+    }
+
+    /// Why everything was read although changes were followed before.
+    fn tell_change_of_controller(&self, snapshot: &Snapshot) {
+        let Some(known) = self.known.filter(|known| known.cursor.is_some()) else {
+            return;
+        };
+        let before = known.controller.as_ref().zip(snapshot.controller.as_ref());
+        if before.is_some_and(|(before, answering)| !answering.is_at_least(before)) {
+            tracing::info!(
+                source = self.source.name,
+                "{} is another controller than the one that answered last as {}, or was set back: its changes cannot be \
+                 followed from there",
+                snapshot.answered_by,
+                known.answered_by
+            );
+        }
     }
 
     fn tell_drift(&self, drift: current::Drift, snapshot: &Snapshot) {
