@@ -15,6 +15,7 @@
 pub mod certificates;
 pub mod directory;
 pub mod ldif;
+pub mod mutation;
 pub mod plain;
 pub mod postfix;
 pub mod process;

@@ -1,17 +1,21 @@
-//! A real Active Directory controller (Samba), filled with a [`Company`], once for each test process.
+//! A real Active Directory controller (Samba), filled with a [`Company`], once for each test process; and copies of it.
 //!
-//! Samba's LDAP ports are fixed, so every process takes a loopback address of its own, and two runs on one machine do not
-//! meet. Only LDAP is served: no Kerberos, no DNS, no file shares. What Samba does not do as Microsoft's controller does
-//! (the limit of 1,000 entries, ranges that the server forces) is tried elsewhere, with OpenLDAP and `tests/ldap-server`.
+//! Samba's LDAP ports are fixed, so every controller takes a loopback address of its own, and two runs on one machine do
+//! not meet. Only LDAP is served: no Kerberos, no DNS, no file shares, and no replication: a copy is a second controller of
+//! the same domain as it was when the copy was made, and from then on each goes its own way. What Samba does not do as
+//! Microsoft's controller does (the limit of 1,000 entries, ranges that the server forces, DirSync in several rounds) is
+//! tried elsewhere, with OpenLDAP and `tests/ldap-server`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::certificates::Authority;
-use super::directory::{BASE, Company, Dialect};
+use super::directory::{BASE, Company, DOMAINS, Dialect};
 use super::process::{Server, command, succeed};
+use super::rcptsync::{LdapConfig, Rcptsync};
 use super::{ldif, require, require_root, set_mode, temp_dir, write_file};
 
 /// The account that the program under test uses: an ordinary user of the domain without any right of its own.
@@ -24,7 +28,15 @@ const ADMINISTRATOR_PASSWORD: &str = "Adm!npassw0rd";
 const HOST_NAME: &str = "dc1.corp.example";
 
 const SEED: u64 = 20_261_121;
+
+/// What the controller of [`shared`] holds.
 const OBJECTS_COUNT: usize = 3_200;
+
+/// The controller's own object, which `dsServiceName` of its root DSE names.
+const SERVICE: &str =
+    "CN=NTDS Settings,CN=DC1,CN=Servers,CN=Default-First-Site-Name,CN=Sites,CN=Configuration";
+
+const SHOW_DELETED: &str = "1.2.840.113556.1.4.417";
 
 /// Ends a controller whose supervisor was killed too.
 const RUN_SECONDS_MAX: u32 = 1_800;
@@ -42,31 +54,40 @@ pub struct Samba {
     address: Ipv4Addr,
     directory: PathBuf,
     authority: Authority,
-    _server: Server,
+    /// `None` while it is stopped.
+    server: Option<Server>,
+    /// Removes the directory of a copy, which outlives its server when that is stopped.
+    remover: Option<Server>,
 }
 
-static SHARED: LazyLock<Mutex<Samba>> = LazyLock::new(|| Mutex::new(Samba::start()));
+static SHARED: LazyLock<Mutex<Samba>> = LazyLock::new(|| Mutex::new(Samba::start(OBJECTS_COUNT)));
+
+/// Whether a controller can be started here; if not, it is said that the test is skipped.
+pub fn is_available() -> bool {
+    require_root()
+        && require("samba")
+        && require("samba-tool")
+        && require("ldbadd")
+        && require("ldbedit")
+        && require("ldapmodify")
+        && require("openssl")
+}
 
 /// The controller of this process, one test at a time: tests change it, and the company with it. `None`: the test is
 /// skipped.
 pub fn shared() -> Option<MutexGuard<'static, Samba>> {
-    let is_there = require_root()
-        && require("samba")
-        && require("samba-tool")
-        && require("ldbadd")
-        && require("ldapmodify")
-        && require("openssl");
     // A test that failed while it held the controller leaves directory and company in step: both change together.
-    is_there.then(|| SHARED.lock().unwrap_or_else(PoisonError::into_inner))
+    is_available().then(|| SHARED.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Samba {
-    fn start() -> Samba {
+    /// A controller of a new domain with a company of so many objects.
+    pub fn start(objects_count: usize) -> Samba {
         let temporary = temp_dir("samba");
         let directory = temporary.path().to_owned();
         let address = free_address();
         let authority = Authority::new(&directory.join("tls"), "Authority of a Samba domain");
-        let company = Company::generate(SEED, OBJECTS_COUNT);
+        let company = Company::generate(SEED, objects_count);
         provision(&directory);
         write_smb_conf(&directory, address, &authority);
         for schema in SCHEMA {
@@ -98,19 +119,132 @@ impl Samba {
             write_file(&directory.join(file), password);
             set_mode(&directory.join(file), 0o600);
         }
-        let mut server = serve(&directory);
         // From here on the supervisor removes it: a `static` is not dropped.
-        let directory = temporary.keep();
-        server.wait_until_ready("Samba accepts connections", || {
-            TcpStream::connect((address, LDAPS_PORT)).ok()
-        });
+        let server = serve(&directory, address, Some(&directory));
         Samba {
             company,
             address,
-            directory,
+            directory: temporary.keep(),
             authority,
-            _server: server,
+            server: Some(server),
+            remover: None,
         }
+    }
+
+    /// A second controller of the same domain, at another address: it holds what the first one holds now, has an
+    /// `invocationId` of its own, as every controller has, and counts its changes from the same number on. Both have the
+    /// same certificate authority. Nobody may change the first one meanwhile.
+    pub fn copy_of(original: &Samba) -> Samba {
+        let temporary = temp_dir("samba-copy");
+        let directory = temporary.path().to_owned();
+        let address = free_address();
+        succeed(
+            command("sh")
+                .args(["-c", r#"cp -a "$1/." "$2" && rm -rf "$2/run" "$2/log""#])
+                .arg("sh")
+                .args([&original.directory, &directory]),
+        );
+        let authority = original.authority.copied_to(&directory.join("tls"));
+        write_smb_conf(&directory, address, &authority);
+        let change = format!(
+            "dn: {SERVICE},{BASE}\nchangetype: modify\nreplace: invocationId\n\
+             invocationId: {:08x}-0000-4000-8000-000000000000\n",
+            u32::from(address)
+        );
+        offline(&directory, "ldbmodify", &[], &change);
+        let log = directory.join("log/remover.out");
+        let remover = Server::start(command("sleep").arg("infinity"), &log, Some(&directory));
+        Samba {
+            company: original.company.clone(),
+            address,
+            server: Some(serve(&directory, address, None)),
+            directory: temporary.keep(),
+            authority,
+            remover: Some(remover),
+        }
+    }
+
+    /// Ends a copy's server; its directory stays.
+    pub fn stop(&mut self) {
+        assert!(self.remover.is_some(), "only a copy keeps its directory");
+        self.server = None;
+    }
+
+    /// Starts a copy again at its old address.
+    pub fn start_again(&mut self) {
+        self.server = Some(serve(&self.directory, self.address, None));
+    }
+
+    /// Lets [`ACCOUNT`] see deleted objects, with the commands of the README.
+    pub fn let_account_see_deletions(&self) {
+        let conf = format!("--configfile={}", smb_conf(&self.directory).display());
+        let shown = succeed(
+            command("samba-tool")
+                .args(["user", "show", "svc-sync", "--attributes=objectSid", &conf])
+                .arg("-H")
+                .arg(sam_ldb(&self.directory)),
+        );
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let sid = shown
+            .lines()
+            .find_map(|line| line.strip_prefix("objectSid: "))
+            .unwrap_or_else(|| panic!("no objectSid: {shown}"));
+        // Behind the head of the list: the end of a long one stands on a line of its own.
+        let insert = format!("sed -i 's/^nTSecurityDescriptor: .*D:[A-Z]*/&(A;;LCRP;;;{sid})/'");
+        let edited = succeed(
+            command("ldbedit")
+                .arg(conf)
+                .arg("-H")
+                .arg(sam_ldb(&self.directory))
+                .args(["--controls=show_deleted:1", "--controls=sd_flags:1:4"])
+                .args(["-b", &format!("CN=Deleted Objects,{BASE}"), "-s", "base"])
+                .args(["-e", &insert, "(objectClass=*)", "nTSecurityDescriptor"]),
+        );
+        let said = String::from_utf8_lossy(&edited.stdout);
+        assert!(said.contains("1 modifies"), "ldbedit: {said}");
+    }
+
+    /// The deleted objects: what each was called (the value of its relative name), and its distinguished name now.
+    pub fn tombstones(&self) -> BTreeMap<String, String> {
+        let found = succeed(
+            self.administrator_tool("ldapsearch")
+                .args(["-LLL", "-o", "ldif-wrap=no", "-b", BASE])
+                .args(["-e", &format!("!{SHOW_DELETED}"), "(isDeleted=TRUE)", "1.1"]),
+        );
+        String::from_utf8_lossy(&found.stdout)
+            .lines()
+            .filter_map(|line| line.strip_prefix("dn: "))
+            .filter_map(|dn| {
+                let (name, _) = dn.split_once("\\0ADEL:")?;
+                let (_, name) = name.split_once('=')?;
+                Some((name.to_owned(), dn.to_owned()))
+            })
+            .collect()
+    }
+
+    /// One attribute of the root DSE, as [`ACCOUNT`] sees it.
+    pub fn root_attribute(&self, name: &str) -> String {
+        self.attribute_of("", name)
+    }
+
+    /// The first value of an attribute of an object, as [`ACCOUNT`] sees it; octets in Base64.
+    pub fn attribute_of(&self, dn: &str, name: &str) -> String {
+        let found = succeed(self.ldap_tool("ldapsearch").args([
+            "-LLL",
+            "-o",
+            "ldif-wrap=no",
+            "-s",
+            "base",
+            "-b",
+            dn,
+            name,
+        ]));
+        let found = String::from_utf8_lossy(&found.stdout).into_owned();
+        found
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .map(|value| value.trim_start_matches([':', ' ']).to_owned())
+            .unwrap_or_else(|| panic!("no {name} in {dn:?}:\n{found}"))
     }
 
     /// For `servers`.
@@ -133,6 +267,23 @@ impl Samba {
         self.directory.join("svc-sync.password")
     }
 
+    /// Configures a program to read this controller, and these when it does not answer, over LDAPS.
+    pub fn configure(&self, program: &Rcptsync, others: &[&Samba], source_more: &str, more: &str) {
+        let servers = std::iter::once(self).chain(others.iter().copied());
+        let servers: Vec<String> = servers.map(Samba::ldaps_url).collect();
+        program.configure_ldap(&LdapConfig {
+            server: servers.join("\", \""),
+            starttls: false,
+            ca_file: &self.ca_file(),
+            bind_name: ACCOUNT,
+            password_file: &self.password_file(),
+            page_size: 1_000,
+            source_more,
+            domains: &DOMAINS,
+            more,
+        });
+    }
+
     /// Runs a tool of OpenLDAP as [`ACCOUNT`], over LDAPS.
     pub fn ldap_tool(&self, tool: &str) -> Command {
         self.ldap_tool_as(tool, ACCOUNT, &self.password_file())
@@ -143,12 +294,12 @@ impl Samba {
     pub fn modify(&self, ldif: &str) -> Output {
         let file = self.directory.join("change.ldif");
         write_file(&file, ldif);
+        succeed(self.administrator_tool("ldapmodify").arg("-f").arg(&file))
+    }
+
+    fn administrator_tool(&self, tool: &str) -> Command {
         let password_file = self.directory.join("administrator.password");
-        succeed(
-            self.ldap_tool_as("ldapmodify", ADMINISTRATOR, &password_file)
-                .arg("-f")
-                .arg(&file),
-        )
+        self.ldap_tool_as(tool, ADMINISTRATOR, &password_file)
     }
 
     fn ldap_tool_as(&self, tool: &str, account: &str, password_file: &Path) -> Command {
@@ -165,9 +316,11 @@ impl Samba {
 const LDAPS_PORT: u16 = 636;
 
 /// An address of 127.0.0.0/8 whose LDAP ports nobody has. It is made from the process number, so that two processes that
-/// look at the same moment look at different addresses.
+/// look at the same moment look at different addresses; within this one no address is given twice.
 fn free_address() -> Ipv4Addr {
-    (std::process::id()..)
+    static GIVEN: Mutex<BTreeSet<Ipv4Addr>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let address = (std::process::id()..)
         .take(1_000)
         .map(|number| {
             let [_, second, third, fourth] = number.to_be_bytes();
@@ -175,11 +328,14 @@ fn free_address() -> Ipv4Addr {
             Ipv4Addr::new(127, 64 + second % 128, third, 1 + fourth % 254)
         })
         .find(|address| {
-            [389, LDAPS_PORT, 3268, 3269]
-                .into_iter()
-                .all(|port| TcpListener::bind((*address, port)).is_ok())
+            !given.contains(address)
+                && [389, LDAPS_PORT, 3268, 3269]
+                    .into_iter()
+                    .all(|port| TcpListener::bind((*address, port)).is_ok())
         })
-        .expect("a loopback address with free LDAP ports")
+        .expect("a loopback address with free LDAP ports");
+    given.insert(address);
+    address
 }
 
 /// Makes the domain. The base configuration is empty: the machine's own would be copied into the new one.
@@ -276,14 +432,18 @@ fn offline(directory: &Path, tool: &str, options: &[&str], ldif: &str) {
     );
 }
 
-fn serve(directory: &Path) -> Server {
+fn serve(directory: &Path, address: Ipv4Addr, remove_at_end: Option<&Path>) -> Server {
     let mut samba = command("samba");
     samba
         .args(["-i", "-M", "prefork", "--no-process-group"])
         .arg(format!("--maximum-runtime={RUN_SECONDS_MAX}"))
         .args(["--debug-stdout", "-s"])
         .arg(smb_conf(directory));
-    Server::start(&samba, &directory.join("log/samba.out"), Some(directory))
+    let mut server = Server::start(&samba, &directory.join("log/samba.out"), remove_at_end);
+    server.wait_until_ready("Samba accepts connections", || {
+        TcpStream::connect((address, LDAPS_PORT)).ok()
+    });
+    server
 }
 
 fn smb_conf(directory: &Path) -> PathBuf {
