@@ -341,6 +341,14 @@ impl Changes {
         *self.random.pick(&units)
     }
 
+    /// Where a unit can be put: a container takes none.
+    fn pick_place_of_unit(&mut self) -> Option<usize> {
+        let parent = self.pick_place();
+        let is_good =
+            parent != place_of(Unit::ExchangeSystem) && self.line(parent).len() < DEPTH_MAX;
+        is_good.then_some(parent)
+    }
+
     fn touch(&mut self, at: usize) {
         self.touched.push(at);
     }
@@ -718,10 +726,9 @@ impl Changes {
 
     fn move_unit(&mut self, _: &Graveyard, batch: &mut Batch) -> Option<String> {
         let at = self.pick_unit()?;
-        let parent = self.pick_place();
+        let parent = self.pick_place_of_unit()?;
         let is_good = self.nodes[at].parent != Some(parent)
             && !self.line(parent).contains(&at)
-            && self.line(parent).len() < DEPTH_MAX
             && self.is_free(&self.nodes[at].name, Some(parent), at);
         is_good.then(|| self.place(at, None, Some(parent), batch))
     }
@@ -748,10 +755,7 @@ impl Changes {
     }
 
     fn add_unit(&mut self, _: &Graveyard, batch: &mut Batch) -> Option<String> {
-        let parent = self.pick_place();
-        if self.line(parent).len() >= DEPTH_MAX {
-            return None;
-        }
+        let parent = self.pick_place_of_unit()?;
         let name = format!("Unit {}", self.number());
         let at = self.push_unit(&name, parent, batch);
         Some(self.dn(at))
