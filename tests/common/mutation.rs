@@ -575,8 +575,8 @@ impl Changes {
         let values = self.new_values();
         let leaf = Leaf {
             class,
-            recipient_type: (number % 7 != 0).then_some(recipient_type),
-            is_internal_only: number % 9 == 0,
+            recipient_type: (!number.is_multiple_of(7)).then_some(recipient_type),
+            is_internal_only: number.is_multiple_of(9),
             values,
         };
         let at = self.nodes.len();
