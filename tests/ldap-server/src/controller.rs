@@ -1,6 +1,6 @@
 //! A controller of Active Directory: its root DSE, its changes and their numbers, and DirSync.
 //!
-//! Every change has the next number. A round of DirSync gives the entries that changed after the number in the cookie, in
+//! Every change has the next number. The rounds of DirSync give the entries that changed after the number in the cookie, in
 //! the order of their last change: of each the attributes that changed and were asked for, with all their values or with
 //! none, and always its GUID. The filter sees the present state alone. Moving an entry changes nothing below it. Deletions
 //! are told only where the account may see them. All this as measured with Samba and as Microsoft describes it.
@@ -40,6 +40,61 @@ pub(crate) fn control_value(has_more: bool, cookie: &[u8]) -> Vec<u8> {
     )
 }
 
+/// Where a cookie leads.
+struct Position {
+    /// What the client knew when the first of the rounds began; `None`: nothing.
+    since: Option<u64>,
+    /// Told so far: all entries before this number of a change ...
+    reached: u64,
+    /// ... and those with exactly this number that lie before this place among all.
+    place: u64,
+}
+
+impl Position {
+    fn read(cookie: &[u8], directory: &Directory) -> Result<Position, u32> {
+        let beginning = Position {
+            since: None,
+            reached: 0,
+            place: 0,
+        };
+        if cookie.is_empty() {
+            return Ok(beginning);
+        }
+        if let Some(code) = directory.evicted {
+            return Err(code);
+        }
+        let rest = cookie.strip_prefix(COOKIE);
+        let (id, numbers) = rest
+            .filter(|rest| rest.len() == 16 + 3 * 8)
+            .ok_or(UNAVAILABLE_CRITICAL_EXTENSION)?
+            .split_at(16);
+        if id != directory.invocation_id {
+            // The numbers of another controller, or of this one before it was restored, say nothing here.
+            return Ok(beginning);
+        }
+        let number = |at: usize| {
+            let octets = numbers.iter().skip(8 * at).take(8);
+            octets.fold(0, |number, octet| number << 8 | u64::from(*octet))
+        };
+        Ok(Position {
+            since: number(0).checked_sub(1),
+            reached: number(1),
+            place: number(2),
+        })
+    }
+
+    fn write(&self, directory: &Directory) -> Vec<u8> {
+        let since = self.since.map_or(0, |since| since + 1);
+        let numbers = [since, self.reached, self.place].map(u64::to_be_bytes);
+        [
+            COOKIE.as_slice(),
+            &directory.invocation_id,
+            &numbers.concat(),
+        ]
+        .concat()
+    }
+}
+
 /// The next round after a cookie, or the code that refuses it.
 pub(crate) fn round(
     directory: &Directory,
@@ -48,58 +103,39 @@ pub(crate) fn round(
     wanted: &[String],
 ) -> Result<Round, u32> {
     let usn = directory.usn.ok_or(UNAVAILABLE_CRITICAL_EXTENSION)?;
-    let since = match (cookie, directory.evicted) {
-        ([], _) => None,
-        (_, Some(code)) => return Err(code),
-        _ => {
-            let (invocation_id, number) =
-                read_cookie(cookie).ok_or(UNAVAILABLE_CRITICAL_EXTENSION)?;
-            // The numbers of another controller, or of this one before it was restored, say nothing here.
-            (invocation_id == directory.invocation_id).then_some(number)
-        }
-    };
-    let mut changed: Vec<(u64, Object)> = directory
-        .objects
-        .iter()
-        .filter(|object| !object.is_deleted || directory.sees_deletions)
-        .filter(|object| since.is_none_or(|since| object.changed_at() > since))
-        .filter(|object| filter.matches(object))
-        .filter_map(|object| Some((object.changed_at(), directory.told(object, since, wanted)?)))
+    let mut position = Position::read(cookie, directory)?;
+    let places = directory.objects.iter().zip(0..);
+    let mut waiting: Vec<(u64, u64, &Object)> = places
+        .map(|(object, place)| (object.changed_at(), place, object))
+        .filter(|(number, place, _)| (*number, *place) >= (position.reached, position.place))
         .collect();
-    changed.sort_by_key(|(number, _)| *number);
-    let mut end = directory
-        .dir_sync_round
-        .unwrap_or(usize::MAX)
-        .min(changed.len());
-    // Entries of one number stay together: the cookie could not lead between them.
-    while end > 0
-        && changed
-            .get(end)
-            .is_some_and(|(number, _)| *number == changed[end - 1].0)
-    {
-        end += 1;
+    waiting.sort_by_key(|(number, place, _)| (*number, *place));
+    let mut entries = Vec::new();
+    let mut has_more = false;
+    for (number, place, object) in waiting {
+        let is_seen = !object.is_deleted || directory.sees_deletions;
+        let told = (is_seen && filter.matches(object))
+            .then(|| directory.told(object, position.since, wanted))
+            .flatten();
+        has_more = told.is_some() && directory.dir_sync_round == Some(entries.len());
+        if has_more {
+            break;
+        }
+        entries.extend(told);
+        (position.reached, position.place) = (number, place + 1);
     }
-    let has_more = end < changed.len();
-    let reached = if has_more { changed[end - 1].0 } else { usn };
-    changed.truncate(end);
+    if !has_more {
+        position = Position {
+            since: Some(usn),
+            reached: usn + 1,
+            place: 0,
+        };
+    }
     Ok(Round {
-        entries: changed.into_iter().map(|(_, object)| object).collect(),
+        entries,
         has_more,
-        cookie: [
-            COOKIE.as_slice(),
-            &directory.invocation_id,
-            &reached.to_be_bytes(),
-        ]
-        .concat(),
+        cookie: position.write(directory),
     })
-}
-
-fn read_cookie(cookie: &[u8]) -> Option<([u8; 16], u64)> {
-    let (id, number) = cookie.strip_prefix(COOKIE)?.split_at_checked(16)?;
-    Some((
-        id.try_into().ok()?,
-        u64::from_be_bytes(number.try_into().ok()?),
-    ))
 }
 
 impl Object {

@@ -323,6 +323,25 @@ fn dir_sync_comes_in_rounds_in_the_order_of_the_changes() {
     assert!(found[0].starts_with("CN=2,") && found[1].starts_with("CN=0,") && has_more);
     let (found, _, has_more, _) = client.dir_sync(&cookie, &everything());
     assert!(found[0].starts_with("CN=1,") && found.len() == 1 && !has_more);
+    // Entries that never changed come in rounds too; what changes between two of them comes in a later one.
+    let server = Server::start(controller().dir_sync_round(1));
+    let mut client = Client::new(&server);
+    let (mut cookie, mut found) = (Vec::new(), Vec::new());
+    for round in 0..4 {
+        let (entries, _, has_more, next) = client.dir_sync(&cookie, &everything());
+        found.extend(
+            entries
+                .into_iter()
+                .map(|entry| entry.chars().take(4).collect::<String>()),
+        );
+        assert_eq!(has_more, round < 3);
+        cookie = next;
+        if round == 0 {
+            let user = format!("CN=0,{BASE}");
+            server.change(|directory| directory.changed(&user, "proxyAddresses", &["smtp:x@y"]));
+        }
+    }
+    assert_eq!(found, ["CN=0", "CN=1", "CN=2", "CN=0"]);
 }
 
 #[test]
