@@ -215,6 +215,24 @@ fn check(deletions: Deletions) {
     .expect("standard error is open");
 }
 
+/// What the other tests stand on: the right to see deletions is one entry in one list of rights.
+#[test]
+fn the_commands_of_the_readme_let_the_account_see_deletions() {
+    let Some(mut samba) = controller() else {
+        return;
+    };
+    let (dn, _) = samba.company.some_user(0);
+    let change = samba.company.delete(&dn);
+    samba.modify(&change);
+    assert!(!samba.tombstones().is_empty());
+    assert!(samba.tombstones_for_account().is_empty());
+    // A second time changes nothing, and the list, which is longer now, is not torn.
+    for _ in 0..2 {
+        samba.let_account_see_deletions();
+        assert_eq!(samba.tombstones_for_account(), samba.tombstones());
+    }
+}
+
 #[test]
 #[ignore = "incremental reading is not built yet"]
 fn what_is_followed_is_what_a_complete_read_finds() {

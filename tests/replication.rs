@@ -185,6 +185,29 @@ fn check(incremental: &str) {
     check_in_table(&patient, added, true, "an hour has not passed");
 }
 
+/// What the other tests stand on.
+#[test]
+fn a_copy_is_a_controller_of_its_own() {
+    let Some((mut first, second)) = pair() else {
+        return;
+    };
+    let identity = |samba: &Samba| {
+        let service = samba.root_attribute("dsServiceName");
+        samba.attribute_of(&service, "invocationId")
+    };
+    assert_ne!(identity(&first), identity(&second));
+    let number = |samba: &Samba| samba.root_attribute("highestCommittedUSN");
+    let before = number(&second);
+    let (dn, key) = first.company.some_user(0);
+    let change = first.company.remove_address(&dn, &key);
+    first.modify(&change);
+    assert_eq!(number(&second), before);
+    let earlier = (identity(&first), number(&first));
+    first.stop();
+    first.start_again();
+    assert_eq!((identity(&first), number(&first)), earlier);
+}
+
 #[test]
 #[ignore = "incremental reading is not built yet"]
 fn an_older_controller_removes_nothing_before_the_delay_when_changes_are_followed() {

@@ -206,8 +206,17 @@ impl Samba {
 
     /// The deleted objects: what each was called (the value of its relative name), and its distinguished name now.
     pub fn tombstones(&self) -> BTreeMap<String, String> {
+        Samba::tombstones_seen_by(self.administrator_tool("ldapsearch"))
+    }
+
+    /// Those of them that [`ACCOUNT`] sees.
+    pub fn tombstones_for_account(&self) -> BTreeMap<String, String> {
+        Samba::tombstones_seen_by(self.ldap_tool("ldapsearch"))
+    }
+
+    fn tombstones_seen_by(mut ldapsearch: Command) -> BTreeMap<String, String> {
         let found = succeed(
-            self.administrator_tool("ldapsearch")
+            ldapsearch
                 .args(["-LLL", "-o", "ldif-wrap=no", "-b", BASE])
                 .args(["-e", &format!("!{SHOW_DELETED}"), "(isDeleted=TRUE)", "1.1"]),
         );
