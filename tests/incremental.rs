@@ -19,6 +19,7 @@ use std::io::Write;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
+use common::directory::Unit;
 use common::mutation::{BASES, Batch, Changes, excluded};
 use common::rcptsync::Rcptsync;
 use common::samba::{self, Samba};
@@ -243,4 +244,49 @@ fn what_is_followed_is_what_a_complete_read_finds() {
 #[ignore = "incremental reading is not built yet"]
 fn without_sight_of_deletions_only_deleted_addresses_stay_until_a_complete_read() {
     check(Deletions::Unseen);
+}
+
+/// A controller does not tell what the account may not read; only a complete read finds that somebody is out of sight.
+#[test]
+#[ignore = "incremental reading is not built yet"]
+fn whoever_goes_out_of_sight_leaves_with_the_next_complete_read() {
+    let Some(samba) = controller() else {
+        return;
+    };
+    samba.let_account_see_deletions();
+    let hidden = format!("OU=Hidden,{}", Unit::Staff.dn());
+    samba.modify(&format!(
+        "dn: {hidden}\nchangetype: add\nobjectClass: organizationalUnit\n"
+    ));
+    samba.hide_from_account(&hidden);
+    let followed = install(&samba, "dirsync");
+    followed.run(&["sync"]).expect_code(0);
+    let (dn, key) = samba.company.some_user(0);
+    let (relative, parent) = dn.split_once(",OU=").expect("a unit");
+    let go = |from: &str, to: &str| {
+        samba.modify(&format!(
+            "dn: {relative},{from}\nchangetype: modrdn\nnewrdn: {relative}\n\
+             deleteoldrdn: 1\nnewsuperior: {to}\n"
+        ));
+    };
+    let parent = format!("OU={parent}");
+    go(&parent, &hidden);
+    followed.run(&["sync"]).expect_code(0);
+    followed.run(&["sync", "--full"]).expect_code(0);
+    assert!(
+        !followed.table_keys().contains(&key),
+        "{key} is still there"
+    );
+    // What changed while nobody saw it is not told either when it is back: it must be read.
+    let change = format!(
+        "dn: {relative},{hidden}\nchangetype: modify\nadd: proxyAddresses\n\
+         proxyAddresses: smtp:while.hidden@example.com\n-\n"
+    );
+    samba.modify(&change);
+    followed.run(&["sync"]).expect_code(0);
+    go(&hidden, &parent);
+    followed.run(&["sync"]).expect_code(0);
+    for key in [key.as_str(), "while.hidden@example.com"] {
+        assert!(followed.table_keys().contains(key), "{key} is missing");
+    }
 }

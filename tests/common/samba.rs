@@ -175,20 +175,38 @@ impl Samba {
         self.server = Some(serve(&self.directory, self.address, None));
     }
 
-    /// Lets [`ACCOUNT`] see deleted objects, with the commands of the README.
-    pub fn let_account_see_deletions(&self) {
-        let conf = format!("--configfile={}", smb_conf(&self.directory).display());
-        let shown = succeed(
-            command("samba-tool")
-                .args(["user", "show", "svc-sync", "--attributes=objectSid", &conf])
-                .arg("-H")
-                .arg(sam_ldb(&self.directory)),
+    /// Hides an object and all below it from [`ACCOUNT`].
+    pub fn hide_from_account(&self, dn: &str) {
+        succeed(
+            self.samba_tool(&["dsacl", "set", &format!("--objectdn={dn}")])
+                .arg(format!("--sddl=(D;CI;RPLCLORC;;;{})", self.account_sid())),
         );
+    }
+
+    fn account_sid(&self) -> String {
+        let arguments = ["user", "show", "svc-sync", "--attributes=objectSid"];
+        let shown = succeed(&mut self.samba_tool(&arguments));
         let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
         let sid = shown
             .lines()
-            .find_map(|line| line.strip_prefix("objectSid: "))
-            .unwrap_or_else(|| panic!("no objectSid: {shown}"));
+            .find_map(|line| line.strip_prefix("objectSid: "));
+        sid.unwrap_or_else(|| panic!("no objectSid: {shown}"))
+            .to_owned()
+    }
+
+    fn samba_tool(&self, arguments: &[&str]) -> Command {
+        let mut samba_tool = command("samba-tool");
+        samba_tool
+            .args(arguments)
+            .args(["-s".as_ref(), smb_conf(&self.directory).as_os_str()])
+            .args(["-H".as_ref(), sam_ldb(&self.directory).as_os_str()]);
+        samba_tool
+    }
+
+    /// Lets [`ACCOUNT`] see deleted objects, with the commands of the README.
+    pub fn let_account_see_deletions(&self) {
+        let conf = format!("--configfile={}", smb_conf(&self.directory).display());
+        let sid = self.account_sid();
         // Behind the head of the list: the end of a long one stands on a line of its own.
         let insert = format!("sed -i 's/^nTSecurityDescriptor: .*D:[A-Z]*/&(A;;LCRP;;;{sid})/'");
         let edited = succeed(
