@@ -15,14 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use common::process::command;
-use common::rcptsync::{LdapConfig, Rcptsync};
+use common::rcptsync::Rcptsync;
 use common::samba::{self, Samba};
-use common::{require, set_mode, write_file};
-use ldap_server::{Authority, Directory, Server, Validity};
-
-const BASE: &str = "DC=corp,DC=example";
-const ACCOUNT: &str = "rcptsync@corp.example";
-const PASSWORD: &str = "s3cret-Pa55";
+use common::{embedded, require};
+use ldap_server::{Directory, Server};
 
 const SMALL: usize = 1_000;
 const LARGE: usize = 20_000;
@@ -205,36 +201,19 @@ impl Trace {
 
 /// An installation that follows a controller with so many recipients, has read it completely and found nothing new since.
 fn settled(recipients_count: usize) -> (Server, Rcptsync) {
-    let authority = Authority::new("Corp authority");
-    let identity = authority.identity(&["127.0.0.1"], Validity::Current);
-    let server = Server::start(
-        Directory::new(BASE)
-            .recipients(recipients_count)
-            .usn(100_000)
-            .invocation_id([7; 16])
-            .page_max(1_000)
-            .sees_deletions()
-            .evaluates_filters()
-            .account(ACCOUNT, PASSWORD)
-            .needs_bind()
-            .ldaps(&identity),
+    let directory = Directory::new(embedded::BASE)
+        .recipients(recipients_count)
+        .usn(100_000)
+        .invocation_id([7; 16])
+        .page_max(1_000)
+        .sees_deletions()
+        .evaluates_filters();
+    let (server, program) = embedded::install(
+        "quiet",
+        directory,
+        "incremental = \"dirsync\"\nfull_every = \"24h\"",
+        "",
     );
-    let program = Rcptsync::new("quiet");
-    let at = |name: &str| program.directory().join(name);
-    write_file(&at("ca.pem"), authority.pem());
-    write_file(&at("password"), PASSWORD);
-    set_mode(&at("password"), 0o600);
-    program.configure_ldap(&LdapConfig {
-        server: server.url(),
-        starttls: false,
-        ca_file: &at("ca.pem"),
-        bind_name: ACCOUNT,
-        password_file: &at("password"),
-        page_size: 1_000,
-        source_more: "incremental = \"dirsync\"\nfull_every = \"24h\"",
-        domains: &["example.com"],
-        more: "",
-    });
     for _ in 0..2 {
         program.run(&["sync"]).expect_code(0);
     }

@@ -349,6 +349,7 @@ impl Connection<'_> {
     fn is_base(&self, base: &str) -> bool {
         let directory = &self.directory;
         base.eq_ignore_ascii_case(&directory.base)
+            || (directory.usn.is_some() && base.eq_ignore_ascii_case(&directory.dn_of_deleted()))
             || directory
                 .objects
                 .iter()
@@ -358,11 +359,12 @@ impl Connection<'_> {
     fn base_search(&mut self, search: &Search, base: &str) -> Result<(), Over> {
         self.fail_at(search.id, Moment::BaseSearch, DONE)?;
         let directory = Arc::clone(&self.directory);
-        let service = directory.service();
+        let alone = directory.service().into_iter();
+        let alone: Vec<Object> = alone.chain(directory.container_of_deleted()).collect();
         let found = directory
             .objects
             .iter()
-            .chain(&service)
+            .chain(&alone)
             .find(|object| object.dn.eq_ignore_ascii_case(base.as_bytes()));
         let Some(object) = found.filter(|object| search.shows(object)) else {
             return self.send(&done(search.id, 32, NO_OBJECT, None));
@@ -401,6 +403,7 @@ impl Connection<'_> {
             .objects
             .iter()
             .filter(|object| is_below(&object.dn, base) && search.shows(object))
+            .filter(|object| !object.is_deleted || directory.sees_deletions)
             .filter(|object| !directory.evaluates_filters || search.filter.matches(object))
             .collect();
         let (number, offset) = search

@@ -7,7 +7,7 @@
 
 use crate::ber::{element, number};
 use crate::filter::Filter;
-use crate::{Directory, Object};
+use crate::{DIR_SYNC, Directory, Object};
 
 /// The controller's own object.
 const SERVICE: &str = "CN=NTDS Settings,CN=DC1,CN=Servers,CN=Site,CN=Sites,CN=Configuration";
@@ -17,6 +17,13 @@ const SUPPORTED_CONTROLS: [&str; 3] = [
     "1.2.840.113556.1.4.417",
     "1.2.840.113556.1.4.841",
 ];
+
+/// The container of the deleted: its name in every domain, and its GUID here.
+const DELETED_WELL_KNOWN: &str = "18E2EA80684F11D2B9AA00C04F79F805";
+const DELETED_GUID: [u8; 16] = [0xde; 16];
+
+/// The GUID of the naming context, which is no entry here.
+const BASE_GUID: [u8; 16] = [0x0c; 16];
 
 /// What a cookie begins with.
 const COOKIE: &[u8; 4] = b"MSDS";
@@ -102,7 +109,8 @@ pub(crate) fn round(
     filter: &Filter,
     wanted: &[String],
 ) -> Result<Round, u32> {
-    let usn = directory.usn.ok_or(UNAVAILABLE_CRITICAL_EXTENSION)?;
+    let usn = directory.usn.filter(|_| !directory.lacks_dir_sync);
+    let usn = usn.ok_or(UNAVAILABLE_CRITICAL_EXTENSION)?;
     let mut position = Position::read(cookie, directory)?;
     let places = directory.objects.iter().zip(0..);
     let mut waiting: Vec<(u64, u64, &Object)> = places
@@ -193,6 +201,12 @@ impl Directory {
     /// Refuses every cookie with this code from now on: 12 or 53.
     pub fn evicts_cookies(mut self, code: u32) -> Directory {
         self.evicted = Some(code);
+        self
+    }
+
+    /// Does not know DirSync.
+    pub fn no_dir_sync(mut self) -> Directory {
+        self.lacks_dir_sync = true;
         self
     }
 
@@ -303,7 +317,9 @@ impl Directory {
         let text = |text: &str| vec![text.as_bytes().to_vec()];
         let mut attributes = vec![("defaultNamingContext".to_owned(), text(&self.base))];
         if let Some(usn) = self.usn {
-            let controls = SUPPORTED_CONTROLS.iter();
+            let controls = SUPPORTED_CONTROLS
+                .iter()
+                .filter(|oid| !(self.lacks_dir_sync && oid.as_bytes() == DIR_SYNC));
             let controls = controls.map(|oid| oid.as_bytes().to_vec()).collect();
             attributes.extend([
                 ("rootDomainNamingContext".to_owned(), text(&self.base)),
@@ -333,8 +349,36 @@ impl Directory {
         })
     }
 
-    /// The distinguished name behind a base, which may be `<GUID=…>` in either of its forms.
+    /// Where deleted entries lie. It is deleted itself; whoever may not see them sees that it is there, and nothing of it.
+    pub(crate) fn container_of_deleted(&self) -> Option<Object> {
+        self.usn?;
+        let attributes = [
+            ("objectGUID", DELETED_GUID.as_slice()),
+            ("name", b"Deleted Objects"),
+            ("isDeleted", b"TRUE"),
+        ];
+        let attributes = attributes
+            .iter()
+            .filter(|_| self.sees_deletions)
+            .map(|(name, value)| ((*name).to_owned(), vec![value.to_vec()]));
+        Some(Object {
+            dn: self.dn_of_deleted().into_bytes(),
+            attributes: attributes.collect(),
+            is_deleted: true,
+            ..Object::default()
+        })
+    }
+
+    pub(crate) fn dn_of_deleted(&self) -> String {
+        format!("CN=Deleted Objects,{}", self.base)
+    }
+
+    /// The distinguished name behind a base, which may be `<GUID=…>` in either of its forms, or the well-known name of the
+    /// container of the deleted.
     pub(crate) fn resolve(&self, base: &str, shows_deleted: bool) -> Option<String> {
+        if base.eq_ignore_ascii_case(&format!("<WKGUID={DELETED_WELL_KNOWN},{}>", self.base)) {
+            return Some(self.dn_of_deleted());
+        }
         let Some(guid) = base
             .strip_prefix("<GUID=")
             .and_then(|rest| rest.strip_suffix('>'))
@@ -344,7 +388,7 @@ impl Directory {
         let guid = guid_octets(guid)?;
         self.objects
             .iter()
-            .filter(|object| shows_deleted || !object.is_deleted)
+            .filter(|object| !object.is_deleted || (shows_deleted && self.sees_deletions))
             .find(|object| object.values("objectGUID").concat() == guid)
             .map(|object| String::from_utf8_lossy(&object.dn).into_owned())
     }
@@ -390,17 +434,14 @@ impl Directory {
         let comma = unescaped_comma(&object.dn);
         let parent = object.dn.get(comma + 1..).unwrap_or_default();
         let found = self.objects.iter().find(|other| other.dn == parent);
-        // The naming context and the container of the deleted are no entries here, but have GUIDs.
         found.map_or_else(
             || {
-                vec![
-                    if object.is_deleted {
-                        [0xde; 16]
-                    } else {
-                        [0x0c; 16]
-                    }
-                    .to_vec(),
-                ]
+                let guid = if object.is_deleted {
+                    DELETED_GUID
+                } else {
+                    BASE_GUID
+                };
+                vec![guid.to_vec()]
             },
             |parent| parent.values("objectGUID").to_vec(),
         )

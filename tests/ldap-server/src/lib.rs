@@ -42,6 +42,7 @@ pub struct Directory {
     sees_deletions: bool,
     dir_sync_round: Option<usize>,
     evicted: Option<u32>,
+    lacks_dir_sync: bool,
     references: Vec<String>,
     faults: Vec<Fault>,
     identity: Option<Identity>,
@@ -329,6 +330,12 @@ impl Directory {
     /// Fails so.
     pub fn fault(mut self, fault: Fault) -> Directory {
         self.faults.push(fault);
+        self
+    }
+
+    /// Fails no more.
+    pub fn without_faults(mut self) -> Directory {
+        self.faults.clear();
         self
     }
 

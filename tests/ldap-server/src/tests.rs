@@ -294,6 +294,35 @@ fn deletions_are_told_where_they_may_be_seen() {
     assert!(server.stats().searches[1].shows_deleted);
 }
 
+#[test]
+fn the_container_of_the_deleted_shows_who_may_see_them() {
+    let user = dn_of_user();
+    for (directory, shown, found) in [
+        (controller(), "", 0),
+        (controller().sees_deletions(), " name=Deleted Objects", 1),
+    ] {
+        let server = Server::start(directory.deleted(&user));
+        let mut client = Client::new(&server);
+        let with = Some((SHOW_DELETED, [].as_slice()));
+        let container = format!("CN=Deleted Objects,{BASE}");
+        let well_known = format!("<WKGUID=18E2EA80684F11D2B9AA00C04F79F805,{BASE}>");
+        for base in [&container, &well_known] {
+            let answer = client.search(base, 0, &everything(), &["name"], with);
+            assert_eq!(answer.entries, [format!("{container}{shown}")]);
+        }
+        assert_eq!(
+            client.search(&container, 0, &everything(), &[], None).code,
+            32
+        );
+        let answer = client.search(&container, 2, &everything(), &["1.1"], with);
+        assert_eq!((answer.code, answer.entries.len()), (0, found));
+    }
+}
+
+fn dn_of_user() -> String {
+    format!("CN=1,{BASE}")
+}
+
 /// The trap: the filter sees the present state, and who no longer matches is not told.
 #[test]
 fn a_narrow_filter_hides_who_lost_an_address() {
@@ -360,6 +389,8 @@ fn cookies_are_refused_or_lead_to_the_beginning() {
         assert_eq!(client.dir_sync(&cookie, &everything()).1, code);
         assert_eq!(client.dir_sync(&[], &everything()).1, 0);
     }
+    server.change(Directory::no_dir_sync);
+    assert_eq!(client.dir_sync(&[], &everything()).1, 12);
     let seen = server
         .stats()
         .searches
