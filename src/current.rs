@@ -160,7 +160,7 @@ impl SourceRecords {
             .retain(|record| !gone.contains(record.guid.as_slice()));
         self.missing
             .retain(|missing| !deleted.contains(missing.record.guid.as_slice()));
-        let mut is_other = false;
+        let mut is_other = before != (self.shown.len(), self.missing.len());
         for record in &mut self.shown {
             if let Some(now) = changed.remove(record.guid.as_slice())
                 && record != now
@@ -169,10 +169,11 @@ impl SourceRecords {
                 is_other = true;
             }
         }
-        let added =
-            (changes.changed.iter()).filter_map(|record| changed.remove(record.guid.as_slice()));
+        is_other |= !changed.is_empty();
+        let added = changes.changed.iter();
+        let added = added.filter_map(|record| changed.remove(record.guid.as_slice()));
         self.shown.extend(added.cloned());
-        is_other || before != (self.shown.len(), self.missing.len())
+        is_other
     }
 
     /// Lets go of what has been missing for the delay; whether there was any.
@@ -183,17 +184,19 @@ impl SourceRecords {
         before != self.missing.len()
     }
 
-    /// When the first of the missing will have been so for the delay.
+    /// When the first of the missing will have been so for longer than the delay.
     pub fn next_deadline(&self, delay: Duration) -> Option<Timestamp> {
         let since = self.missing.iter().map(|missing| missing.since).min();
-        since.map(|since| since.after(delay))
+        since.map(|since| since.after(delay + Duration::from_secs(1)))
     }
 }
 
 impl Missing {
     /// Whether it counts although `answering` does not show it.
     fn counts(&self, answering: &Controller, delay: Duration, now: Timestamp) -> bool {
-        !answering.is_at_least(&self.shown_by) && now < self.since.after(delay)
+        // Times are whole seconds, rounded down: one more, so that the delay is never shorter than it is.
+        let is_within = !delay.is_zero() && now <= self.since.after(delay);
+        !answering.is_at_least(&self.shown_by) && is_within
     }
 }
 
@@ -316,9 +319,9 @@ mod tests {
         // Until the one that showed it says the same.
         check(&[first, ("y", 9, 1, "a1"), ("x", 5, 2, "a1")], "a1");
         // Until the delay is over, counted from the first answer without it.
-        check(&[first, ("y", 9, 1, "a1"), ("y", 9, 100, "a1")], "a1 b1?1");
-        check(&[first, ("y", 9, 1, "a1"), ("z", 9, 100, "a1")], "a1 b1?1");
-        check(&[first, ("y", 9, 1, "a1"), ("y", 9, 101, "a1")], "a1");
+        check(&[first, ("y", 9, 1, "a1"), ("y", 9, 101, "a1")], "a1 b1?1");
+        check(&[first, ("y", 9, 1, "a1"), ("z", 9, 101, "a1")], "a1 b1?1");
+        check(&[first, ("y", 9, 1, "a1"), ("y", 9, 102, "a1")], "a1");
         // What the second one showed is missed in its turn.
         check(&[first, ("y", 9, 1, "a1 c1"), ("x", 6, 2, "a1")], "a1 c1?2");
     }
@@ -354,6 +357,7 @@ mod tests {
         check_changes("a1 b1", ("", "", ""), "a1 b1 m1?1", false);
         check_changes("a1 b1", ("a1", "z", "z"), "a1 b1 m1?1", false);
         check_changes("a1 b1", ("a2 c1", "b", ""), "a2 c1 m1?1", true);
+        check_changes("a1 b1", ("c1", "b", ""), "a1 c1 m1?1", true);
         check_changes("a1 b1", ("", "", "a m"), "b1", true);
         check_changes("a1 b1", ("", "m", ""), "a1 b1 m1?1", false);
         // Gone, and there a moment later; twice, the later counts.

@@ -208,6 +208,10 @@ pub fn dirsync_end(value: &[u8]) -> Result<DirSyncEnd, BerError> {
     let more = elements.expect(INTEGER, "MoreResults in the DirSync control")?;
     elements.expect(INTEGER, "second number in the DirSync control")?;
     let cookie = elements.expect(OCTET_STRING, "cookie in the DirSync control")?;
+    if cookie.content.is_empty() {
+        // It would mean the beginning, and the changes told so far would count as all there are.
+        return Err(BerError::Missing("cookie in the DirSync control"));
+    }
     match (elements.read()?, outer.read()?) {
         (None, None) => Ok(DirSyncEnd {
             // Any octet: some servers count what is left, and MaxInt is no small number.

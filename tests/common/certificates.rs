@@ -45,6 +45,19 @@ impl Authority {
         authority
     }
 
+    /// The same authority in a copy of its directory.
+    pub fn copied_to(&self, directory: &Path) -> Authority {
+        let authority = Authority {
+            directory: directory.to_owned(),
+        };
+        assert!(
+            authority.file().exists(),
+            "{} is a copy",
+            directory.display()
+        );
+        authority
+    }
+
     /// The file that a client trusts.
     pub fn file(&self) -> PathBuf {
         self.directory.join("ca.pem")

@@ -54,7 +54,8 @@ pub enum Unit {
 }
 
 impl Unit {
-    const ALL: [Unit; 7] = [
+    /// All of them.
+    pub const ALL: [Unit; 7] = [
         Unit::Staff,
         Unit::Rooms,
         Unit::Groups,
@@ -64,18 +65,27 @@ impl Unit {
         Unit::ExchangeSystem,
     ];
 
+    /// The value of its relative name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::Staff => "Staff",
+            Unit::Rooms => "Rooms",
+            Unit::Groups => "Groups",
+            Unit::Contacts => "Contacts",
+            Unit::Branch => "Branch, North",
+            Unit::Leavers => "Leavers",
+            Unit::ExchangeSystem => "Microsoft Exchange System Objects",
+        }
+    }
+
     /// The distinguished name.
     pub fn dn(self) -> String {
-        let name = match self {
-            Unit::Staff => "OU=Staff",
-            Unit::Rooms => "OU=Rooms",
-            Unit::Groups => "OU=Groups",
-            Unit::Contacts => "OU=Contacts",
-            Unit::Branch => "OU=Branch\\, North",
-            Unit::Leavers => "OU=Leavers",
-            Unit::ExchangeSystem => "CN=Microsoft Exchange System Objects",
+        let attribute = if self == Unit::ExchangeSystem {
+            "CN"
+        } else {
+            "OU"
         };
-        format!("{name},{BASE}")
+        format!("{attribute}={},{BASE}", ldif::escape_name(self.name()))
     }
 }
 
@@ -789,9 +799,14 @@ fn push_object(text: &mut String, object: &Object, dialect: Dialect, as_change: 
 
 /// SplitMix64: a few lines, the same numbers on every machine and in every version.
 #[derive(Clone, Debug)]
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
+    /// The same numbers for the same seed.
+    pub fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -801,11 +816,12 @@ impl Random {
     }
 
     /// A number from 0 to `end` - 1.
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    fn pick<'list, Item>(&mut self, list: &'list [Item]) -> &'list Item {
+    /// One of a list that is not empty.
+    pub fn pick<'list, Item>(&mut self, list: &'list [Item]) -> &'list Item {
         let length = u64::try_from(list.len()).expect("a short list");
         let at = usize::try_from(self.below(length)).expect("below the length of a list");
         list.get(at).expect("below the length of the list")

@@ -2,7 +2,8 @@
 //!
 //! Every server listens on a loopback address or port that it found free, reads no configuration of this machine, and
 //! ends with the test process however that ends (`process`). Nothing is waited for by sleeping: what is awaited is asked
-//! for until it is there ([`poll_until`]). Not here: LDAP servers that misbehave (`tests/ldap-server`).
+//! for until it is there ([`poll_until`]). Not here: the LDAP server that misbehaves (`tests/ldap-server`), but for its
+//! beginning (`embedded`).
 #![allow(
     dead_code,
     reason = "every integration test is a crate of its own and uses a part of this module"
@@ -14,7 +15,9 @@
 
 pub mod certificates;
 pub mod directory;
+pub mod embedded;
 pub mod ldif;
+pub mod mutation;
 pub mod names;
 pub mod plain;
 pub mod postfix;

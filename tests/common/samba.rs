@@ -1,19 +1,24 @@
-//! A real Active Directory controller (Samba), filled with a [`Company`], once for each test process.
+//! A real Active Directory controller (Samba), filled with a [`Company`], once for each test process; and copies of it.
 //!
-//! Samba's LDAP ports are fixed, so every process takes a loopback address of its own, and two runs on one machine do not
-//! meet. Only LDAP is served, and DNS for tests that ask for it: no Kerberos, no file shares. What Samba does not do as
-//! Microsoft's controller does (the limit of 1,000 entries, ranges that the server forces, global catalogs that lack
-//! attributes) is tried elsewhere, with OpenLDAP and `tests/ldap-server`.
+//! Samba's LDAP ports are fixed, so every controller takes a loopback address of its own, and two runs on one machine do
+//! not meet. Only LDAP is served, and DNS for tests that ask for it: no Kerberos, no file shares, and no replication: a
+//! copy is a second controller of the same domain as it was when the copy was made, and from then on each goes its own
+//! way. What Samba does not do as Microsoft's controller does (the limit of 1,000 entries, ranges that the server forces,
+//! DirSync in several rounds, global catalogs that lack attributes) is tried elsewhere, with OpenLDAP and
+//! `tests/ldap-server`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::certificates::Authority;
-use super::directory::{BASE, Company, Dialect};
+use super::directory::{BASE, Company, DOMAINS, Dialect};
 use super::process::{Server, command, succeed};
-use super::{ldif, names, require, require_root, set_mode, temp_dir, write_file};
+use super::rcptsync::{LdapConfig, Rcptsync};
+use super::{ldif, names, poll_until, require, require_root, set_mode, temp_dir, write_file};
 
 /// The account that the program under test uses: an ordinary user of the domain without any right of its own.
 pub const ACCOUNT: &str = "svc-sync@corp.example";
@@ -25,9 +30,17 @@ const ADMINISTRATOR_PASSWORD: &str = "Adm!npassw0rd";
 const HOST_NAME: &str = "dc1.corp.example";
 
 const SEED: u64 = 20_261_121;
+
+/// What the controller of [`shared`] holds.
 const OBJECTS_COUNT: usize = 3_200;
 /// Where finding the controller is tested, and not what it holds.
 const OBJECTS_COUNT_WITH_NAMES: usize = 400;
+
+/// The controller's own object, which `dsServiceName` of its root DSE names.
+const SERVICE: &str =
+    "CN=NTDS Settings,CN=DC1,CN=Servers,CN=Default-First-Site-Name,CN=Sites,CN=Configuration";
+
+const SHOW_DELETED: &str = "1.2.840.113556.1.4.417";
 
 /// Ends a controller whose supervisor was killed too.
 const RUN_SECONDS_MAX: u32 = 1_800;
@@ -45,23 +58,41 @@ pub struct Samba {
     address: Ipv4Addr,
     directory: PathBuf,
     authority: Authority,
-    _server: Server,
+    /// `None` while it is stopped.
+    server: Option<Server>,
+    /// Removes the directory of a copy, which outlives its server when that is stopped.
+    remover: Option<Server>,
 }
 
-/// What a controller does beside LDAP.
+/// What a controller serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Serves {
-    /// Nothing.
-    LdapAlone,
+enum Services {
+    /// LDAP, as it is by default.
+    Ldap,
     /// Names, and changes of the schema.
-    Names,
+    LdapAndNames,
 }
 
 static SHARED: LazyLock<Mutex<Samba>> =
-    LazyLock::new(|| Mutex::new(Samba::start(Serves::LdapAlone, OBJECTS_COUNT)));
+    LazyLock::new(|| Mutex::new(Samba::start_with(Services::Ldap, OBJECTS_COUNT)));
 
-static SHARED_WITH_NAMES: LazyLock<Mutex<Samba>> =
-    LazyLock::new(|| Mutex::new(Samba::start(Serves::Names, OBJECTS_COUNT_WITH_NAMES)));
+static SHARED_WITH_NAMES: LazyLock<Mutex<Samba>> = LazyLock::new(|| {
+    Mutex::new(Samba::start_with(
+        Services::LdapAndNames,
+        OBJECTS_COUNT_WITH_NAMES,
+    ))
+});
+
+/// Whether a controller can be started here; if not, it is said that the test is skipped.
+pub fn is_available() -> bool {
+    require_root()
+        && require("samba")
+        && require("samba-tool")
+        && require("ldbadd")
+        && require("ldbedit")
+        && require("ldapmodify")
+        && require("openssl")
+}
 
 /// The controller of this process, one test at a time: tests change it, and the company with it. `None`: the test is
 /// skipped.
@@ -76,25 +107,24 @@ pub fn shared_with_names() -> Option<MutexGuard<'static, Samba>> {
 }
 
 fn the_one(shared: &'static LazyLock<Mutex<Samba>>) -> Option<MutexGuard<'static, Samba>> {
-    let is_there = require_root()
-        && require("samba")
-        && require("samba-tool")
-        && require("ldbadd")
-        && require("ldapmodify")
-        && require("openssl");
     // A test that failed while it held the controller leaves directory and company in step: both change together.
-    is_there.then(|| shared.lock().unwrap_or_else(PoisonError::into_inner))
+    is_available().then(|| shared.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Samba {
-    fn start(serves: Serves, objects_count: usize) -> Samba {
+    /// A controller of a new domain with a company of so many objects.
+    pub fn start(objects_count: usize) -> Samba {
+        Samba::start_with(Services::Ldap, objects_count)
+    }
+
+    fn start_with(services: Services, objects_count: usize) -> Samba {
         let temporary = temp_dir("samba");
         let directory = temporary.path().to_owned();
         let address = free_address();
         let authority = Authority::new(&directory.join("tls"), "Authority of a Samba domain");
         let company = Company::generate(SEED, objects_count);
-        provision(&directory, serves);
-        write_smb_conf(&directory, address, &authority, serves);
+        provision(&directory, services);
+        write_smb_conf(&directory, address, &authority, services);
         for schema in SCHEMA {
             offline(
                 &directory,
@@ -124,20 +154,17 @@ impl Samba {
             write_file(&directory.join(file), password);
             set_mode(&directory.join(file), 0o600);
         }
-        let mut server = serve(&directory);
         // From here on the supervisor removes it: a `static` is not dropped.
-        let directory = temporary.keep();
-        server.wait_until_ready("Samba accepts connections", || {
-            TcpStream::connect((address, LDAPS_PORT)).ok()
-        });
+        let server = serve(&directory, address, Some(&directory));
         let samba = Samba {
             company,
             address,
-            directory,
+            directory: temporary.keep(),
             authority,
-            _server: server,
+            server: Some(server),
+            remover: None,
         };
-        if serves == Serves::Names {
+        if services == Services::LdapAndNames {
             // It was made with an address that nobody listens on.
             samba.replace_records(HOST_NAME, &[names::address(address)]);
         }
@@ -161,6 +188,155 @@ impl Samba {
         self.modify(&names::replacement(name, records));
     }
 
+    /// A second controller of the same domain, at another address: it holds what the first one holds now, has an
+    /// `invocationId` of its own, as every controller has, and counts its changes from the same number on. Both have the
+    /// same certificate authority. Nobody may change the first one meanwhile.
+    pub fn copy_of(original: &Samba) -> Samba {
+        let temporary = temp_dir("samba-copy");
+        let directory = temporary.path().to_owned();
+        let address = free_address();
+        succeed(
+            command("sh")
+                .args(["-c", r#"cp -a "$1/." "$2" && rm -rf "$2/run" "$2/log""#])
+                .arg("sh")
+                .args([&original.directory, &directory]),
+        );
+        let authority = original.authority.copied_to(&directory.join("tls"));
+        write_smb_conf(&directory, address, &authority, Services::Ldap);
+        let change = format!(
+            "dn: {SERVICE},{BASE}\nchangetype: modify\nreplace: invocationId\n\
+             invocationId: {:08x}-0000-4000-8000-000000000000\n",
+            u32::from(address)
+        );
+        offline(&directory, "ldbmodify", &[], &change);
+        let log = directory.join("log/remover.out");
+        let remover = Server::start(command("sleep").arg("infinity"), &log, Some(&directory));
+        Samba {
+            company: original.company.clone(),
+            address,
+            server: Some(serve(&directory, address, None)),
+            directory: temporary.keep(),
+            authority,
+            remover: Some(remover),
+        }
+    }
+
+    /// Ends a copy's server; its directory stays.
+    pub fn stop(&mut self) {
+        assert!(self.remover.is_some(), "only a copy keeps its directory");
+        self.server = None;
+        // Its children go on for a moment, and whoever starts meanwhile does not get the ports.
+        poll_until(
+            STOP_TIME_MAX,
+            "a controller that was stopped is silent",
+            || TcpStream::connect((self.address, LDAPS_PORT)).err(),
+        );
+    }
+
+    /// Starts a copy again at its old address.
+    pub fn start_again(&mut self) {
+        self.server = Some(serve(&self.directory, self.address, None));
+    }
+
+    /// Hides an object and all below it from [`ACCOUNT`].
+    pub fn hide_from_account(&self, dn: &str) {
+        succeed(
+            self.samba_tool(&["dsacl", "set", &format!("--objectdn={dn}")])
+                .arg(format!("--sddl=(D;CI;RPLCLORC;;;{})", self.account_sid())),
+        );
+    }
+
+    fn account_sid(&self) -> String {
+        let arguments = ["user", "show", "svc-sync", "--attributes=objectSid"];
+        let shown = succeed(&mut self.samba_tool(&arguments));
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let sid = shown
+            .lines()
+            .find_map(|line| line.strip_prefix("objectSid: "));
+        sid.unwrap_or_else(|| panic!("no objectSid: {shown}"))
+            .to_owned()
+    }
+
+    fn samba_tool(&self, arguments: &[&str]) -> Command {
+        let mut samba_tool = command("samba-tool");
+        samba_tool
+            .args(arguments)
+            .args(["-s".as_ref(), smb_conf(&self.directory).as_os_str()])
+            .args(["-H".as_ref(), sam_ldb(&self.directory).as_os_str()]);
+        samba_tool
+    }
+
+    /// Lets [`ACCOUNT`] see deleted objects, with the commands of the README.
+    pub fn let_account_see_deletions(&self) {
+        let conf = format!("--configfile={}", smb_conf(&self.directory).display());
+        let sid = self.account_sid();
+        // Behind the head of the list: the end of a long one stands on a line of its own.
+        let insert = format!("sed -i 's/^nTSecurityDescriptor: .*D:[A-Z]*/&(A;;LCRP;;;{sid})/'");
+        let edited = succeed(
+            command("ldbedit")
+                .arg(conf)
+                .arg("-H")
+                .arg(sam_ldb(&self.directory))
+                .args(["--controls=show_deleted:1", "--controls=sd_flags:1:4"])
+                .args(["-b", &format!("CN=Deleted Objects,{BASE}"), "-s", "base"])
+                .args(["-e", &insert, "(objectClass=*)", "nTSecurityDescriptor"]),
+        );
+        let said = String::from_utf8_lossy(&edited.stdout);
+        assert!(said.contains("1 modifies"), "ldbedit: {said}");
+    }
+
+    /// The deleted objects: what each was called (the value of its relative name), and its distinguished name now.
+    pub fn tombstones(&self) -> BTreeMap<String, String> {
+        Samba::tombstones_seen_by(self.administrator_tool("ldapsearch"))
+    }
+
+    /// Those of them that [`ACCOUNT`] sees.
+    pub fn tombstones_for_account(&self) -> BTreeMap<String, String> {
+        Samba::tombstones_seen_by(self.ldap_tool("ldapsearch"))
+    }
+
+    fn tombstones_seen_by(mut ldapsearch: Command) -> BTreeMap<String, String> {
+        let found = succeed(
+            ldapsearch
+                .args(["-LLL", "-o", "ldif-wrap=no", "-b", BASE])
+                .args(["-e", &format!("!{SHOW_DELETED}"), "(isDeleted=TRUE)", "1.1"]),
+        );
+        String::from_utf8_lossy(&found.stdout)
+            .lines()
+            .filter_map(|line| line.strip_prefix("dn: "))
+            .filter_map(|dn| {
+                let (name, _) = dn.split_once("\\0ADEL:")?;
+                let (_, name) = name.split_once('=')?;
+                Some((name.to_owned(), dn.to_owned()))
+            })
+            .collect()
+    }
+
+    /// One attribute of the root DSE, as [`ACCOUNT`] sees it.
+    pub fn root_attribute(&self, name: &str) -> String {
+        self.attribute_of("", name)
+    }
+
+    /// The first value of an attribute of an object, as [`ACCOUNT`] sees it; octets in Base64.
+    pub fn attribute_of(&self, dn: &str, name: &str) -> String {
+        let found = succeed(self.ldap_tool("ldapsearch").args([
+            "-LLL",
+            "-o",
+            "ldif-wrap=no",
+            "-s",
+            "base",
+            "-b",
+            dn,
+            name,
+        ]));
+        let found = String::from_utf8_lossy(&found.stdout).into_owned();
+        found
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .map(|value| value.trim_start_matches([':', ' ']).to_owned())
+            .unwrap_or_else(|| panic!("no {name} in {dn:?}:\n{found}"))
+    }
+
     /// For `servers`.
     pub fn ldaps_url(&self) -> String {
         format!("ldaps://{}", self.address)
@@ -181,6 +357,23 @@ impl Samba {
         self.directory.join("svc-sync.password")
     }
 
+    /// Configures a program to read this controller, and these when it does not answer, over LDAPS.
+    pub fn configure(&self, program: &Rcptsync, others: &[&Samba], source_more: &str, more: &str) {
+        let servers = std::iter::once(self).chain(others.iter().copied());
+        let servers: Vec<String> = servers.map(Samba::ldaps_url).collect();
+        program.configure_ldap(&LdapConfig {
+            server: servers.join("\", \""),
+            starttls: false,
+            ca_file: &self.ca_file(),
+            bind_name: ACCOUNT,
+            password_file: &self.password_file(),
+            page_size: 1_000,
+            source_more,
+            domains: &DOMAINS,
+            more,
+        });
+    }
+
     /// Runs a tool of OpenLDAP as [`ACCOUNT`], over LDAPS.
     pub fn ldap_tool(&self, tool: &str) -> Command {
         self.ldap_tool_as(tool, ACCOUNT, &self.password_file())
@@ -191,12 +384,12 @@ impl Samba {
     pub fn modify(&self, ldif: &str) -> Output {
         let file = self.directory.join("change.ldif");
         write_file(&file, ldif);
+        succeed(self.administrator_tool("ldapmodify").arg("-f").arg(&file))
+    }
+
+    fn administrator_tool(&self, tool: &str) -> Command {
         let password_file = self.directory.join("administrator.password");
-        succeed(
-            self.ldap_tool_as("ldapmodify", ADMINISTRATOR, &password_file)
-                .arg("-f")
-                .arg(&file),
-        )
+        self.ldap_tool_as(tool, ADMINISTRATOR, &password_file)
     }
 
     fn ldap_tool_as(&self, tool: &str, account: &str, password_file: &Path) -> Command {
@@ -211,11 +404,14 @@ impl Samba {
 }
 
 const LDAPS_PORT: u16 = 636;
+const STOP_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// An address of 127.0.0.0/8 whose LDAP ports nobody has. It is made from the process number, so that two processes that
-/// look at the same moment look at different addresses.
+/// look at the same moment look at different addresses; within this one no address is given twice.
 pub fn free_address() -> Ipv4Addr {
-    (std::process::id()..)
+    static GIVEN: Mutex<BTreeSet<Ipv4Addr>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let address = (std::process::id()..)
         .take(1_000)
         .map(|number| {
             let [_, second, third, fourth] = number.to_be_bytes();
@@ -223,15 +419,18 @@ pub fn free_address() -> Ipv4Addr {
             Ipv4Addr::new(127, 64 + second % 128, third, 1 + fourth % 254)
         })
         .find(|address| {
-            [53, 389, LDAPS_PORT, 3268, 3269]
-                .into_iter()
-                .all(|port| TcpListener::bind((*address, port)).is_ok())
+            !given.contains(address)
+                && [53, 88, 389, 464, LDAPS_PORT, 3268, 3269]
+                    .into_iter()
+                    .all(|port| TcpListener::bind((*address, port)).is_ok())
         })
-        .expect("a loopback address with free LDAP ports")
+        .expect("a loopback address with free LDAP ports");
+    given.insert(address);
+    address
 }
 
 /// Makes the domain. The base configuration is empty: the machine's own would be copied into the new one.
-fn provision(directory: &Path, serves: Serves) {
+fn provision(directory: &Path, services: Services) {
     let base_conf = directory.join("base.conf");
     write_file(&base_conf, "[global]\n");
     succeed(
@@ -244,9 +443,9 @@ fn provision(directory: &Path, serves: Serves) {
                 "--domain=CORP",
                 "--server-role=dc",
                 // Names are half of the time.
-                match serves {
-                    Serves::LdapAlone => "--dns-backend=NONE",
-                    Serves::Names => "--dns-backend=SAMBA_INTERNAL",
+                match services {
+                    Services::Ldap => "--dns-backend=NONE",
+                    Services::LdapAndNames => "--dns-backend=SAMBA_INTERNAL",
                 },
                 "--host-name=dc1",
                 // An address of the loopback net would be thrown away, and the network card's taken, without an IPv6 one.
@@ -258,10 +457,10 @@ fn provision(directory: &Path, serves: Serves) {
 }
 
 /// Our own configuration instead of the one that was made: every path below the directory, one address, few services.
-fn write_smb_conf(directory: &Path, address: Ipv4Addr, authority: &Authority, serves: Serves) {
-    let services = match serves {
-        Serves::LdapAlone => "server services = ldap",
-        Serves::Names => {
+fn write_smb_conf(directory: &Path, address: Ipv4Addr, authority: &Authority, services: Services) {
+    let services = match services {
+        Services::Ldap => "server services = ldap",
+        Services::LdapAndNames => {
             "server services = ldap dns\n\
              allow dns updates = disabled\n\
              dsdb:schema update allowed = yes"
@@ -335,14 +534,18 @@ fn offline(directory: &Path, tool: &str, options: &[&str], ldif: &str) {
     );
 }
 
-fn serve(directory: &Path) -> Server {
+fn serve(directory: &Path, address: Ipv4Addr, remove_at_end: Option<&Path>) -> Server {
     let mut samba = command("samba");
     samba
         .args(["-i", "-M", "prefork", "--no-process-group"])
         .arg(format!("--maximum-runtime={RUN_SECONDS_MAX}"))
         .args(["--debug-stdout", "-s"])
         .arg(smb_conf(directory));
-    Server::start(&samba, &directory.join("log/samba.out"), Some(directory))
+    let mut server = Server::start(&samba, &directory.join("log/samba.out"), remove_at_end);
+    server.wait_until_ready("Samba accepts connections", || {
+        TcpStream::connect((address, LDAPS_PORT)).ok()
+    });
+    server
 }
 
 fn smb_conf(directory: &Path) -> PathBuf {

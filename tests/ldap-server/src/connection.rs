@@ -2,16 +2,23 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::{ServerConnection, StreamOwned};
 
 use crate::ber::{Reader, element, header, number};
-use crate::{Fault, Identity, Moment, NoticeForm, Object, SearchSeen, Shared};
+use crate::filter::Filter;
+use crate::{
+    DIR_SYNC, Directory, Fault, Identity, Moment, NoticeForm, Object, SHOW_DELETED, SearchSeen,
+    Shared, controller,
+};
 
 const PAGED_RESULTS: &[u8] = b"1.2.840.113556.1.4.319";
 const START_TLS: &[u8] = b"1.3.6.1.4.1.1466.20037";
 const NOTICE: &[u8] = b"1.3.6.1.4.1.1466.20036";
+
+const NO_OBJECT: &[u8] = b"0000208D: NameErr: DSID-0310028B, problem 2001 (NO_OBJECT), data 0\0";
 
 const BIND_RESPONSE: u8 = 0x61;
 const ENTRY: u8 = 0x64;
@@ -39,16 +46,24 @@ struct Connection<'shared> {
     // The same socket, for ends that are not in order.
     socket: TcpStream,
     shared: &'shared Shared,
+    // As it was when the request came.
+    directory: Arc<Directory>,
     is_bound: bool,
+    // Rounds of DirSync on this connection.
+    rounds_count: u32,
 }
 
 struct Search {
     id: u32,
     base: String,
     scope: u32,
+    filter: Filter,
     attributes: Vec<String>,
     // Size and cookie.
     paging: Option<(u32, Vec<u8>)>,
+    // The cookie.
+    dir_sync: Option<Vec<u8>>,
+    shows_deleted: bool,
 }
 
 pub(crate) fn serve(stream: TcpStream, shared: &Shared) {
@@ -60,10 +75,12 @@ pub(crate) fn serve(stream: TcpStream, shared: &Shared) {
         transport: Transport::Plain(stream),
         socket,
         shared,
+        directory: shared.directory(),
         is_bound: false,
+        rounds_count: 0,
     };
-    if let Some(identity) = &shared.directory.identity
-        && shared.directory.is_ldaps
+    if let Some(identity) = &shared.directory().identity
+        && connection.directory.is_ldaps
     {
         connection.protect(identity);
     }
@@ -115,6 +132,7 @@ impl Connection<'_> {
 
     fn serve_one(&mut self) -> Result<(), Over> {
         let frame = self.receive()?;
+        self.directory = self.shared.directory();
         let mut message = Reader(Reader(&frame).read().ok_or(Over)?.1);
         let id = message.read_number().ok_or(Over)?;
         let (tag, operation) = message.read().ok_or(Over)?;
@@ -154,6 +172,7 @@ impl Connection<'_> {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Over> {
+        self.shared.stats().sent_bytes += bytes.len();
         Ok(self.transport.write_all(bytes)?)
     }
 
@@ -166,7 +185,7 @@ impl Connection<'_> {
             .binds
             .push((name.clone(), password.clone()));
         self.fail_at(id, Moment::Bind, BIND_RESPONSE)?;
-        let accounts = &self.shared.directory.accounts;
+        let accounts = &self.directory.accounts;
         let is_right =
             accounts.is_empty() || name.is_empty() || accounts.contains(&(name.clone(), password));
         self.is_bound = is_right && !name.is_empty();
@@ -186,13 +205,13 @@ impl Connection<'_> {
         }
         self.shared.stats().start_tls_count += 1;
         self.fail_at(id, Moment::StartTls, EXTENDED_RESPONSE)?;
-        let Some(identity) = self.shared.directory.identity.clone() else {
+        let Some(identity) = self.directory.identity.clone() else {
             let refusal = result(EXTENDED_RESPONSE, 2, b"TLS is not available", &[]);
             return self.send(&message(id, &refusal, &[]));
         };
         let name = element(0x8a, &[START_TLS]);
         let mut answer = message(id, &result(EXTENDED_RESPONSE, 0, b"", &[&name]), &[]);
-        for fault in &self.shared.directory.faults {
+        for fault in &self.directory.faults {
             if let Fault::StartTlsInjection(bytes) = fault {
                 answer.extend_from_slice(bytes);
             }
@@ -210,95 +229,155 @@ impl Connection<'_> {
     ) -> Option<Search> {
         let base = operation.read_text()?;
         let scope = operation.read_number()?;
-        for _deref_size_time_types_filter in 0..5 {
+        for _deref_size_time_types in 0..4 {
             operation.read()?;
         }
+        let (tag, content) = operation.read()?;
+        let filter = Filter::parse(tag, content)?;
         let mut attributes = Vec::new();
         let mut wanted = Reader(operation.read()?.1);
         while let Some(name) = wanted.read_text() {
             attributes.push(name);
         }
-        let (mut paging, mut is_paging_critical) = (None, false);
-        let mut controls = Reader(controls.unwrap_or_default());
-        while let Some((_, control)) = controls.read() {
-            let mut parts = Reader(control);
-            if parts.read()?.1 != PAGED_RESULTS {
-                continue;
-            }
-            let mut part = parts.read()?;
-            if part.0 == 0x01 {
-                is_paging_critical = part.1 != [0];
-                part = parts.read()?;
-            }
-            let mut value = Reader(Reader(part.1).read()?.1);
-            paging = Some((value.read_number()?, value.read()?.1.to_vec()));
-        }
-        self.shared.stats().searches.push(SearchSeen {
-            base: base.clone(),
-            scope,
-            attributes: attributes.clone(),
-            page_size: paging.as_ref().map(|(size, _)| *size),
-            is_paging_critical,
-        });
-        Some(Search {
+        let mut search = Search {
             id,
             base,
             scope,
+            filter,
             attributes,
-            paging,
-        })
+            paging: None,
+            dir_sync: None,
+            shows_deleted: false,
+        };
+        let mut seen = SearchSeen {
+            base: search.base.clone(),
+            scope,
+            attributes: search.attributes.clone(),
+            page_size: None,
+            is_paging_critical: false,
+            dir_sync: None,
+            shows_deleted: false,
+        };
+        let mut controls = Reader(controls.unwrap_or_default());
+        while let Some((_, control)) = controls.read() {
+            read_control(control, &mut search, &mut seen)?;
+        }
+        self.shared.stats().searches.push(seen);
+        Some(search)
     }
 
     fn search(&mut self, search: &Search) -> Result<(), Over> {
-        let directory = &self.shared.directory;
+        let directory = Arc::clone(&self.directory);
         if search.scope == 0 && search.base.is_empty() {
-            let base = vec![directory.base.clone().into_bytes()];
-            let mut attributes = vec![("defaultNamingContext".to_owned(), base)];
-            attributes.extend(directory.root.iter().cloned());
-            let root = Object {
-                dn: Vec::new(),
-                attributes,
-            };
-            let entry = entry_message(search, &root, None);
+            let entry = entry_message(search, &directory.root_entry(), None);
             return self.send(&[entry, done(search.id, 0, b"", None)].concat());
         }
         if directory.is_bind_needed && !self.is_bound {
             let text = b"000004DC: LdapErr: DSID-0C0907E9, comment: In order to perform this operation a successful bind must be completed on the connection., data 0, v2580\0";
             return self.send(&done(search.id, 1, text, None));
         }
+        if let Some(cookie) = &search.dir_sync {
+            return self.dir_sync(search, cookie);
+        }
+        let Some(base) = directory.resolve(&search.base, search.shows_deleted) else {
+            return self.send(&done(search.id, 32, NO_OBJECT, None));
+        };
         if search.scope == 0 {
-            return self.base_search(search);
+            return self.base_search(search, &base);
         }
-        if !self.is_base(&search.base) {
-            let text = b"0000208D: NameErr: DSID-0310028B, problem 2001 (NO_OBJECT), data 0\0";
-            return self.send(&done(search.id, 32, text, None));
+        if !self.is_base(&base) {
+            return self.send(&done(search.id, 32, NO_OBJECT, None));
         }
-        self.page(search)
+        self.page(search, &base)
+    }
+
+    /// One round of DirSync.
+    fn dir_sync(&mut self, search: &Search, cookie: &[u8]) -> Result<(), Over> {
+        self.rounds_count += 1;
+        let round = self.rounds_count;
+        self.fail_at(search.id, Moment::DirSync(round), DONE)?;
+        let directory = Arc::clone(&self.directory);
+        if !search.base.eq_ignore_ascii_case(&directory.base) {
+            let text =
+                b"00002095: SvcErr: DSID-03140C34, problem 5003 (WILL_NOT_PERFORM), data 0\0";
+            return self.send(&done(search.id, 53, text, None));
+        }
+        let answer = match controller::round(&directory, cookie, &search.filter, &search.attributes)
+        {
+            Ok(answer) => answer,
+            Err(code) => {
+                let text = b"00000057: LdapErr: DSID-0C090B3C, comment: Error processing control, data 0, v2580\0";
+                return self.send(&done(search.id, code, text, None));
+            }
+        };
+        let entries = answer.entries.iter();
+        let mut entries: Vec<Vec<u8>> = entries
+            .map(|object| whole_entry(search.id, object))
+            .collect();
+        let mut has_more = answer.has_more;
+        let mut value = None;
+        let mut has_control = true;
+        for fault in &directory.faults {
+            match fault {
+                Fault::EndlessDirSync => has_more = true,
+                Fault::NoDirSyncControl { round: when } if *when == round => has_control = false,
+                Fault::DirSyncControl {
+                    round: when,
+                    value: wanted,
+                } if *when == round => {
+                    value = Some(wanted.clone());
+                }
+                Fault::BytesInDirSync { round: when, bytes } if *when == round => {
+                    entries.push(bytes.clone());
+                }
+                Fault::CutInDirSync {
+                    round: when,
+                    entries: kept,
+                } if *when == round => {
+                    self.send(&entries[..*kept].concat())?;
+                    return Err(Over);
+                }
+                _ => {}
+            }
+        }
+        let value = value.unwrap_or_else(|| controller::control_value(has_more, &answer.cookie));
+        let control = has_control.then_some((DIR_SYNC, value.as_slice()));
+        entries.push(done(search.id, 0, b"", control));
+        self.send(&entries.concat())
     }
 
     fn is_base(&self, base: &str) -> bool {
-        let directory = &self.shared.directory;
+        let directory = &self.directory;
         base.eq_ignore_ascii_case(&directory.base)
+            || (directory.usn.is_some() && base.eq_ignore_ascii_case(&directory.dn_of_deleted()))
             || directory
                 .objects
                 .iter()
                 .any(|object| is_below(&object.dn, base))
     }
 
-    fn base_search(&mut self, search: &Search) -> Result<(), Over> {
+    fn base_search(&mut self, search: &Search, base: &str) -> Result<(), Over> {
         self.fail_at(search.id, Moment::BaseSearch, DONE)?;
-        let directory = &self.shared.directory;
+        let directory = Arc::clone(&self.directory);
+        let alone = directory.service().into_iter();
+        let alone: Vec<Object> = alone.chain(directory.container_of_deleted()).collect();
         let found = directory
             .objects
             .iter()
-            .find(|object| object.dn.eq_ignore_ascii_case(search.base.as_bytes()));
-        let Some(object) = found else {
-            return self.send(&done(search.id, 32, b"no such object", None));
+            .chain(&alone)
+            .find(|object| object.dn.eq_ignore_ascii_case(base.as_bytes()));
+        let Some(object) = found.filter(|object| search.shows(object)) else {
+            return self.send(&done(search.id, 32, NO_OBJECT, None));
         };
+        let control = search.paging.as_ref().map(|_| control_value(&[]));
+        let control = control.as_deref().map(|value| (PAGED_RESULTS, value));
+        if directory.evaluates_filters && !search.filter.matches(object) {
+            return self.send(&done(search.id, 0, b"", control));
+        }
         let object = if directory.faults.contains(&Fault::RangeVanished) {
             Object {
-                dn: object.dn.clone(),
                 attributes: Vec::new(),
+                ..object.clone()
             }
         } else {
             object.clone()
@@ -315,16 +394,17 @@ impl Connection<'_> {
                 .unwrap_or(0),
         };
         let entry = entry_message(search, &object, Some(range));
-        self.send(&[entry, done(search.id, 0, b"", None)].concat())
+        self.send(&[entry, done(search.id, 0, b"", control)].concat())
     }
 
-    fn page(&mut self, search: &Search) -> Result<(), Over> {
-        let shared = self.shared;
-        let directory = &shared.directory;
+    fn page(&mut self, search: &Search, base: &str) -> Result<(), Over> {
+        let directory = Arc::clone(&self.directory);
         let below: Vec<&Object> = directory
             .objects
             .iter()
-            .filter(|object| is_below(&object.dn, &search.base))
+            .filter(|object| is_below(&object.dn, base) && search.shows(object))
+            .filter(|object| !object.is_deleted || directory.sees_deletions)
+            .filter(|object| !directory.evaluates_filters || search.filter.matches(object))
             .collect();
         let (number, offset) = search
             .paging
@@ -334,7 +414,8 @@ impl Connection<'_> {
         let mut size = search
             .paging
             .as_ref()
-            .map_or(usize::MAX, |(size, _)| to_usize(*size));
+            .map_or(usize::MAX, |(size, _)| to_usize(*size))
+            .min(directory.page_max.unwrap_or(usize::MAX));
         if directory.faults.contains(&Fault::TooManyEntriesInPage) {
             size += 1;
         }
@@ -373,7 +454,7 @@ impl Connection<'_> {
         } else {
             Vec::new()
         };
-        self.send_page(search, number, &entries, cookie)
+        self.send_page(search, number, &entries, (cookie, has_more))
     }
 
     fn send_page(
@@ -381,13 +462,18 @@ impl Connection<'_> {
         search: &Search,
         number: u32,
         entries: &[Vec<u8>],
-        cookie: Vec<u8>,
+        (cookie, has_more): (Vec<u8>, bool),
     ) -> Result<(), Over> {
         let mut code = 0;
         let mut control = search.paging.as_ref().map(|_| control_value(&cookie));
         let mut pause = None;
         let mut extra = Vec::new();
-        for fault in &self.shared.directory.faults {
+        // Active Directory gives the first entries all the same, and says in the result that they are not all.
+        if has_more && search.paging.is_none() {
+            code = 4;
+        }
+        let directory = Arc::clone(&self.directory);
+        for fault in &directory.faults {
             match fault {
                 Fault::PageCode { page, code: wanted } if *page == number => code = *wanted,
                 Fault::NoPagingControl { page } if *page == number => control = None,
@@ -416,7 +502,8 @@ impl Connection<'_> {
         }
         let mut bytes = entries.concat();
         bytes.extend(extra);
-        bytes.extend(done(search.id, code, b"", control.as_deref()));
+        let control = control.as_deref().map(|value| (PAGED_RESULTS, value));
+        bytes.extend(done(search.id, code, b"", control));
         match pause {
             None => self.send(&bytes),
             Some(pause) => self.drip(&bytes, pause),
@@ -434,7 +521,8 @@ impl Connection<'_> {
     /// Does what the faults of this moment say instead of the answer.
     fn fail_at(&mut self, id: u32, moment: Moment, tag: u8) -> Result<(), Over> {
         let shared = self.shared;
-        for fault in &shared.directory.faults {
+        let directory = Arc::clone(&self.directory);
+        for fault in &directory.faults {
             match fault {
                 Fault::Close(when) if *when == moment => return Err(Over),
                 Fault::Reset(when) if *when == moment => {
@@ -477,6 +565,54 @@ impl Connection<'_> {
             self.receive()?;
         }
     }
+}
+
+impl Search {
+    fn shows(&self, object: &Object) -> bool {
+        self.shows_deleted || !object.is_deleted
+    }
+}
+
+fn read_control(control: &[u8], search: &mut Search, seen: &mut SearchSeen) -> Option<()> {
+    let mut parts = Reader(control);
+    let name = parts.read()?.1;
+    let mut is_critical = false;
+    let mut part = parts.read();
+    if let Some((0x01, content)) = part {
+        is_critical = content != [0];
+        part = parts.read();
+    }
+    let value =
+        |part: Option<(u8, &[u8])>| -> Option<Vec<u8>> { Some(Reader(part?.1).read()?.1.to_vec()) };
+    match name {
+        PAGED_RESULTS => {
+            let value = value(part)?;
+            let mut value = Reader(&value);
+            let (size, cookie) = (value.read_number()?, value.read()?.1.to_vec());
+            seen.page_size = Some(size);
+            seen.is_paging_critical = is_critical;
+            search.paging = Some((size, cookie));
+        }
+        DIR_SYNC => {
+            let value = value(part)?;
+            let mut value = Reader(&value);
+            let (flags, bytes_max) = (value.read_number()?, value.read_number()?);
+            let cookie = value.read()?.1.to_vec();
+            search.dir_sync = Some(cookie.clone());
+            seen.dir_sync = Some(crate::DirSyncSeen {
+                flags,
+                bytes_max,
+                cookie,
+                is_critical,
+            });
+        }
+        SHOW_DELETED => {
+            search.shows_deleted = true;
+            seen.shows_deleted = true;
+        }
+        _ => {}
+    }
+    Some(())
 }
 
 #[derive(Clone, Copy)]
@@ -533,6 +669,17 @@ fn entry_message(search: &Search, object: &Object, ranges: Option<Ranges>) -> Ve
     message(search.id, &entry, &[])
 }
 
+/// An entry of DirSync: all that is there, and nothing in ranges.
+fn whole_entry(id: u32, object: &Object) -> Vec<u8> {
+    let attributes = object.attributes.iter();
+    let attributes: Vec<u8> = attributes
+        .flat_map(|(name, values)| attribute(name, values))
+        .collect();
+    let dn = element(0x04, &[&object.dn]);
+    let entry = element(ENTRY, &[&dn, &element(0x30, &[&attributes])]);
+    message(id, &entry, &[])
+}
+
 fn attribute(name: &str, values: &[Vec<u8>]) -> Vec<u8> {
     let values: Vec<u8> = values
         .iter()
@@ -555,9 +702,9 @@ fn result(tag: u8, code: u32, text: &[u8], rest: &[&[u8]]) -> Vec<u8> {
     element(tag, &[&code, &matched, &text, &rest.concat()])
 }
 
-fn done(id: u32, code: u32, text: &[u8], control: Option<&[u8]>) -> Vec<u8> {
-    let controls = control.map_or_else(Vec::new, |value| {
-        let (oid, value) = (element(0x04, &[PAGED_RESULTS]), element(0x04, &[value]));
+fn done(id: u32, code: u32, text: &[u8], control: Option<(&[u8], &[u8])>) -> Vec<u8> {
+    let controls = control.map_or_else(Vec::new, |(oid, value)| {
+        let (oid, value) = (element(0x04, &[oid]), element(0x04, &[value]));
         element(0xa0, &[&element(0x30, &[&oid, &value])])
     });
     message(id, &result(DONE, code, text, &[]), &controls)

@@ -2,7 +2,9 @@
 //!
 //! It binds a free port of 127.0.0.1, serves a [`Directory`] with paged results as Active Directory does, remembers what
 //! clients sent ([`Stats`]) and fails where its [`Fault`]s tell it to. Threads and blocking sockets; it ends when the
-//! [`Server`] is dropped. Filters are not evaluated: a subtree search finds every entry below its base.
+//! [`Server`] is dropped. With a number of its last change ([`Directory::usn`]) it is a controller that keeps count of its
+//! changes and tells them (DirSync); [`Server::change`] changes what is served. Filters are evaluated for DirSync and, where
+//! [`Directory::evaluates_filters`] asks for it, everywhere; else a subtree search finds every entry below its base.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -11,6 +13,10 @@
 
 mod ber;
 mod connection;
+mod controller;
+mod filter;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -30,6 +36,14 @@ pub struct Directory {
     accounts: Vec<(String, String)>,
     is_bind_needed: bool,
     range_max: Option<usize>,
+    page_max: Option<usize>,
+    evaluates_filters: bool,
+    usn: Option<u64>,
+    invocation_id: [u8; 16],
+    sees_deletions: bool,
+    dir_sync_round: Option<usize>,
+    evicted: Option<u32>,
+    lacks_dir_sync: bool,
     references: Vec<String>,
     faults: Vec<Fault>,
     identity: Option<Identity>,
@@ -37,13 +51,19 @@ pub struct Directory {
 }
 
 /// One entry.
-#[derive(Clone)]
+#[derive(Clone, Debug, Default)]
 struct Object {
     dn: Vec<u8>,
     attributes: Vec<(String, Vec<Vec<u8>>)>,
+    /// What changed last with which number; an entry that was there from the beginning has none.
+    changes: Vec<(String, u64)>,
+    is_deleted: bool,
 }
 
-/// When something goes wrong. Pages are counted from 1 in each search, ranges from 1 on each connection.
+const DIR_SYNC: &[u8] = b"1.2.840.113556.1.4.841";
+const SHOW_DELETED: &[u8] = b"1.2.840.113556.1.4.417";
+
+/// When something goes wrong. Pages are counted from 1 in each search, rounds of DirSync from 1 on each connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// Instead of the answer to StartTLS.
@@ -54,6 +74,8 @@ pub enum Moment {
     BaseSearch,
     /// Instead of a page.
     Page(u32),
+    /// Instead of a round of DirSync.
+    DirSync(u32),
 }
 
 /// What goes wrong.
@@ -129,6 +151,34 @@ pub enum Fault {
         /// Between two octets.
         pause: Duration,
     },
+    /// The result of a round of DirSync has no control, and so no cookie.
+    NoDirSyncControl {
+        /// Which round.
+        round: u32,
+    },
+    /// The value of the control of a round of DirSync is this.
+    DirSyncControl {
+        /// Which round.
+        round: u32,
+        /// The octets.
+        value: Vec<u8>,
+    },
+    /// These octets stand between the entries of a round of DirSync and its result.
+    BytesInDirSync {
+        /// Which round.
+        round: u32,
+        /// The octets.
+        bytes: Vec<u8>,
+    },
+    /// The connection is closed in order after so many entries of a round of DirSync.
+    CutInDirSync {
+        /// Which round.
+        round: u32,
+        /// How many entries of it come.
+        entries: usize,
+    },
+    /// Every round of DirSync says that there is more.
+    EndlessDirSync,
     /// The rest of an attribute begins so many values too late.
     RangeGap(usize),
     /// The attribute is gone when its rest is asked for.
@@ -161,6 +211,8 @@ pub struct Stats {
     pub unbinds_count: usize,
     /// Everything received, decrypted.
     pub received: Vec<u8>,
+    /// How much was sent, before encryption.
+    pub sent_bytes: usize,
 }
 
 /// A search as a client sent it.
@@ -176,6 +228,23 @@ pub struct SearchSeen {
     pub page_size: Option<u32>,
     /// Whether that control was critical.
     pub is_paging_critical: bool,
+    /// The control of DirSync.
+    pub dir_sync: Option<DirSyncSeen>,
+    /// Whether deleted entries were asked for too.
+    pub shows_deleted: bool,
+}
+
+/// A control of DirSync as a client sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirSyncSeen {
+    /// 1 is `OBJECT_SECURITY`.
+    pub flags: u32,
+    /// How large an answer may be.
+    pub bytes_max: u32,
+    /// Empty at the beginning.
+    pub cookie: Vec<u8>,
+    /// Whether the control was critical.
+    pub is_critical: bool,
 }
 
 impl Directory {
@@ -202,6 +271,7 @@ impl Directory {
         self.objects.push(Object {
             dn: dn.to_vec(),
             attributes,
+            ..Object::default()
         });
         self
     }
@@ -245,6 +315,19 @@ impl Directory {
         self
     }
 
+    /// Gives at most so many entries in a page, and no more than those to a search without pages, which then ends with
+    /// sizeLimitExceeded (Active Directory's MaxPageSize, 1,000).
+    pub fn page_max(mut self, entries_count: usize) -> Directory {
+        self.page_max = Some(entries_count);
+        self
+    }
+
+    /// Evaluates the filters of all searches.
+    pub fn evaluates_filters(mut self) -> Directory {
+        self.evaluates_filters = true;
+        self
+    }
+
     /// Sends these search references with the last page.
     pub fn references(mut self, urls: &[&str]) -> Directory {
         self.references = urls.iter().map(|url| (*url).to_owned()).collect();
@@ -254,6 +337,12 @@ impl Directory {
     /// Fails so.
     pub fn fault(mut self, fault: Fault) -> Directory {
         self.faults.push(fault);
+        self
+    }
+
+    /// Fails no more.
+    pub fn without_faults(mut self) -> Directory {
+        self.faults.clear();
         self
     }
 
@@ -280,13 +369,18 @@ pub struct Server {
 }
 
 struct Shared {
-    directory: Directory,
+    directory: Mutex<Arc<Directory>>,
     is_over: AtomicBool,
     stats: Mutex<Stats>,
     sockets: Mutex<Vec<TcpStream>>,
 }
 
 impl Shared {
+    fn directory(&self) -> Arc<Directory> {
+        let directory = self.directory.lock();
+        Arc::clone(&directory.unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn stats(&self) -> MutexGuard<'_, Stats> {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -308,7 +402,7 @@ impl Server {
         let address = listener.local_addr().expect("an address");
         let scheme = if directory.is_ldaps { "ldaps" } else { "ldap" };
         let shared = Arc::new(Shared {
-            directory,
+            directory: Mutex::new(Arc::new(directory)),
             is_over: AtomicBool::new(false),
             stats: Mutex::default(),
             sockets: Mutex::default(),
@@ -336,6 +430,13 @@ impl Server {
     /// What clients did so far.
     pub fn stats(&self) -> Stats {
         self.shared.stats().clone()
+    }
+
+    /// Serves something else from the next request on, on connections that are open too.
+    pub fn change(&self, change: impl FnOnce(Directory) -> Directory) {
+        let directory = self.shared.directory.lock();
+        let mut directory = directory.unwrap_or_else(PoisonError::into_inner);
+        *directory = Arc::new(change(Directory::clone(&directory)));
     }
 }
 
