@@ -115,6 +115,10 @@ fn good_configurations_are_good() {
          bind = { method = \"simple\", name = \"a\", credential = \"corp.password\" }\n",
         "[source.corp]\nkind = \"ldap\"\nservers = [\"ldap://dc1\"]\nstarttls = true\n\
          bind = { method = \"simple\", name = \"a\", password_file = \"p\" }\n",
+        "[source.corp]\nkind = \"ldap\"\nservers = [\"ldap://dc1\"]\nstarttls = true\n\
+         bind = { method = \"external\", certificate_file = \"c\", key_file = \"k\" }\n",
+        "[source.corp]\nkind = \"ldap\"\nservers = [\"ldaps://dc1\"]\n\
+         bind = { method = \"external\", certificate_file = \"c\", key_credential = \"k\" }\n",
     ] {
         program.configure(&["example.com", "bücher.example"], STAFF, more);
         program.run(&["check"]).expect_code(0);

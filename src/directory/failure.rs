@@ -8,12 +8,12 @@ use std::fmt::{self, Write};
 use std::io;
 use std::time::Duration;
 
-use rustls::CertificateError;
+use rustls::{AlertDescription, CertificateError};
 
-use crate::config::secret::SecretError;
 use crate::error::Failure;
 use crate::exit::Exit;
 
+use super::bind::{CredentialsError, Identity};
 use super::filter::Lost;
 use super::message::Outcome;
 use super::wire::TrustError;
@@ -32,16 +32,18 @@ pub struct ReadFailure {
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
     /// Nothing was sent to any server.
-    #[error("the password of the account cannot be read: {0}")]
-    Secret(SecretError),
+    #[error("the credentials of the account cannot be read: {0}")]
+    Credentials(CredentialsError),
     /// Nothing was sent to any server.
     #[error("the certificate authorities to trust cannot be loaded: {0}")]
     Trust(TrustError),
     /// Nothing was sent to any server.
-    #[error("{server} is to be reached without TLS, and a password does not travel in clear")]
-    PasswordInClear {
+    #[error("{server} is to be reached without TLS, and {why}")]
+    WithoutTls {
         /// The server.
         server: String,
+        /// Why that may not be (see `Bind::needs_tls`).
+        why: &'static str,
     },
     /// This machine gives us no event queue.
     #[error("the network cannot be used: {0}")]
@@ -79,10 +81,7 @@ pub enum Step {
     /// Certificates.
     TlsHandshake,
     /// Authentication.
-    Bind {
-        /// The account; empty for an anonymous bind.
-        name: String,
-    },
+    Bind(Identity),
     /// Asking for the default naming context.
     RootDse,
     /// Searching.
@@ -197,7 +196,7 @@ impl Trouble {
     /// password must then not be tried again in this run, on this server or another: that is how accounts get locked.
     pub fn is_refused_account(&self) -> bool {
         const REFUSALS: &[u32] = &[7, 8, 13, 19, 32, 34, 48, 49, 50, 53];
-        matches!(self.step, Step::Bind { .. })
+        matches!(self.step, Step::Bind(_))
             && matches!(&self.cause, Cause::Refused(outcome) if REFUSALS.contains(&outcome.code))
     }
 
@@ -236,17 +235,18 @@ impl Trouble {
         match &self.step {
             Step::Page { base, .. } => format!("{server}, base {}", safe(base)),
             Step::Range { dn, .. } => format!("{server}, entry {}", safe(dn)),
-            Step::Connect
-            | Step::StartTls
-            | Step::TlsHandshake
-            | Step::Bind { .. }
-            | Step::RootDse => server.to_owned(),
+            Step::Connect | Step::StartTls | Step::TlsHandshake | Step::Bind(_) | Step::RootDse => {
+                server.to_owned()
+            }
         }
     }
 
     fn next(&self, source_name: &str) -> String {
         match &self.cause {
             Cause::Refused(outcome) => self.next_after_refusal(outcome, source_name),
+            Cause::Tls(rustls::Error::AlertReceived(alert)) if is_about_our_certificate(*alert) => {
+                self.next_after_refused_certificate(*alert, source_name)
+            }
             Cause::Tls(error) => next_after_tls(error, source_name),
             Cause::Resolve(_) => "check the host name in `servers` and the DNS of this machine".into(),
             Cause::Connect(_) | Cause::ConnectTimeout(_) => {
@@ -275,8 +275,45 @@ impl Trouble {
         }
     }
 
+    /// What a refusal means for somebody who showed a certificate instead of a password.
+    fn advice_for_certificate(&self, code: u32) -> Option<&'static str> {
+        let Step::Bind(Identity::Certificate(_)) = &self.step else {
+            return None;
+        };
+        match code {
+            7 => Some(
+                "the server offers no EXTERNAL: let it ask clients for certificates (OpenLDAP: TLSVerifyClient)",
+            ),
+            48 | 49 | 53 => Some(
+                "map the certificate to an account (Active Directory: altSecurityIdentities; OpenLDAP: authz-regexp); \
+                 Active Directory wants StartTLS for this method: ldap:// with `starttls = true`",
+            ),
+            _ => None,
+        }
+    }
+
+    fn next_after_refused_certificate(&self, alert: AlertDescription, source_name: &str) -> String {
+        if let AlertDescription::CertificateRequired | AlertDescription::NoCertificate = alert {
+            return format!(
+                "the server wants a client certificate: set [source.{source_name}.bind] method = \"external\""
+            );
+        }
+        if let AlertDescription::CertificateExpired = alert {
+            return "renew the client certificate; check the clocks of this machine and of the server".into();
+        }
+        if let AlertDescription::UnknownCA = alert {
+            return "let the server trust the authority of the client certificate, or put the certificates between the two \
+                    into `certificate_file`".into();
+        }
+        "use a client certificate that the server takes (its extended key usage is clientAuth); the server's log says more"
+            .into()
+    }
+
     fn next_after_refusal(&self, outcome: &Outcome, source_name: &str) -> String {
-        let is_bind = matches!(self.step, Step::Bind { .. });
+        let is_bind = matches!(self.step, Step::Bind(_));
+        if let Some(advice) = self.advice_for_certificate(outcome.code) {
+            return advice.into();
+        }
         match outcome.code {
             _ if self.step == Step::StartTls => {
                 "the server offers no StartTLS (a domain controller without a certificate does not): give it a \
@@ -332,9 +369,16 @@ impl ReadFailure {
             next,
         };
         match &self.reason {
-            Reason::Secret(error) => of(
-                Exit::Permission,
-                "the password of the account cannot be read",
+            Reason::Credentials(error) => of(
+                match error {
+                    CredentialsError::Secret(_) | CredentialsError::Unreadable { .. } => {
+                        Exit::Permission
+                    }
+                    CredentialsError::Damaged { .. } | CredentialsError::Mismatch { .. } => {
+                        Exit::Configuration
+                    }
+                },
+                "the credentials of the account cannot be read",
                 format!("[source.{name}.bind]"),
                 error.to_string(),
                 "mend the file; nothing was sent to a server".into(),
@@ -346,9 +390,9 @@ impl ReadFailure {
                 error.to_string(),
                 "name a PEM file with the authority's certificate as `ca_file`".into(),
             ),
-            Reason::PasswordInClear { server } => of(
+            Reason::WithoutTls { server, why } => of(
                 Exit::Configuration,
-                "a password does not travel in clear",
+                why,
                 server.clone(),
                 "the server is to be reached without TLS".into(),
                 format!("use ldaps:// or set `starttls = true` in [source.{name}]"),
@@ -388,9 +432,12 @@ impl ReadFailure {
 
 impl Trouble {
     fn exit(&self) -> Exit {
-        if self.is_refused_account()
-            || matches!(&self.cause, Cause::Refused(outcome) if outcome.code == 50)
-        {
+        let is_denied = matches!(&self.cause, Cause::Refused(outcome) if outcome.code == 50)
+            || matches!(
+                &self.cause,
+                Cause::Tls(rustls::Error::AlertReceived(alert)) if is_about_our_certificate(*alert)
+            );
+        if is_denied || self.is_refused_account() {
             Exit::Permission
         } else {
             Exit::SourceFrozen
@@ -421,7 +468,7 @@ impl Step {
             Step::Connect => 0,
             Step::StartTls => 1,
             Step::TlsHandshake => 2,
-            Step::Bind { .. } => 3,
+            Step::Bind(_) => 3,
             Step::RootDse => 4,
             Step::Page { .. } => 5,
             Step::Range { .. } => 6,
@@ -435,8 +482,11 @@ impl fmt::Display for Step {
             Step::Connect => f.write_str("the connection"),
             Step::StartTls => f.write_str("StartTLS"),
             Step::TlsHandshake => f.write_str("the TLS handshake"),
-            Step::Bind { name } if name.is_empty() => f.write_str("the anonymous bind"),
-            Step::Bind { name } => write!(f, "the bind as {}", safe(name)),
+            Step::Bind(Identity::Anonymous) => f.write_str("the anonymous bind"),
+            Step::Bind(Identity::Account(name)) => write!(f, "the bind as {}", safe(name)),
+            Step::Bind(Identity::Certificate(file)) => {
+                write!(f, "the bind as the owner of {}", file.display())
+            }
             Step::RootDse => f.write_str("the search for the default naming context"),
             Step::Page { number, .. } => write!(f, "page {number}"),
             Step::Range { attribute, .. } => write!(f, "the rest of {}", safe(attribute)),
@@ -626,8 +676,28 @@ fn next_after_tls(error: &rustls::Error, source_name: &str) -> String {
     format!("mend the server's certificate, or `ca_file` in [source.{source_name}]")
 }
 
+/// Whether an alert says that the server does not take the client's certificate, or misses one.
+fn is_about_our_certificate(alert: AlertDescription) -> bool {
+    const ALERTS: &[AlertDescription] = &[
+        AlertDescription::NoCertificate,
+        AlertDescription::BadCertificate,
+        AlertDescription::UnsupportedCertificate,
+        AlertDescription::CertificateRevoked,
+        AlertDescription::CertificateExpired,
+        AlertDescription::CertificateUnknown,
+        AlertDescription::UnknownCA,
+        AlertDescription::AccessDenied,
+        AlertDescription::CertificateRequired,
+    ];
+    ALERTS.contains(&alert)
+}
+
 fn next_after_loss(lost: &Lost, step: &Step) -> String {
     match lost {
+        Lost::Closed | Lost::Broken(_) if matches!(step, Step::Bind(Identity::Certificate(_))) => {
+            "look whether the server takes this client certificate (its log says so; some servers refuse one by hanging up): \
+             its authority, its dates, its names".into()
+        }
         Lost::Closed | Lost::ClosedInMessage { .. } | Lost::Broken(_)
             if *step == Step::StartTls || *step == Step::TlsHandshake =>
         {
@@ -665,9 +735,7 @@ mod tests {
     }
 
     fn bind() -> Step {
-        Step::Bind {
-            name: "sync@corp".into(),
-        }
+        Step::Bind(Identity::Account("sync@corp".into()))
     }
 
     #[track_caller]

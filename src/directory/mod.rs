@@ -4,12 +4,13 @@
 //! snapshot is pieced together from two. A refusal of the account ends the read at once. Everything is bounded by the
 //! deadline of the run. Not here: what becomes of a source that could not be read.
 //!
-//! Layers, the outermost first: `wire` (TCP, TLS), `filter` (limits and shape of messages, with `message` and `ber`),
+//! Layers, the outermost first: `wire` (TCP, TLS), `bind` (who to be), `filter` (limits and shape of messages, with `message` and `ber`),
 //! `session` (one connection), `paged` and `range` (what makes an answer complete).
 //!
 //! Invariant: a snapshot is made in one place, after every base was read to its end on one connection.
 
 pub mod ber;
+mod bind;
 mod failure;
 mod filter;
 pub mod message;
@@ -23,15 +24,17 @@ use std::time::Instant;
 
 use rustls::ClientConfig;
 
-use crate::config::{Bind, LdapSource, ServerAddress};
+use crate::config::{LdapSource, ServerAddress};
 use crate::snapshot::{Progress, Snapshot};
 
+pub use bind::CredentialsError;
 pub use failure::{Attempt, Cause, ReadFailure, Reason, Step, Trouble};
 pub use filter::{FRAME_BYTES_MAX, Lost};
 pub use wire::TrustError;
 
+use bind::Credentials;
 use paged::{Budget, Found};
-use session::{Credentials, Patience, Session};
+use session::{Patience, Session};
 
 /// Reads all bases of a source.
 pub fn read(
@@ -52,10 +55,10 @@ fn read_source(
     deadline: Instant,
     progress: &Progress,
 ) -> Result<Snapshot, Reason> {
-    refuse_password_in_clear(source)?;
-    // Before any connection: where the password cannot be read, nothing is sent.
-    let credentials = Credentials::read(&source.bind).map_err(Reason::Secret)?;
-    let tls = wire::tls_settings(source).map_err(Reason::Trust)?;
+    refuse_to_bind_in_clear(source)?;
+    // Before any connection: where the password or the key cannot be read, nothing is sent.
+    let credentials = Credentials::read(&source.bind).map_err(Reason::Credentials)?;
+    let tls = wire::tls_settings(source, &credentials)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -75,14 +78,15 @@ fn read_source(
 }
 
 /// The configuration refuses this too; a password is worth a second look.
-fn refuse_password_in_clear(source: &LdapSource) -> Result<(), Reason> {
-    if let Bind::Anonymous = source.bind {
+fn refuse_to_bind_in_clear(source: &LdapSource) -> Result<(), Reason> {
+    let Some(why) = source.bind.needs_tls() else {
         return Ok(());
-    }
+    };
     let in_clear = |server: &&ServerAddress| !wire::is_protected(server, source);
     match source.servers.iter().find(in_clear) {
-        Some(server) => Err(Reason::PasswordInClear {
+        Some(server) => Err(Reason::WithoutTls {
             server: server.url.clone(),
+            why,
         }),
         None => Ok(()),
     }
@@ -137,8 +141,8 @@ async fn read_server(
     patience: Patience,
     progress: &Progress,
 ) -> Result<Found, Trouble> {
-    let mut session = Session::open(server, source, tls, patience).await?;
-    let read = read_bases(&mut session, source, credentials, progress).await;
+    let mut session = Session::open(server, source, tls, credentials, patience).await?;
+    let read = read_bases(&mut session, source, progress).await;
     session.close().await;
     read
 }
@@ -146,16 +150,8 @@ async fn read_server(
 async fn read_bases(
     session: &mut Session,
     source: &LdapSource,
-    credentials: &Credentials,
     progress: &Progress,
 ) -> Result<Found, Trouble> {
-    session.bind(credentials).await.map_err(|cause| {
-        let name = match credentials {
-            Credentials::Anonymous => String::new(),
-            Credentials::Simple { name, .. } => name.clone(),
-        };
-        Trouble::new(Step::Bind { name }, cause)
-    })?;
     let proposed;
     let bases = if source.bases.is_empty() {
         proposed = session

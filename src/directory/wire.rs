@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -22,7 +23,8 @@ use tokio_rustls::TlsConnector;
 use crate::config::{LdapSource, ServerAddress};
 
 use super::ber;
-use super::failure::{Cause, Step, Trouble};
+use super::bind::{Credentials, CredentialsError};
+use super::failure::{Cause, Reason, Step, Trouble};
 use super::filter::Lost;
 use super::message::{self, MessageError};
 
@@ -74,8 +76,34 @@ pub fn is_protected(server: &ServerAddress, source: &LdapSource) -> bool {
     server.is_ldaps || source.starttls
 }
 
-/// The TLS settings of a source: whom to trust. Nobody, where no server is to be reached over TLS.
-pub fn tls_settings(source: &LdapSource) -> Result<Arc<ClientConfig>, TrustError> {
+/// The TLS settings of a source: whom to trust (nobody, where no server is to be reached over TLS), and which certificate
+/// to show.
+pub fn tls_settings(
+    source: &LdapSource,
+    credentials: &Credentials,
+) -> Result<Arc<ClientConfig>, Reason> {
+    let settings = trusting(source).map_err(Reason::Trust)?;
+    let settings = match credentials {
+        Credentials::External {
+            certificate_file,
+            certificates,
+            key,
+        } => settings
+            .with_client_auth_cert(certificates.clone(), key.clone_key())
+            .map_err(|error| {
+                Reason::Credentials(CredentialsError::Mismatch {
+                    certificate_file: certificate_file.clone(),
+                    error,
+                })
+            })?,
+        Credentials::Anonymous | Credentials::Simple { .. } => settings.with_no_client_auth(),
+    };
+    Ok(Arc::new(settings))
+}
+
+fn trusting(
+    source: &LdapSource,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TrustError> {
     let needs_roots = source
         .servers
         .iter()
@@ -86,12 +114,10 @@ pub fn tls_settings(source: &LdapSource) -> Result<Arc<ClientConfig>, TrustError
         None => roots_of_system()?,
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let settings = ClientConfig::builder_with_provider(provider)
+    Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TrustError::Library)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(settings))
+        .with_root_certificates(roots))
 }
 
 fn roots_of_file(path: &Path) -> Result<RootCertStore, TrustError> {
@@ -226,6 +252,19 @@ async fn start_tls(stream: &mut TcpStream) -> Result<(), Cause> {
         Ok(outcome) => Err(Cause::Refused(outcome)),
         Err(MessageError::Notice(outcome)) => Err(Cause::Lost(Lost::Notice(outcome))),
         Err(error) => Err(Cause::Lost(Lost::Malformed(error))),
+    }
+}
+
+/// With TLS 1.3 the server looks at the client's certificate when the handshake is over for the client, so that its
+/// refusal comes as the end of the connection.
+pub fn cause_of_loss(lost: Lost) -> Cause {
+    match lost {
+        Lost::Broken(error) => tls_cause(error),
+        Lost::Closed
+        | Lost::ClosedInMessage { .. }
+        | Lost::TooLong { .. }
+        | Lost::Malformed(_)
+        | Lost::Notice(_) => Cause::Lost(lost),
     }
 }
 

@@ -117,12 +117,12 @@ fn ldap(section: &Section<'_, '_>, directory: &Path) -> LdapSource {
         starttls,
         servers,
     };
-    if let Bind::Simple { .. } = source.bind
-        && !starttls
+    if !starttls
         && let Some(server) = source.servers.iter().find(|server| !server.is_ldaps)
+        && let Some(why) = source.bind.needs_tls()
     {
         let message = format!(
-            "{} would carry the password in clear text; use ldaps:// or starttls = true",
+            "{} is to be reached without TLS, and {why}; use ldaps:// or starttls = true",
             server.url
         );
         section.problem("servers", message);
@@ -130,11 +130,14 @@ fn ldap(section: &Section<'_, '_>, directory: &Path) -> LdapSource {
     source
 }
 
+/// For messages.
+const METHODS: &str = "\"simple\", \"external\" or \"anonymous\"";
+
 fn bind(section: &Section<'_, '_>, directory: &Path) -> Bind {
     let Some(bind) = section.section("bind") else {
         section.problem(
             "bind",
-            "missing: [source.NAME.bind] with method = \"simple\" or \"anonymous\"",
+            format!("missing: [source.NAME.bind] with method = {METHODS}"),
         );
         return Bind::Anonymous;
     };
@@ -142,15 +145,13 @@ fn bind(section: &Section<'_, '_>, directory: &Path) -> Bind {
     let found = match method.as_ref().map(|method| method.value.as_str()) {
         Some("anonymous") => Bind::Anonymous,
         Some("simple") => simple_bind(&bind, directory),
+        Some("external") => external_bind(&bind, directory),
         Some(other) => {
-            bind.problem(
-                "method",
-                format!("\"{other}\" is none of \"simple\", \"anonymous\""),
-            );
+            bind.problem("method", format!("\"{other}\" is none of {METHODS}"));
             return Bind::Anonymous;
         }
         None => {
-            bind.problem("method", "missing: \"simple\" or \"anonymous\"");
+            bind.problem("method", format!("missing: {METHODS}"));
             return Bind::Anonymous;
         }
     };
@@ -166,30 +167,69 @@ fn simple_bind(bind: &Section<'_, '_>, directory: &Path) -> Bind {
             "missing: the account, as rcptsync@corp.example, CORP\\rcptsync or a DN",
         );
     }
-    let file = path_of(bind, "password_file", directory);
-    let credential = bind.text("credential");
-    let password = match (file, credential) {
-        (Some(path), None) => SecretPlace::File(path),
+    let password = secret(
+        bind,
+        directory,
+        ("password_file", "credential"),
+        "/etc/rcptsync/corp.password",
+    );
+    Bind::Simple { name, password }
+}
+
+fn external_bind(bind: &Section<'_, '_>, directory: &Path) -> Bind {
+    let certificate_file = path_of(bind, "certificate_file", directory);
+    if certificate_file.is_none() {
+        bind.problem(
+            "certificate_file",
+            "missing: certificate_file = \"/etc/rcptsync/client.pem\"",
+        );
+    }
+    let key = secret(
+        bind,
+        directory,
+        ("key_file", "key_credential"),
+        "/etc/rcptsync/client.key",
+    );
+    Bind::External {
+        certificate_file: certificate_file.unwrap_or_default(),
+        key,
+    }
+}
+
+/// A secret: a file of its own, or a systemd credential.
+fn secret(
+    bind: &Section<'_, '_>,
+    directory: &Path,
+    (file_key, credential_key): (&'static str, &'static str),
+    example: &str,
+) -> SecretPlace {
+    let file = path_of(bind, file_key, directory);
+    let credential = bind.text(credential_key);
+    match (file, credential) {
+        (Some(path), None) => return SecretPlace::File(path),
         (None, Some(name)) => {
             if name.value.is_empty() || name.value.contains('/') || name.value.starts_with('.') {
                 bind.problem_at(
                     &name.at,
-                    "credential",
+                    credential_key,
                     "is the name of a systemd credential, not a path",
                 );
             }
-            SecretPlace::Credential(name.value)
+            return SecretPlace::Credential(name.value);
         }
-        (Some(_), Some(_)) => {
-            bind.problem("credential", "either password_file or credential, not both");
-            SecretPlace::Credential(String::new())
-        }
+        (Some(_), Some(_)) => bind.problem(
+            credential_key,
+            format!("either {file_key} or {credential_key}, not both"),
+        ),
         (None, None) => {
-            bind.problem("password_file", "missing: password_file = \"/etc/rcptsync/corp.password\", or credential = \"corp.password\"");
-            SecretPlace::Credential(String::new())
+            let name = Path::new(example).file_name().unwrap_or_default().display();
+            bind.problem(
+                file_key,
+                format!("missing: {file_key} = \"{example}\", or {credential_key} = \"{name}\""),
+            );
         }
-    };
-    Bind::Simple { name, password }
+    }
+    SecretPlace::Credential(String::new())
 }
 
 /// `ldap://` or `ldaps://`, a host, an optional port, and nothing that would be ignored.
