@@ -168,6 +168,14 @@ pub enum Bind {
         /// Where its private key stands (PEM).
         key: SecretPlace,
     },
+    /// Kerberos, with keys from a keytab (SASL GSSAPI). The configuration is refused unless every server is named and
+    /// reached over TLS, and unless the program was built with the feature.
+    Gssapi {
+        /// The account: `rcptsync@CORP.EXAMPLE`.
+        principal: String,
+        /// Where its keys stand.
+        keytab: SecretPlace,
+    },
 }
 
 impl Bind {
@@ -177,6 +185,7 @@ impl Bind {
             Bind::Anonymous => None,
             Bind::Simple { .. } => Some("a password does not travel in clear"),
             Bind::External { .. } => Some("a client certificate is shown in TLS alone"),
+            Bind::Gssapi { .. } => Some("what follows a Kerberos bind is protected by TLS alone"),
         }
     }
 }

@@ -14,6 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::config::Bind;
 use crate::config::secret::{Secret, SecretError};
 
+use super::gssapi::Kerberos;
+
 /// Who to be.
 pub enum Credentials {
     /// Nobody.
@@ -34,6 +36,8 @@ pub enum Credentials {
         /// Its private key.
         key: PrivateKeyDer<'static>,
     },
+    /// A Kerberos principal.
+    Gssapi(Kerberos),
 }
 
 /// Who somebody is, for messages and advice.
@@ -45,6 +49,8 @@ pub enum Identity {
     Account(String),
     /// The owner of the certificate in this file.
     Certificate(PathBuf),
+    /// A Kerberos principal.
+    Principal(String),
 }
 
 /// Why nobody can be.
@@ -77,6 +83,20 @@ pub enum CredentialsError {
         /// What the library said.
         error: rustls::Error,
     },
+    /// A keytab without a key that could be used.
+    #[error("{path}: {reason}")]
+    Keytab {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The configuration of Kerberos on this machine cannot be read.
+    #[error("krb5.conf: {0}")]
+    KerberosSettings(String),
+    /// The configuration refuses this too.
+    #[error("this build lacks the cargo feature gssapi")]
+    NotBuilt,
 }
 
 impl Credentials {
@@ -100,6 +120,9 @@ impl Credentials {
                     certificate_file: certificate_file.clone(),
                 }
             }
+            Bind::Gssapi { principal, keytab } => {
+                Credentials::Gssapi(Kerberos::read(principal, keytab)?)
+            }
         })
     }
 
@@ -111,6 +134,7 @@ impl Credentials {
             Credentials::External {
                 certificate_file, ..
             } => Identity::Certificate(certificate_file.clone()),
+            Credentials::Gssapi(kerberos) => Identity::Principal(kerberos.principal()),
         }
     }
 }

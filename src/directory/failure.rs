@@ -80,6 +80,16 @@ pub enum Step {
     StartTls,
     /// Certificates.
     TlsHandshake,
+    /// Asking for the ticket that other tickets are asked for with.
+    Ticket {
+        /// The account.
+        principal: String,
+    },
+    /// Asking for a ticket for the server.
+    ServiceTicket {
+        /// The server's service.
+        service: String,
+    },
     /// Authentication.
     Bind(Identity),
     /// Asking for the default naming context.
@@ -130,6 +140,9 @@ pub enum Cause {
     /// The server answered, and the answer is no.
     #[error("{}", Refusal(.0))]
     Refused(Outcome),
+    /// No ticket, or none that the server takes.
+    #[error("{0}")]
+    Kerberos(KerberosError),
     /// `filter` is not one.
     #[error("the search filter cannot be parsed")]
     Filter,
@@ -186,6 +199,33 @@ pub enum Cause {
     },
 }
 
+/// What can go wrong with Kerberos.
+#[derive(Debug, thiserror::Error)]
+pub enum KerberosError {
+    /// No KDC is known, or none answered.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The KDC answered, and the answer is no (RFC 4120 section 7.5.9).
+    #[error("the KDC answered {name} ({code}){}", said(.text))]
+    Refused {
+        /// The code.
+        code: i32,
+        /// Its name.
+        name: &'static str,
+        /// The KDC's own words.
+        text: String,
+    },
+    /// Whoever answers does not hold the key of the service.
+    #[error("the server has not proven who it is: {}", safe(.0))]
+    NotProven(String),
+    /// The turns of the exchange are not those of RFC 4752.
+    #[error("{0}")]
+    Exchange(&'static str),
+    /// A message that makes no sense.
+    #[error("{}", safe(.0))]
+    Message(String),
+}
+
 impl Trouble {
     /// What went wrong at a step.
     pub fn new(step: Step, cause: Cause) -> Trouble {
@@ -196,6 +236,13 @@ impl Trouble {
     /// password must then not be tried again in this run, on this server or another: that is how accounts get locked.
     pub fn is_refused_account(&self) -> bool {
         const REFUSALS: &[u32] = &[7, 8, 13, 19, 32, 34, 48, 49, 50, 53];
+        // Of the account, its password or its key; and not of clocks or of a KDC that cannot answer now.
+        const KDC_REFUSALS: &[i32] = &[1, 6, 12, 14, 18, 23, 24, 25, 31];
+        if let (Step::Ticket { .. }, Cause::Kerberos(KerberosError::Refused { code, .. })) =
+            (&self.step, &self.cause)
+        {
+            return KDC_REFUSALS.contains(code);
+        }
         matches!(self.step, Step::Bind(_))
             && matches!(&self.cause, Cause::Refused(outcome) if REFUSALS.contains(&outcome.code))
     }
@@ -216,6 +263,7 @@ impl Trouble {
             | Cause::ServerName(_)
             | Cause::Tls(_)
             | Cause::Lost(_)
+            | Cause::Kerberos(_)
             | Cause::Filter
             | Cause::Library(_)
             | Cause::NoNamingContext
@@ -235,9 +283,16 @@ impl Trouble {
         match &self.step {
             Step::Page { base, .. } => format!("{server}, base {}", safe(base)),
             Step::Range { dn, .. } => format!("{server}, entry {}", safe(dn)),
-            Step::Connect | Step::StartTls | Step::TlsHandshake | Step::Bind(_) | Step::RootDse => {
-                server.to_owned()
+            Step::Ticket { principal } => {
+                let realm = principal.rsplit('@').next().unwrap_or_default();
+                format!("the KDC of {}, for {server}", safe(realm))
             }
+            Step::Connect
+            | Step::StartTls
+            | Step::TlsHandshake
+            | Step::ServiceTicket { .. }
+            | Step::Bind(_)
+            | Step::RootDse => server.to_owned(),
         }
     }
 
@@ -258,6 +313,7 @@ impl Trouble {
             Cause::Deadline => "the next run tries again; if it stays, raise `run_timeout`".into(),
             Cause::ServerName(_) => "write the host in `servers` as it stands in the certificate".into(),
             Cause::Lost(lost) => next_after_loss(lost, &self.step),
+            Cause::Kerberos(error) => self.next_after_kerberos(error).into(),
             Cause::Filter => format!("mend `filter` in [source.{source_name}] (RFC 4515)"),
             Cause::NoNamingContext => format!("set `base` in [source.{source_name}]"),
             Cause::NoPagingControl | Cause::PagingControl(_) | Cause::TooManyEntries { .. } => {
@@ -292,6 +348,73 @@ impl Trouble {
         }
     }
 
+    /// What a refusal means for somebody who showed a ticket instead of a password.
+    fn advice_for_ticket(&self, outcome: &Outcome) -> Option<&'static str> {
+        let Step::Bind(Identity::Principal(_)) = &self.step else {
+            return None;
+        };
+        match outcome.code {
+            7 => Some("the server offers no GSSAPI: it is no domain controller"),
+            8 | 13 => Some(
+                "let the server take Kerberos inside TLS (Samba: `ldap server require strong auth = allow_sasl_over_tls`)",
+            ),
+            // SEC_E_BAD_BINDINGS
+            49 if outcome.diagnostic.contains("80090346") => Some(
+                "the server sees another certificate than this machine does: look for a proxy that ends TLS between them",
+            ),
+            48 | 49 => Some(
+                "check the clocks of this machine and of the server, and that the server's own key is current (its log says \
+                 more)",
+            ),
+            _ => None,
+        }
+    }
+
+    fn next_after_kerberos(&self, error: &KerberosError) -> &'static str {
+        const CLOCK_SKEW: i32 = 37;
+        match (error, &self.step) {
+            (KerberosError::Unreachable(_), _) => {
+                "name the KDC of the realm in /etc/krb5.conf ([realms], kdc) or in DNS, and let this machine reach its port 88 \
+                 (UDP and TCP)"
+            }
+            (
+                KerberosError::Refused {
+                    code: CLOCK_SKEW, ..
+                },
+                _,
+            ) => {
+                "set the clock of this machine, or that of the domain controller: they differ by more than five minutes"
+            }
+            (KerberosError::Refused { code, .. }, Step::Ticket { .. }) => match code {
+                6 => "correct `principal`: no account of the realm has this name",
+                14 => {
+                    "let the account use AES (\"This account supports Kerberos AES 256 bit encryption\"), set its password anew \
+                     and make a new keytab"
+                }
+                1 | 12 | 18 => "enable or unlock the account, or lift its date and its logon hours",
+                23 => {
+                    "set a new password for the account, let it not expire, and make a new keytab"
+                }
+                24 | 25 | 31 => {
+                    "make a new keytab: the account's password has changed since this one was made; the account is not tried \
+                     again in this run"
+                }
+                _ => "see the log of the KDC",
+            },
+            (KerberosError::Refused { code: 7, .. }, _) => {
+                "write the server in `servers` by its own full name, or register this service for it (`setspn -S`, \
+                 `samba-tool spn add`)"
+            }
+            (KerberosError::Refused { .. }, _) => "see the log of the KDC",
+            (KerberosError::NotProven(_), _) => {
+                "look for a server that answers in the name of another, and check the server's own key"
+            }
+            (KerberosError::Exchange(_) | KerberosError::Message(_), _) => {
+                "the next run tries again; if it stays, report it with the server's make and version"
+            }
+        }
+    }
+
     fn next_after_refused_certificate(&self, alert: AlertDescription, source_name: &str) -> String {
         if let AlertDescription::CertificateRequired | AlertDescription::NoCertificate = alert {
             return format!(
@@ -311,7 +434,8 @@ impl Trouble {
 
     fn next_after_refusal(&self, outcome: &Outcome, source_name: &str) -> String {
         let is_bind = matches!(self.step, Step::Bind(_));
-        if let Some(advice) = self.advice_for_certificate(outcome.code) {
+        let advice = self.advice_for_certificate(outcome.code);
+        if let Some(advice) = advice.or_else(|| self.advice_for_ticket(outcome)) {
             return advice.into();
         }
         match outcome.code {
@@ -374,9 +498,11 @@ impl ReadFailure {
                     CredentialsError::Secret(_) | CredentialsError::Unreadable { .. } => {
                         Exit::Permission
                     }
-                    CredentialsError::Damaged { .. } | CredentialsError::Mismatch { .. } => {
-                        Exit::Configuration
-                    }
+                    CredentialsError::Damaged { .. }
+                    | CredentialsError::Mismatch { .. }
+                    | CredentialsError::Keytab { .. }
+                    | CredentialsError::KerberosSettings(_)
+                    | CredentialsError::NotBuilt => Exit::Configuration,
                 },
                 "the credentials of the account cannot be read",
                 format!("[source.{name}.bind]"),
@@ -468,10 +594,12 @@ impl Step {
             Step::Connect => 0,
             Step::StartTls => 1,
             Step::TlsHandshake => 2,
-            Step::Bind(_) => 3,
-            Step::RootDse => 4,
-            Step::Page { .. } => 5,
-            Step::Range { .. } => 6,
+            Step::Ticket { .. } => 3,
+            Step::ServiceTicket { .. } => 4,
+            Step::Bind(_) => 5,
+            Step::RootDse => 6,
+            Step::Page { .. } => 7,
+            Step::Range { .. } => 8,
         }
     }
 }
@@ -482,6 +610,11 @@ impl fmt::Display for Step {
             Step::Connect => f.write_str("the connection"),
             Step::StartTls => f.write_str("StartTLS"),
             Step::TlsHandshake => f.write_str("the TLS handshake"),
+            Step::Ticket { principal } => write!(f, "the ticket of {}", safe(principal)),
+            Step::ServiceTicket { service } => write!(f, "the ticket for {}", safe(service)),
+            Step::Bind(Identity::Principal(name)) => {
+                write!(f, "the Kerberos bind as {}", safe(name))
+            }
             Step::Bind(Identity::Anonymous) => f.write_str("the anonymous bind"),
             Step::Bind(Identity::Account(name)) => write!(f, "the bind as {}", safe(name)),
             Step::Bind(Identity::Certificate(file)) => {
@@ -795,6 +928,51 @@ mod tests {
             &["check `base`"],
         );
         check(vec![], Exit::Configuration, &["no server"]);
+    }
+
+    #[test]
+    fn failures_of_kerberos_say_whose_they_are() {
+        let kdc = |code| {
+            Cause::Kerberos(KerberosError::Refused {
+                code,
+                name: "NAME",
+                text: "a\u{1b}b".into(),
+            })
+        };
+        let ticket = || Step::Ticket {
+            principal: "sync@CORP".into(),
+        };
+        let service = || Step::ServiceTicket {
+            service: "ldap/dc1".into(),
+        };
+        let as_principal = || Step::Bind(Identity::Principal("sync@CORP".into()));
+        for (step, code, exit, part) in [
+            (ticket(), 24, Exit::Permission, "make a new keytab"),
+            (ticket(), 14, Exit::Permission, "let the account use AES"),
+            (ticket(), 23, Exit::Permission, "a new password"),
+            (ticket(), 37, Exit::SourceFrozen, "set the clock"),
+            (ticket(), 60, Exit::SourceFrozen, "the log of the KDC"),
+            (service(), 7, Exit::SourceFrozen, "setspn -S"),
+            (service(), 37, Exit::SourceFrozen, "set the clock"),
+        ] {
+            let told = format!("the KDC answered NAME ({code}): \\\"a\\\\u{{1b}}b\\\"");
+            check(vec![Trouble::new(step, kdc(code))], exit, &[part, &told]);
+        }
+        let refused_bind = |code, text: &str, part: &str| {
+            let told = ["the Kerberos bind as sync@CORP ended with", part];
+            check(
+                vec![refused(as_principal(), code, text)],
+                Exit::Permission,
+                &told,
+            );
+        };
+        refused_bind(8, "", "allow_sasl_over_tls");
+        refused_bind(
+            49,
+            "8009030C: …, data 80090346, v4563",
+            "another certificate",
+        );
+        refused_bind(49, "", "check the clocks");
     }
 
     /// The server that came furthest is the one to mend; a refused account comes before all.

@@ -4,7 +4,8 @@
 //! snapshot is pieced together from two. A refusal of the account ends the read at once. Everything is bounded by the
 //! deadline of the run. Not here: what becomes of a source that could not be read.
 //!
-//! Layers, the outermost first: `wire` (TCP, TLS), `bind` (who to be), `filter` (limits and shape of messages, with `message` and `ber`),
+//! Layers, the outermost first: `wire` (TCP, TLS), `bind` (who to be), `gssapi`
+//! (Kerberos, with `sasl` and `keytab`; a feature of the build), `filter` (limits and shape of messages, with `message` and `ber`),
 //! `session` (one connection), `paged` and `range` (what makes an answer complete).
 //!
 //! Invariant: a snapshot is made in one place, after every base was read to its end on one connection.
@@ -13,9 +14,18 @@ pub mod ber;
 mod bind;
 mod failure;
 mod filter;
+#[cfg(feature = "gssapi")]
+mod gssapi;
+#[cfg(not(feature = "gssapi"))]
+#[path = "gssapi_absent.rs"]
+mod gssapi;
+#[cfg(feature = "gssapi")]
+mod keytab;
 pub mod message;
 mod paged;
 mod range;
+#[cfg(feature = "gssapi")]
+mod sasl;
 mod session;
 mod wire;
 
@@ -28,7 +38,7 @@ use crate::config::{LdapSource, ServerAddress};
 use crate::snapshot::{Progress, Snapshot};
 
 pub use bind::CredentialsError;
-pub use failure::{Attempt, Cause, ReadFailure, Reason, Step, Trouble};
+pub use failure::{Attempt, Cause, KerberosError, ReadFailure, Reason, Step, Trouble};
 pub use filter::{FRAME_BYTES_MAX, Lost};
 pub use wire::TrustError;
 

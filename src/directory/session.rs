@@ -24,7 +24,7 @@ use super::bind::Credentials;
 use super::failure::{Cause, Step, Trouble};
 use super::filter::Filter;
 use super::message::{self, Outcome};
-use super::wire;
+use super::{gssapi, wire};
 
 /// The control of RFC 2696.
 const PAGED_RESULTS: &str = "1.2.840.113556.1.4.319";
@@ -45,7 +45,7 @@ pub struct Patience {
 
 impl Patience {
     /// Waits for one answer.
-    async fn wait<F: Future>(&self, answer: F) -> Result<F::Output, Cause> {
+    pub async fn wait<F: Future>(&self, answer: F) -> Result<F::Output, Cause> {
         self.wait_for(self.answer, Cause::NoAnswer, answer).await
     }
 
@@ -145,12 +145,18 @@ impl Session {
         patience: Patience,
     ) -> Result<Session, Trouble> {
         let connect = wire::connect(server, source, tls);
-        let stream = patience
+        let mut connection = patience
             .wait_for(source.connect_timeout, Cause::ConnectTimeout, connect)
             .await
             .map_err(|cause| Trouble::new(Step::Connect, cause))??;
+        if let Credentials::Gssapi(kerberos) = credentials {
+            // The crate would negotiate a layer of its own below TLS that it cannot see, which controllers refuse.
+            let certificate = connection.server_certificate.as_deref();
+            let stream = connection.stream.as_mut();
+            gssapi::bind(kerberos, &server.host, stream, certificate, patience).await?;
+        }
         let broken = |error| Trouble::new(Step::Connect, Cause::Connect(error));
-        let (filter, stream) = Filter::start(stream).map_err(broken)?;
+        let (filter, stream) = Filter::start(connection.stream).map_err(broken)?;
         let settings = LdapConnSettings::new().set_std_stream(StdStream::Unix(stream));
         let (connection, ldap) = LdapConnAsync::with_settings(settings, "ldapi:///")
             .await
@@ -179,6 +185,8 @@ impl Session {
                 patience.wait(bound).await?
             }
             Credentials::External { .. } => patience.wait(self.ldap.sasl_external_bind()).await?,
+            // Bound before the crate got the connection.
+            Credentials::Gssapi(_) => return Ok(()),
         };
         match bound {
             Ok(result) => {

@@ -28,12 +28,20 @@ use super::failure::{Cause, Reason, Step, Trouble};
 use super::filter::Lost;
 use super::message::{self, MessageError};
 
-/// An answer to StartTLS is a result code and a sentence.
-const START_TLS_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// An answer to StartTLS or to a bind is a result code, a sentence and a token.
+const SMALL_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A connection, protected or not.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A connection to a server.
+pub struct Connection {
+    /// What flows.
+    pub stream: Box<dyn Stream>,
+    /// The server's own certificate, where it had to show one.
+    pub server_certificate: Option<CertificateDer<'static>>,
+}
 
 /// Why there is nobody to trust.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +104,9 @@ pub fn tls_settings(
                     error,
                 })
             })?,
-        Credentials::Anonymous | Credentials::Simple { .. } => settings.with_no_client_auth(),
+        Credentials::Anonymous | Credentials::Simple { .. } | Credentials::Gssapi(_) => {
+            settings.with_no_client_auth()
+        }
     };
     Ok(Arc::new(settings))
 }
@@ -165,12 +175,15 @@ pub async fn connect(
     server: &ServerAddress,
     source: &LdapSource,
     tls: &Arc<ClientConfig>,
-) -> Result<Box<dyn Stream>, Trouble> {
+) -> Result<Connection, Trouble> {
     let mut stream = connect_tcp(server, source.connect_timeout)
         .await
         .map_err(|cause| Trouble::new(Step::Connect, cause))?;
     if !is_protected(server, source) {
-        return Ok(Box::new(stream));
+        return Ok(Connection {
+            stream: Box::new(stream),
+            server_certificate: None,
+        });
     }
     if !server.is_ldaps {
         start_tls(&mut stream)
@@ -186,7 +199,14 @@ pub async fn connect(
             .map_err(tls_cause)
     };
     match handshake.await {
-        Ok(stream) => Ok(Box::new(stream)),
+        Ok(stream) => {
+            let (_, session) = stream.get_ref();
+            let chain = session.peer_certificates().unwrap_or_default();
+            Ok(Connection {
+                server_certificate: chain.first().map(|own| own.clone().into_owned()),
+                stream: Box::new(stream),
+            })
+        }
         Err(cause) => Err(Trouble::new(Step::TlsHandshake, cause)),
     }
 }
@@ -218,41 +238,50 @@ async fn connect_tcp(server: &ServerAddress, patience: Duration) -> Result<TcpSt
 /// Asks for TLS and reads the answer, and not one byte more: what a stranger slips in behind it must meet the handshake
 /// and fail there, not be taken for something said inside TLS.
 async fn start_tls(stream: &mut TcpStream) -> Result<(), Cause> {
-    let broken = |error: io::Error| {
-        Cause::Lost(if error.kind() == io::ErrorKind::UnexpectedEof {
-            Lost::Closed
-        } else {
-            Lost::Broken(error)
-        })
-    };
-    stream
-        .write_all(message::START_TLS_REQUEST)
+    let frame = ask(stream, message::START_TLS_REQUEST)
         .await
-        .map_err(broken)?;
-    let mut frame = Vec::new();
-    let header = loop {
-        let read = ber::header(&frame);
-        match read.map_err(|error| Cause::Lost(Lost::Malformed(error.into())))? {
-            Some(header) => break header,
-            None => frame.push(stream.read_u8().await.map_err(broken)?),
-        }
-    };
-    if header.total_octets() > START_TLS_ANSWER_BYTES_MAX {
-        return Err(Cause::Lost(Lost::TooLong {
-            announced_bytes: header.total_octets(),
-        }));
-    }
-    frame.resize(header.total_octets(), 0);
-    stream
-        .read_exact(&mut frame[header.header_octets..])
-        .await
-        .map_err(broken)?;
+        .map_err(Cause::Lost)?;
     match message::start_tls_outcome(&frame) {
         Ok(outcome) if outcome.code == 0 => Ok(()),
         Ok(outcome) => Err(Cause::Refused(outcome)),
         Err(MessageError::Notice(outcome)) => Err(Cause::Lost(Lost::Notice(outcome))),
         Err(error) => Err(Cause::Lost(Lost::Malformed(error))),
     }
+}
+
+/// Sends a request and reads one message, and not one byte more.
+pub async fn ask(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin + ?Sized),
+    request: &[u8],
+) -> Result<Vec<u8>, Lost> {
+    let broken = |error: io::Error| {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            Lost::Closed
+        } else {
+            Lost::Broken(error)
+        }
+    };
+    stream.write_all(request).await.map_err(broken)?;
+    stream.flush().await.map_err(broken)?;
+    let mut frame = Vec::new();
+    let header = loop {
+        let read = ber::header(&frame);
+        match read.map_err(|error| Lost::Malformed(error.into()))? {
+            Some(header) => break header,
+            None => frame.push(stream.read_u8().await.map_err(broken)?),
+        }
+    };
+    if header.total_octets() > SMALL_ANSWER_BYTES_MAX {
+        return Err(Lost::TooLong {
+            announced_bytes: header.total_octets(),
+        });
+    }
+    frame.resize(header.total_octets(), 0);
+    stream
+        .read_exact(&mut frame[header.header_octets..])
+        .await
+        .map_err(broken)?;
+    Ok(frame)
 }
 
 /// With TLS 1.3 the server looks at the client's certificate when the handshake is over for the client, so that its

@@ -1,7 +1,7 @@
 //! A real Active Directory controller (Samba), filled with a [`Company`], once for each test process.
 //!
 //! Samba's LDAP ports are fixed, so every process takes a loopback address of its own, and two runs on one machine do not
-//! meet. Only LDAP is served: no Kerberos, no DNS, no file shares. What Samba does not do as Microsoft's controller does
+//! meet. Only LDAP is served, and Kerberos where a test asks for it: no DNS, no file shares. What Samba does not do as Microsoft's controller does
 //! (the limit of 1,000 entries, ranges that the server forces) is tried elsewhere, with OpenLDAP and `tests/ldap-server`.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
@@ -21,10 +21,26 @@ const ADMINISTRATOR: &str = "administrator@corp.example";
 const ADMINISTRATOR_PASSWORD: &str = "Adm!npassw0rd";
 
 /// The controller's name in its certificate, beside its address.
-const HOST_NAME: &str = "dc1.corp.example";
+pub const HOST_NAME: &str = "dc1.corp.example";
+
+/// What a controller serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Services {
+    /// LDAP, as it is by default.
+    Ldap,
+    /// LDAP that takes Kerberos inside TLS, which Samba does not by default, and Kerberos.
+    LdapAndKerberos,
+}
+
+/// Accounts beside [`ACCOUNT`] with Kerberos, each with a keytab of its own.
+pub const DISABLED_ACCOUNT: &str = "svc-disabled";
+pub const CHANGED_ACCOUNT: &str = "svc-changed";
+/// The controller's own service.
+pub const SERVICE: &str = "ldap/dc1.corp.example";
 
 const SEED: u64 = 20_261_121;
 const OBJECTS_COUNT: usize = 3_200;
+const FEW_OBJECTS_COUNT: usize = 200;
 
 /// Ends a controller whose supervisor was killed too.
 const RUN_SECONDS_MAX: u32 = 1_800;
@@ -45,30 +61,42 @@ pub struct Samba {
     _server: Server,
 }
 
-static SHARED: LazyLock<Mutex<Samba>> = LazyLock::new(|| Mutex::new(Samba::start()));
+static SHARED: LazyLock<Mutex<Samba>> =
+    LazyLock::new(|| Mutex::new(Samba::start(Services::Ldap, OBJECTS_COUNT)));
+static WITH_KERBEROS: LazyLock<Mutex<Samba>> =
+    LazyLock::new(|| Mutex::new(Samba::start(Services::LdapAndKerberos, FEW_OBJECTS_COUNT)));
 
 /// The controller of this process, one test at a time: tests change it, and the company with it. `None`: the test is
 /// skipped.
 pub fn shared() -> Option<MutexGuard<'static, Samba>> {
-    let is_there = require_root()
+    // A test that failed while it held the controller leaves directory and company in step: both change together.
+    is_available().then(|| SHARED.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The same for a small controller that serves Kerberos too. `None`: the test is skipped.
+pub fn shared_with_kerberos() -> Option<MutexGuard<'static, Samba>> {
+    let is_there = is_available() && require("unshare") && require("faketime");
+    is_there.then(|| WITH_KERBEROS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn is_available() -> bool {
+    require_root()
         && require("samba")
         && require("samba-tool")
         && require("ldbadd")
         && require("ldapmodify")
-        && require("openssl");
-    // A test that failed while it held the controller leaves directory and company in step: both change together.
-    is_there.then(|| SHARED.lock().unwrap_or_else(PoisonError::into_inner))
+        && require("openssl")
 }
 
 impl Samba {
-    fn start() -> Samba {
+    fn start(services: Services, objects_count: usize) -> Samba {
         let temporary = temp_dir("samba");
         let directory = temporary.path().to_owned();
         let address = free_address();
         let authority = Authority::new(&directory.join("tls"), "Authority of a Samba domain");
-        let company = Company::generate(SEED, OBJECTS_COUNT);
+        let company = Company::generate(SEED, objects_count);
         provision(&directory);
-        write_smb_conf(&directory, address, &authority);
+        write_smb_conf(&directory, address, &authority, services);
         for schema in SCHEMA {
             offline(
                 &directory,
@@ -84,12 +112,13 @@ impl Samba {
             &["-o", "batch_mode:1"],
             &company.ldif(Dialect::Samba),
         );
-        succeed(
-            command("samba-tool")
-                .args(["user", "create", "svc-sync", ACCOUNT_PASSWORD])
-                .args(["-s".as_ref(), smb_conf(&directory).as_os_str()])
-                .args(["-H".as_ref(), sam_ldb(&directory).as_os_str()]),
+        tool(
+            &directory,
+            &["user", "create", "svc-sync", ACCOUNT_PASSWORD],
         );
+        if services == Services::LdapAndKerberos {
+            prepare_kerberos(&directory);
+        }
         for (file, password) in [
             ("svc-sync.password", ACCOUNT_PASSWORD),
             ("administrator.password", ADMINISTRATOR_PASSWORD),
@@ -131,6 +160,16 @@ impl Samba {
     /// The password of [`ACCOUNT`].
     pub fn password_file(&self) -> PathBuf {
         self.directory.join("svc-sync.password")
+    }
+
+    /// The keytab of an account.
+    pub fn keytab(&self, account: &str) -> PathBuf {
+        keytab(&self.directory, account)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
     }
 
     /// Runs a tool of OpenLDAP as [`ACCOUNT`], over LDAPS.
@@ -175,7 +214,7 @@ fn free_address() -> Ipv4Addr {
             Ipv4Addr::new(127, 64 + second % 128, third, 1 + fourth % 254)
         })
         .find(|address| {
-            [389, LDAPS_PORT, 3268, 3269]
+            [88, 389, 464, LDAPS_PORT, 3268, 3269]
                 .into_iter()
                 .all(|port| TcpListener::bind((*address, port)).is_ok())
         })
@@ -206,8 +245,54 @@ fn provision(directory: &Path) {
     );
 }
 
+/// Registers the controller's name, which a part of Samba does that does not run here, and makes accounts with keytabs.
+fn prepare_kerberos(directory: &Path) {
+    tool(directory, &["spn", "add", SERVICE, "DC1$"]);
+    let export = |account: &str| {
+        let file = keytab(directory, account);
+        let principal = format!("--principal={account}");
+        let file = file.to_str().expect("text");
+        succeed(
+            command("samba-tool")
+                .args(["domain", "exportkeytab", file, &principal, "-s"])
+                .arg(smb_conf(directory)),
+        );
+    };
+    export("svc-sync");
+    export(SERVICE);
+    for account in [DISABLED_ACCOUNT, CHANGED_ACCOUNT] {
+        tool(directory, &["user", "create", account, ACCOUNT_PASSWORD]);
+        export(account);
+    }
+    tool(directory, &["user", "disable", DISABLED_ACCOUNT]);
+    let new_password = "--newpassword=An0ther!passw0rd";
+    tool(
+        directory,
+        &["user", "setpassword", CHANGED_ACCOUNT, new_password],
+    );
+}
+
+fn keytab(directory: &Path, account: &str) -> PathBuf {
+    directory.join(format!("{}.keytab", account.replace('/', "-")))
+}
+
+/// Administers the domain while the controller does not run.
+#[track_caller]
+fn tool(directory: &Path, arguments: &[&str]) {
+    succeed(
+        command("samba-tool")
+            .args(arguments)
+            .args(["-s".as_ref(), smb_conf(directory).as_os_str()])
+            .args(["-H".as_ref(), sam_ldb(directory).as_os_str()]),
+    );
+}
+
 /// Our own configuration instead of the one that was made: every path below the directory, one address, LDAP alone.
-fn write_smb_conf(directory: &Path, address: Ipv4Addr, authority: &Authority) {
+fn write_smb_conf(directory: &Path, address: Ipv4Addr, authority: &Authority, services: Services) {
+    let (names, strong_auth) = match services {
+        Services::Ldap => ("ldap", "yes"),
+        Services::LdapAndKerberos => ("ldap kdc", "allow_sasl_over_tls"),
+    };
     let certificate = authority.issue(HOST_NAME, IpAddr::V4(address));
     let at = |name: &str| directory.join(name).display().to_string();
     for name in ["run", "log"] {
@@ -221,10 +306,10 @@ fn write_smb_conf(directory: &Path, address: Ipv4Addr, authority: &Authority) {
              realm = CORP.EXAMPLE\n\
              workgroup = CORP\n\
              server role = active directory domain controller\n\
-             server services = ldap\n\
+             server services = {names}\n\
              interfaces = {address}/8\n\
              bind interfaces only = yes\n\
-             ldap server require strong auth = yes\n\
+             ldap server require strong auth = {strong_auth}\n\
              tls enabled = yes\n\
              tls cafile = {ca}\n\
              tls certfile = {certificate}\n\

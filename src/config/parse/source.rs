@@ -1,5 +1,6 @@
 //! `[source.NAME]`: where recipients come from, checked. Pure.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -117,7 +118,13 @@ fn ldap(section: &Section<'_, '_>, directory: &Path) -> LdapSource {
         starttls,
         servers,
     };
-    if !starttls
+    servers_suit(section, &source);
+    source
+}
+
+/// Whether every server can be reached as the bind wants it.
+fn servers_suit(section: &Section<'_, '_>, source: &LdapSource) {
+    if !source.starttls
         && let Some(server) = source.servers.iter().find(|server| !server.is_ldaps)
         && let Some(why) = source.bind.needs_tls()
     {
@@ -127,11 +134,20 @@ fn ldap(section: &Section<'_, '_>, directory: &Path) -> LdapSource {
         );
         section.problem("servers", message);
     }
-    source
+    if let Bind::Gssapi { .. } = source.bind {
+        let is_address = |server: &&ServerAddress| server.host.parse::<IpAddr>().is_ok();
+        if let Some(server) = source.servers.iter().find(is_address) {
+            let message = format!(
+                "{}: Kerberos knows a server by its name; write it as ldaps://dc1.corp.example",
+                server.url
+            );
+            section.problem("servers", message);
+        }
+    }
 }
 
 /// For messages.
-const METHODS: &str = "\"simple\", \"external\" or \"anonymous\"";
+const METHODS: &str = "\"simple\", \"external\", \"gssapi\" or \"anonymous\"";
 
 fn bind(section: &Section<'_, '_>, directory: &Path) -> Bind {
     let Some(bind) = section.section("bind") else {
@@ -146,6 +162,7 @@ fn bind(section: &Section<'_, '_>, directory: &Path) -> Bind {
         Some("anonymous") => Bind::Anonymous,
         Some("simple") => simple_bind(&bind, directory),
         Some("external") => external_bind(&bind, directory),
+        Some("gssapi") => gssapi_bind(&bind, directory),
         Some(other) => {
             bind.problem("method", format!("\"{other}\" is none of {METHODS}"));
             return Bind::Anonymous;
@@ -194,6 +211,40 @@ fn external_bind(bind: &Section<'_, '_>, directory: &Path) -> Bind {
         certificate_file: certificate_file.unwrap_or_default(),
         key,
     }
+}
+
+fn gssapi_bind(bind: &Section<'_, '_>, directory: &Path) -> Bind {
+    if !cfg!(feature = "gssapi") {
+        bind.problem(
+            "method",
+            "\"gssapi\" is not in this build: it lacks the cargo feature gssapi; \
+             build with `cargo build --release --features gssapi`",
+        );
+    }
+    let principal = bind.text("principal").map(|principal| principal.value);
+    let principal = principal.unwrap_or_default();
+    match principal.split_once('@') {
+        Some((name, realm)) if !name.is_empty() && !realm.is_empty() && !realm.contains('@') => {
+            if realm.chars().any(char::is_lowercase) {
+                let message = format!(
+                    "the realm of Active Directory is written in capitals: {name}@{}",
+                    realm.to_uppercase()
+                );
+                bind.problem("principal", message);
+            }
+        }
+        Some(_) | None => bind.problem(
+            "principal",
+            "missing: the account and its realm: principal = \"rcptsync@CORP.EXAMPLE\"",
+        ),
+    }
+    let keytab = secret(
+        bind,
+        directory,
+        ("keytab", "keytab_credential"),
+        "/etc/rcptsync/rcptsync.keytab",
+    );
+    Bind::Gssapi { principal, keytab }
 }
 
 /// A secret: a file of its own, or a systemd credential.

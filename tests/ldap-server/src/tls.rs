@@ -20,6 +20,14 @@ pub struct Authority {
 #[derive(Clone)]
 pub struct Identity {
     pub(crate) config: Arc<ServerConfig>,
+    certificate: Vec<u8>,
+}
+
+impl Identity {
+    /// The certificate itself (DER).
+    pub fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
 }
 
 /// When a certificate counts.
@@ -103,6 +111,7 @@ impl Authority {
             .expect("a key that fits");
         Identity {
             config: Arc::new(config),
+            certificate: certificate.der().to_vec(),
         }
     }
 }
