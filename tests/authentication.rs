@@ -150,13 +150,13 @@ fn without_a_private_key_of_its_own_nothing_is_sent() {
             &certificate,
             &cut,
             78,
-            "client.key: is not the PEM of a private key",
+            "client.key: is not the PEM of a key",
         ),
         (
             &certificate,
             "",
             78,
-            "client.key: holds no PEM block of a private key",
+            "client.key: holds no PEM block of a key",
         ),
         (
             "",

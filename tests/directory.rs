@@ -713,7 +713,7 @@ fn without_secret_or_authority_nothing_is_sent() {
     std::fs::remove_file(fixture.path("password")).expect("removed");
     let found = fixture.ask(&[&server]).outcome();
     assert!(
-        found.contains("the credentials of the account cannot be read"),
+        found.contains("the password of the account cannot be read"),
         "{found}"
     );
     assert_eq!(server.stats().connections_count, 0);

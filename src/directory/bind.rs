@@ -57,8 +57,13 @@ pub enum Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     /// The password or the key cannot be read, or others can read it too.
-    #[error("{0}")]
-    Secret(SecretError),
+    #[error("{error}")]
+    Secret {
+        /// What it is: "password", "key", "keytab".
+        subject: &'static str,
+        /// What is wrong with it.
+        error: SecretError,
+    },
     /// `certificate_file` is not there, or no permission.
     #[error("{path}: {error}")]
     Unreadable {
@@ -70,6 +75,8 @@ pub enum CredentialsError {
     /// A certificate or a key that is not PEM, or another thing in PEM.
     #[error("{path}: {reason}")]
     Damaged {
+        /// What it should be: "certificate", "key".
+        subject: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -99,6 +106,21 @@ pub enum CredentialsError {
     NotBuilt,
 }
 
+impl CredentialsError {
+    /// What of the account cannot be used.
+    pub fn subject(&self) -> &'static str {
+        match self {
+            CredentialsError::Secret { subject, .. }
+            | CredentialsError::Damaged { subject, .. } => subject,
+            CredentialsError::Unreadable { .. } | CredentialsError::Mismatch { .. } => {
+                "certificate"
+            }
+            CredentialsError::Keytab { .. } => "keytab",
+            CredentialsError::KerberosSettings(_) | CredentialsError::NotBuilt => "realm",
+        }
+    }
+}
+
 impl Credentials {
     /// Reads the password or the key, where there is one.
     pub fn read(bind: &Bind) -> Result<Credentials, CredentialsError> {
@@ -106,17 +128,17 @@ impl Credentials {
             Bind::Anonymous => Credentials::Anonymous,
             Bind::Simple { name, password } => Credentials::Simple {
                 name: name.clone(),
-                password: password.read().map_err(CredentialsError::Secret)?,
+                password: password.read().map_err(secret("password"))?,
             },
             Bind::External {
                 certificate_file,
                 key,
             } => {
-                let (key_path, key) = key.read_file().map_err(CredentialsError::Secret)?;
+                let (key_path, key) = key.read_file().map_err(secret("key"))?;
                 Credentials::External {
                     certificates: certificates(certificate_file)?,
                     key: PrivateKeyDer::from_pem_slice(key.reveal())
-                        .map_err(|error| damaged(&key_path, "a private key", &error))?,
+                        .map_err(|error| damaged("key", &key_path, &error))?,
                     certificate_file: certificate_file.clone(),
                 }
             }
@@ -146,21 +168,27 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Credentials
     })?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| damaged(path, "a certificate", &error))?;
+        .map_err(|error| damaged("certificate", path, &error))?;
     if found.is_empty() {
-        return Err(damaged(path, "a certificate", &pem::Error::NoItemsFound));
+        return Err(damaged("certificate", path, &pem::Error::NoItemsFound));
     }
     Ok(found)
 }
 
+/// Says which secret it was.
+pub fn secret(subject: &'static str) -> impl FnOnce(SecretError) -> CredentialsError {
+    move |error| CredentialsError::Secret { subject, error }
+}
+
 /// What the parser said is not told: it quotes what it read.
-fn damaged(path: &Path, wanted: &str, error: &pem::Error) -> CredentialsError {
+fn damaged(subject: &'static str, path: &Path, error: &pem::Error) -> CredentialsError {
     let reason = if let pem::Error::NoItemsFound = error {
-        format!("holds no PEM block of {wanted}")
+        format!("holds no PEM block of a {subject}")
     } else {
-        format!("is not the PEM of {wanted}")
+        format!("is not the PEM of a {subject}")
     };
     CredentialsError::Damaged {
+        subject,
         path: path.to_owned(),
         reason,
     }
@@ -207,18 +235,14 @@ mod tests {
         check(
             &certificate,
             &certificate,
-            "client.key: holds no PEM block of a private key",
+            "client.key: holds no PEM block of a key",
         );
         check(
             &certificate,
             &block("ENCRYPTED PRIVATE KEY"),
-            "client.key: holds no PEM block of a private key",
+            "client.key: holds no PEM block of a key",
         );
         let cut = "-----BEGIN PRIVATE KEY-----\ns3cret";
-        check(
-            &certificate,
-            cut,
-            "client.key: is not the PEM of a private key",
-        );
+        check(&certificate, cut, "client.key: is not the PEM of a key");
     }
 }

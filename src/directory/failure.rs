@@ -32,7 +32,7 @@ pub struct ReadFailure {
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
     /// Nothing was sent to any server.
-    #[error("the credentials of the account cannot be read: {0}")]
+    #[error("the {} of the account cannot be read: {_0}", _0.subject())]
     Credentials(CredentialsError),
     /// Nothing was sent to any server.
     #[error("the certificate authorities to trust cannot be loaded: {0}")]
@@ -237,7 +237,7 @@ impl Trouble {
     pub fn is_refused_account(&self) -> bool {
         const REFUSALS: &[u32] = &[7, 8, 13, 19, 32, 34, 48, 49, 50, 53];
         // Of the account, its password or its key; and not of clocks or of a KDC that cannot answer now.
-        const KDC_REFUSALS: &[i32] = &[1, 6, 12, 14, 18, 23, 24, 25, 31];
+        const KDC_REFUSALS: &[i32] = &[1, 6, 12, 14, 18, 23, 24, 25, 31, 68];
         if let (Step::Ticket { .. }, Cause::Kerberos(KerberosError::Refused { code, .. })) =
             (&self.step, &self.cause)
         {
@@ -386,7 +386,7 @@ impl Trouble {
                 "set the clock of this machine, or that of the domain controller: they differ by more than five minutes"
             }
             (KerberosError::Refused { code, .. }, Step::Ticket { .. }) => match code {
-                6 => "correct `principal`: no account of the realm has this name",
+                6 | 68 => "correct `principal`: no account of the realm has this name",
                 14 => {
                     "let the account use AES (\"This account supports Kerberos AES 256 bit encryption\"), set its password anew \
                      and make a new keytab"
@@ -495,7 +495,7 @@ impl ReadFailure {
         match &self.reason {
             Reason::Credentials(error) => of(
                 match error {
-                    CredentialsError::Secret(_) | CredentialsError::Unreadable { .. } => {
+                    CredentialsError::Secret { .. } | CredentialsError::Unreadable { .. } => {
                         Exit::Permission
                     }
                     CredentialsError::Damaged { .. }
@@ -504,7 +504,7 @@ impl ReadFailure {
                     | CredentialsError::KerberosSettings(_)
                     | CredentialsError::NotBuilt => Exit::Configuration,
                 },
-                "the credentials of the account cannot be read",
+                &format!("the {} of the account cannot be read", error.subject()),
                 format!("[source.{name}.bind]"),
                 error.to_string(),
                 "mend the file; nothing was sent to a server".into(),

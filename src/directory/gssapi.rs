@@ -8,6 +8,8 @@
 //!
 //! Invariant: a bind that ends well was made with a server that has proven to hold the key of its service.
 
+use std::sync::Arc;
+
 use krb5::initiator::{
     GSS_C_CHANNEL_BOUND_FLAG, GSS_C_MUTUAL_FLAG, GSS_C_REPLAY_FLAG, GSS_C_SEQUENCE_FLAG,
     InitOptions,
@@ -19,7 +21,7 @@ use krb5::{
 
 use crate::config::secret::SecretPlace;
 
-use super::bind::{CredentialsError, Identity};
+use super::bind::{CredentialsError, Identity, secret};
 use super::failure::{Cause, KerberosError, Step, Trouble};
 use super::keytab;
 use super::sasl::{self, Awaited};
@@ -29,8 +31,11 @@ use super::wire::Stream;
 const MECHANISM: &str = "GSSAPI";
 const SERVICE: &str = "ldap";
 
+/// Who to be.
+pub struct Kerberos(Arc<Account>);
+
 /// A principal with its keys and what this machine knows of its realm.
-pub struct Kerberos {
+struct Account {
     principal: Principal,
     keys: Keytab,
     settings: Krb5Conf,
@@ -39,7 +44,7 @@ pub struct Kerberos {
 impl Kerberos {
     /// Reads the keytab and krb5.conf.
     pub fn read(principal: &str, keytab: &SecretPlace) -> Result<Kerberos, CredentialsError> {
-        let (path, file) = keytab.read_file().map_err(CredentialsError::Secret)?;
+        let (path, file) = keytab.read_file().map_err(secret("keytab"))?;
         let unusable = |reason: String| CredentialsError::Keytab {
             path: path.clone(),
             reason,
@@ -77,23 +82,41 @@ impl Kerberos {
         }
         let settings = Krb5Conf::load_default()
             .map_err(|error| CredentialsError::KerberosSettings(error.to_string()))?;
-        Ok(Kerberos {
+        Ok(Kerberos(Arc::new(Account {
             principal: parsed,
             keys: Keytab::from_keys(keys),
             settings,
-        })
+        })))
     }
 
     /// Its name with its realm.
     pub fn principal(&self) -> String {
-        self.principal.to_string()
+        self.0.principal.to_string()
     }
 
-    /// A ticket for the LDAP service of a server.
+    /// A ticket for the LDAP service of a server. In a task of its own: whoever answers in place of a KDC must not end the
+    /// run by an answer that the crate fails on.
+    async fn ticket(&self, host: &str, patience: Patience) -> Result<krb5::Credentials, Trouble> {
+        let (account, host) = (Arc::clone(&self.0), host.to_owned());
+        let task = tokio::spawn(async move { account.ticket(&host, patience).await });
+        match task.await {
+            Ok(ticket) => ticket,
+            Err(panic) => {
+                let step = Step::Ticket {
+                    principal: self.principal(),
+                };
+                let why = KerberosError::Message(format!("the Kerberos library failed: {panic}"));
+                Err(Trouble::new(step, Cause::Kerberos(why)))
+            }
+        }
+    }
+}
+
+impl Account {
     async fn ticket(&self, host: &str, patience: Patience) -> Result<krb5::Credentials, Trouble> {
         let service = Principal::host_service(SERVICE, host, &self.settings);
         let first = Step::Ticket {
-            principal: self.principal(),
+            principal: self.principal.to_string(),
         };
         let second = Step::ServiceTicket {
             service: service.name(),
