@@ -18,7 +18,8 @@
 //!   happens, so a dead run is finished by the next.
 //!
 //! Invariants of the architecture: the core (`fold` to `table`, `diff`, `guard`, `hold`) opens nothing and asks no clock;
-//! only `directory::session` names the LDAP crate, only `directory::discover` the one for DNS; only [`publish`] renames onto tables; only [`state`] knows the state
+//! only `directory::session` names the LDAP crate, only `directory::discover` the one for DNS, only `directory::gssapi` the
+//! one for Kerberos; only [`publish`] renames onto tables; only [`state`] knows the state
 //! directory; only [`report`] prints.
 
 pub mod cli;

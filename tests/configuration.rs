@@ -1,11 +1,11 @@
 //! Broken configurations and what is said of them: one pair of files in `tests/cases/config` each.
 //!
 //! `NAME.toml` is the configuration, `NAME.expected` holds the lines that must follow `why:`, in their order. A case is
-//! added by adding two files; with `UPDATE_EXPECTED=1` the second is written, to be read before it is believed.
+//! added by adding two files (a third, `NAME.FEATURE.expected`, where a build with a feature has other things to say); with `UPDATE_EXPECTED=1` the second is written, to be read before it is believed.
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::plain::STAFF;
 use common::rcptsync::Rcptsync;
@@ -21,6 +21,16 @@ fn problems(stderr: &str) -> String {
         .map(|line| line.get(12..).unwrap_or_default())
         .collect();
     text.join("\n") + "\n"
+}
+
+/// The lines expected of this build.
+fn expected_file(case: &Path) -> PathBuf {
+    let of_feature = case.with_extension("gssapi.expected");
+    if cfg!(feature = "gssapi") && of_feature.exists() {
+        of_feature
+    } else {
+        case.with_extension("expected")
+    }
 }
 
 #[test]
@@ -46,7 +56,7 @@ fn every_problem_is_told_with_its_line_and_its_mend() {
         let (found, expected) = (
             problems(&outcome.stderr)
                 .replace(program.directory().to_str().expect("text"), "$DIRECTORY"),
-            case.with_extension("expected"),
+            expected_file(&case),
         );
         let count = found.lines().filter(|line| !line.starts_with(' ')).count();
         let plural = format!("error: the configuration has {count} problems");
@@ -142,8 +152,18 @@ fn good_configurations_are_good() {
          bind = { method = \"anonymous\" }\n",
         "[source.corp]\nkind = \"ldap\"\nservers = [\"ldap://dc1\"]\nstarttls = true\n\
          bind = { method = \"simple\", name = \"a\", password_file = \"p\" }\n",
+        "[source.corp]\nkind = \"ldap\"\nservers = [\"ldap://dc1\"]\nstarttls = true\n\
+         bind = { method = \"external\", certificate_file = \"c\", key_file = \"k\" }\n",
+        "[source.corp]\nkind = \"ldap\"\nservers = [\"ldaps://dc1\"]\n\
+         bind = { method = \"external\", certificate_file = \"c\", key_credential = \"k\" }\n",
     ] {
         program.configure(&["example.com", "bücher.example"], STAFF, more);
+        program.run(&["check"]).expect_code(0);
+    }
+    if cfg!(feature = "gssapi") {
+        let source = "[source.corp]\nkind = \"ldap\"\nservers = [\"ldaps://dc1\"]\n\
+                      bind = { method = \"gssapi\", principal = \"a@CORP.EXAMPLE\", keytab_credential = \"k\" }\n";
+        program.configure(&["example.com"], STAFF, source);
         program.run(&["check"]).expect_code(0);
     }
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/sample/rcptsync.toml");

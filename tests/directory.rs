@@ -642,6 +642,56 @@ fn certificates_are_checked_and_the_fault_is_named() {
     assert_eq!(server.stats().binds, []);
 }
 
+/// With TLS 1.3 the refusal comes when the handshake is over for the client; it is told as what it is.
+#[test]
+fn a_refused_client_certificate_is_told() {
+    let clients = Authority::new("Authority of clients");
+    let stranger = Authority::new("Stranger");
+    for (identity, expected, next) in [
+        (
+            Some(stranger.client("rcptsync", Validity::Current)),
+            "UnknownCA",
+            "let the server trust the authority",
+        ),
+        (
+            Some(clients.client("rcptsync", Validity::Expired)),
+            "CertificateExpired",
+            "renew the client certificate",
+        ),
+        (None, "CertificateRequired", "method = \\\"external\\\""),
+    ] {
+        let mut fixture = Fixture::new().with_password(PASSWORD);
+        if let Some((certificate, key)) = identity {
+            let certificate_file = fixture.path("client.pem");
+            std::fs::write(&certificate_file, certificate).expect("written");
+            // The mode of a secret is that of the file that was there.
+            std::fs::write(fixture.path("password"), key).expect("written");
+            fixture.source.bind = Bind::External {
+                certificate_file,
+                key: SecretPlace::File(fixture.path("password")),
+            };
+        }
+        let server_identity = fixture
+            .authority
+            .identity_for_clients(&["127.0.0.1"], &clients);
+        for starttls in [false, true] {
+            let directory = match starttls {
+                false => seven().ldaps(&server_identity),
+                true => seven().start_tls(&server_identity),
+            };
+            let server = Server::start(directory);
+            fixture.source.starttls = starttls;
+            fixture.source.servers = Servers::Listed(vec![address(&server)]);
+            let failure = fixture.read().expect_err("refused");
+            let told = failure.failure("all stays");
+            assert_eq!(told.exit, Exit::Permission, "{told:?}");
+            let text = format!("{told:?}");
+            assert!(text.contains(expected) && text.contains(next), "{text}");
+            assert_eq!(server.stats().binds, []);
+        }
+    }
+}
+
 #[test]
 fn without_secret_or_authority_nothing_is_sent() {
     for (password, ca, expected, exit) in [

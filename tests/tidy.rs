@@ -81,6 +81,7 @@ fn every_file_says_what_it_is() {
 fn each_power_lives_in_one_place() {
     check_only(&["src/directory/session.rs"], &["ldap3::"]);
     check_only(&["src/directory/discover.rs"], &["hickory_resolver"]);
+    check_only(&["src/directory/gssapi.rs"], &["krb5::"]);
     check_only(&["src/publish/rename.rs"], &["renameat"]);
     // State renames its own files, and nothing onto a table.
     check_only(
@@ -117,6 +118,7 @@ fn the_core_does_not_touch_the_world() {
     let core = [
         "address",
         "diff",
+        "directory/keytab",
         "dn",
         "domain",
         "entry",
@@ -280,6 +282,7 @@ fn dependencies_are_decided() {
         "icu_casemap",
         "idna",
         "indicatif",
+        "krb5",
         "ldap3",
         "rustix",
         "rustls",

@@ -238,6 +238,34 @@ pub enum Bind {
         /// Where the password stands.
         password: SecretPlace,
     },
+    /// The client certificate of the TLS connection (SASL EXTERNAL). The configuration is refused unless every server is
+    /// reached over TLS.
+    External {
+        /// PEM: the client's certificate, then those that lead to its authority.
+        certificate_file: PathBuf,
+        /// Where its private key stands (PEM).
+        key: SecretPlace,
+    },
+    /// Kerberos, with keys from a keytab (SASL GSSAPI). The configuration is refused unless every server is named and
+    /// reached over TLS, and unless the program was built with the feature.
+    Gssapi {
+        /// The account: `rcptsync@CORP.EXAMPLE`.
+        principal: String,
+        /// Where its keys stand.
+        keytab: SecretPlace,
+    },
+}
+
+impl Bind {
+    /// Why every server must be reached over TLS, where that is so.
+    pub fn needs_tls(&self) -> Option<&'static str> {
+        match self {
+            Bind::Anonymous => None,
+            Bind::Simple { .. } => Some("a password does not travel in clear"),
+            Bind::External { .. } => Some("a client certificate is shown in TLS alone"),
+            Bind::Gssapi { .. } => Some("what follows a Kerberos bind is protected by TLS alone"),
+        }
+    }
 }
 
 /// A file that somebody else writes.

@@ -1,16 +1,18 @@
-//! Passwords: where they stand, and how they are read.
+//! Passwords, keys and keytabs: where they stand, and how they are read.
 //!
 //! A secret comes from a file that others cannot read or from a systemd credential, never from the configuration, the
-//! command line or the environment. It is read when it is needed and forgotten afterwards. [`Secret`] has no `Display`
-//! and no `Serialize`, and its `Debug` shows nothing.
+//! command line or the environment. It is read when it is needed and forgotten afterwards. [`Secret`] and
+//! [`SecretFile`] have no `Display` and no `Serialize`, and their `Debug` shows nothing.
 
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-/// Where a password stands.
+use rustix::fs::OFlags;
+
+/// Where a password, a key or a keytab stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretPlace {
     /// A file of its own.
@@ -22,7 +24,10 @@ pub enum SecretPlace {
 /// A password in memory.
 pub struct Secret(String);
 
-/// Why a password could not be read.
+/// A private key or a keytab in memory.
+pub struct SecretFile(Vec<u8>);
+
+/// Why a secret could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// Not there, or no permission.
@@ -57,6 +62,22 @@ pub enum SecretError {
         /// The file.
         path: PathBuf,
     },
+    /// Root follows no link to a secret.
+    #[error(
+        "{path} is a symbolic link, which root does not follow to a secret; name the file itself"
+    )]
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
+    /// Far too long for a key or a keytab.
+    #[error(
+        "{path} is longer than the {SECRET_FILE_OCTETS_MAX} octets that a key or a keytab may have"
+    )]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
     /// `credential = …` outside a unit.
     #[error(
         "credential {name}: this process has no systemd credentials (CREDENTIALS_DIRECTORY is not set)"
@@ -69,32 +90,60 @@ pub enum SecretError {
 
 const SECRET_OCTETS_MAX: u64 = 4096;
 
+/// A key file or a keytab is a few kilobytes.
+const SECRET_FILE_OCTETS_MAX: u64 = 256 * 1024;
+
 impl SecretPlace {
-    /// Reads the first line, without its line end.
+    /// Reads a password: the first line, without its line end.
     pub fn read(&self) -> Result<Secret, SecretError> {
-        let path = self.path()?;
-        let unreadable = |error| SecretError::Unreadable {
-            path: path.clone(),
-            error,
-        };
-        let file = File::open(&path).map_err(unreadable)?;
-        let mode = file.metadata().map_err(unreadable)?.mode() & 0o7777;
-        if mode & 0o007 != 0 {
-            return Err(SecretError::ReadByOthers { path, mode });
-        }
-        let mut bytes = Vec::new();
-        file.take(SECRET_OCTETS_MAX + 1)
-            .read_to_end(&mut bytes)
-            .map_err(unreadable)?;
-        if bytes.len() as u64 > SECRET_OCTETS_MAX {
+        let (path, bytes) = self.read_octets(SECRET_OCTETS_MAX)?;
+        let Some(bytes) = bytes else {
             return Err(SecretError::NotText { path });
-        }
+        };
         let text =
             String::from_utf8(bytes).map_err(|_| SecretError::NotText { path: path.clone() })?;
         match text.lines().next() {
             None | Some("") => Err(SecretError::Empty { path }),
             Some(line) => Ok(Secret(line.to_owned())),
         }
+    }
+
+    /// Reads a whole file: a private key, a keytab. The path is for messages.
+    pub fn read_file(&self) -> Result<(PathBuf, SecretFile), SecretError> {
+        match self.read_octets(SECRET_FILE_OCTETS_MAX)? {
+            (path, Some(bytes)) => Ok((path, SecretFile(bytes))),
+            (path, None) => Err(SecretError::TooLong { path }),
+        }
+    }
+
+    /// The octets, where they are no more than that.
+    fn read_octets(&self, octets_max: u64) -> Result<(PathBuf, Option<Vec<u8>>), SecretError> {
+        let path = self.path()?;
+        let unreadable = |error| SecretError::Unreadable {
+            path: path.clone(),
+            error,
+        };
+        let mut options = File::options();
+        options.read(true);
+        // Root reads whatever a link names, and another account may own the directory of the link.
+        if rustix::process::geteuid().is_root() {
+            let is_link = path.symlink_metadata().map_err(unreadable)?.is_symlink();
+            if is_link {
+                return Err(SecretError::Link { path });
+            }
+            options.custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0));
+        }
+        let file = options.open(&path).map_err(unreadable)?;
+        let mode = file.metadata().map_err(unreadable)?.mode() & 0o7777;
+        if mode & 0o007 != 0 {
+            return Err(SecretError::ReadByOthers { path, mode });
+        }
+        let mut bytes = Vec::new();
+        file.take(octets_max + 1)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable)?;
+        let is_whole = bytes.len() as u64 <= octets_max;
+        Ok((path, is_whole.then_some(bytes)))
     }
 
     fn path(&self) -> Result<PathBuf, SecretError> {
@@ -112,6 +161,19 @@ impl Secret {
     /// The password itself, for the one call that sends it.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+}
+
+impl SecretFile {
+    /// The octets themselves, for the one call that uses them.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretFile(…)")
     }
 }
 
@@ -153,5 +215,34 @@ mod tests {
     #[test]
     fn a_secret_does_not_show_itself() {
         assert_eq!(format!("{:?}", Secret("s3cret".into())), "Secret(…)");
+        assert_eq!(
+            format!("{:?}", SecretFile(b"s3cret".to_vec())),
+            "SecretFile(…)"
+        );
+    }
+
+    #[test]
+    fn a_key_is_a_whole_private_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("key");
+        let said = |content: &[u8], mode: u32| {
+            std::fs::write(&path, content).expect("written");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("set");
+            match SecretPlace::File(path.clone()).read_file() {
+                Ok((_, file)) => String::from_utf8_lossy(file.reveal()).into_owned(),
+                Err(error) => error.to_string(),
+            }
+        };
+        assert_eq!(said(b"two\nlines", 0o600), "two\nlines");
+        assert!(said(b"two\nlines", 0o604).contains("can be read by every account"));
+        assert!(said(&[b'a'; 300_000], 0o600).contains("is longer than"));
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("a link");
+        std::fs::write(&path, "key").expect("written");
+        let read = SecretPlace::File(link).read_file();
+        match read {
+            Err(error) => assert!(error.to_string().contains("is a symbolic link"), "{error}"),
+            Ok(_) => assert!(!rustix::process::geteuid().is_root()),
+        }
     }
 }

@@ -139,6 +139,24 @@ impl<'bytes> Elements<'bytes> {
     }
 }
 
+/// Writes an element.
+pub fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len().to_be_bytes();
+    let mut bytes = vec![tag];
+    match u8::try_from(content.len()) {
+        Ok(short) if short < 0x80 => bytes.push(short),
+        Ok(_) | Err(_) => {
+            let zeros = length.iter().take_while(|octet| **octet == 0).count();
+            let octets = &length[zeros..];
+            // At most eight octets say how long a slice is.
+            bytes.push(0x80 | u8::try_from(octets.len()).unwrap_or(8));
+            bytes.extend(octets);
+        }
+    }
+    bytes.extend(content);
+    bytes
+}
+
 /// Reads the header at the beginning of `bytes`; `None` means that more octets are needed.
 pub fn header(bytes: &[u8]) -> Result<Option<Header>, BerError> {
     let Some((&tag, rest)) = bytes.split_first() else {
@@ -226,28 +244,6 @@ pub fn small_number(content: &[u8]) -> Result<u32, BerError> {
         .fold(0, |number, octet| number << 8 | u32::from(*octet)))
 }
 
-/// An element of ours, with the shortest length there is for it.
-pub fn element(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = content.len().to_be_bytes();
-    let significant = &length[length.iter().take_while(|octet| **octet == 0).count()..];
-    let mut bytes = vec![tag];
-    match significant {
-        [] => bytes.push(0),
-        [short] if *short < 0x80 => bytes.push(*short),
-        _ => {
-            bytes.push(0x80 | u8::try_from(significant.len()).unwrap_or(LENGTH_OCTETS_MAX));
-            bytes.extend_from_slice(significant);
-        }
-    }
-    bytes.extend_from_slice(content);
-    bytes
-}
-
-/// An `OCTET STRING` of ours.
-pub fn octet_string(content: &[u8]) -> Vec<u8> {
-    element(OCTET_STRING, content)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,6 +300,16 @@ mod tests {
         assert_eq!(header_of(&[0x30, 0x84, 0, 0]), Ok(None));
         assert_eq!(header_of(&[0x30, 0x84, 0, 1, 0, 0]), Ok(Some(65_542)));
         assert_eq!(header_of(&[0x30, 0x05]), Ok(Some(7)));
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for length in [0, 1, 127, 128, 255, 256, 65_535, 65_536] {
+            let bytes = element(OCTET_STRING, &vec![7; length]);
+            let header = header(&bytes).expect("a header").expect("whole");
+            assert_eq!(header.content_octets, length);
+            check(&bytes, Ok(()));
+        }
     }
 
     #[test]

@@ -8,12 +8,12 @@ use std::fmt::{self, Write};
 use std::io;
 use std::time::Duration;
 
-use rustls::CertificateError;
+use rustls::{AlertDescription, CertificateError};
 
-use crate::config::secret::SecretError;
 use crate::error::Failure;
 use crate::exit::Exit;
 
+use super::bind::{CredentialsError, Identity};
 use super::discover::DiscoveryFailure;
 use super::filter::Lost;
 use super::message::Outcome;
@@ -33,16 +33,18 @@ pub struct ReadFailure {
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
     /// Nothing was sent to any server.
-    #[error("the password of the account cannot be read: {0}")]
-    Secret(SecretError),
+    #[error("the {} of the account cannot be read: {_0}", _0.subject())]
+    Credentials(CredentialsError),
     /// Nothing was sent to any server.
     #[error("the certificate authorities to trust cannot be loaded: {0}")]
     Trust(TrustError),
     /// Nothing was sent to any server.
-    #[error("{server} is to be reached without TLS, and a password does not travel in clear")]
-    PasswordInClear {
+    #[error("{server} is to be reached without TLS, and {why}")]
+    WithoutTls {
         /// The server.
         server: String,
+        /// Why that may not be (see `Bind::needs_tls`).
+        why: &'static str,
     },
     /// This machine gives us no event queue.
     #[error("the network cannot be used: {0}")]
@@ -82,11 +84,18 @@ pub enum Step {
     StartTls,
     /// Certificates.
     TlsHandshake,
-    /// Authentication.
-    Bind {
-        /// The account; empty for an anonymous bind.
-        name: String,
+    /// Asking for the ticket that other tickets are asked for with.
+    Ticket {
+        /// The account.
+        principal: String,
     },
+    /// Asking for a ticket for the server.
+    ServiceTicket {
+        /// The server's service.
+        service: String,
+    },
+    /// Authentication.
+    Bind(Identity),
     /// Asking a global catalog what it shows.
     GlobalCatalog,
     /// Asking the server about itself.
@@ -142,6 +151,9 @@ pub enum Cause {
     /// The server answered, and the answer is no.
     #[error("{}", Refusal(.0))]
     Refused(Outcome),
+    /// No ticket, or none that the server takes.
+    #[error("{0}")]
+    Kerberos(KerberosError),
     /// `filter` is not one.
     #[error("the search filter cannot be parsed")]
     Filter,
@@ -231,6 +243,33 @@ pub enum Cause {
     },
 }
 
+/// What can go wrong with Kerberos.
+#[derive(Debug, thiserror::Error)]
+pub enum KerberosError {
+    /// No KDC is known, or none answered.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The KDC answered, and the answer is no (RFC 4120 section 7.5.9).
+    #[error("the KDC answered {name} ({code}){}", said(.text))]
+    Refused {
+        /// The code.
+        code: i32,
+        /// Its name.
+        name: &'static str,
+        /// The KDC's own words.
+        text: String,
+    },
+    /// Whoever answers does not hold the key of the service.
+    #[error("the server has not proven who it is: {}", safe(.0))]
+    NotProven(String),
+    /// The turns of the exchange are not those of RFC 4752.
+    #[error("{0}")]
+    Exchange(&'static str),
+    /// A message that makes no sense.
+    #[error("{}", safe(.0))]
+    Message(String),
+}
+
 impl Trouble {
     /// What went wrong at a step.
     pub fn new(step: Step, cause: Cause) -> Trouble {
@@ -244,7 +283,14 @@ impl Trouble {
         if let Cause::SchemaElsewhere { trouble, .. } = &self.cause {
             return trouble.is_refused_account();
         }
-        matches!(self.step, Step::Bind { .. })
+        // Of the account, its password or its key; and not of clocks or of a KDC that cannot answer now.
+        const KDC_REFUSALS: &[i32] = &[1, 6, 12, 14, 18, 23, 24, 25, 31, 68];
+        if let (Step::Ticket { .. }, Cause::Kerberos(KerberosError::Refused { code, .. })) =
+            (&self.step, &self.cause)
+        {
+            return KDC_REFUSALS.contains(code);
+        }
+        matches!(self.step, Step::Bind(_))
             && matches!(&self.cause, Cause::Refused(outcome) if REFUSALS.contains(&outcome.code))
     }
 
@@ -264,6 +310,7 @@ impl Trouble {
             | Cause::ServerName(_)
             | Cause::Tls(_)
             | Cause::Lost(_)
+            | Cause::Kerberos(_)
             | Cause::Filter
             | Cause::Library(_)
             | Cause::NoNamingContext
@@ -291,10 +338,15 @@ impl Trouble {
             Step::Page { base, .. } => format!("{server}, base {}", safe(base)),
             Step::Range { dn, .. } => format!("{server}, entry {}", safe(dn)),
             Step::DirSync { naming_context } => format!("{server}, {}", safe(naming_context)),
+            Step::Ticket { principal } => {
+                let realm = principal.rsplit('@').next().unwrap_or_default();
+                format!("the KDC of {}, for {server}", safe(realm))
+            }
             Step::Connect
             | Step::StartTls
             | Step::TlsHandshake
-            | Step::Bind { .. }
+            | Step::ServiceTicket { .. }
+            | Step::Bind(_)
             | Step::GlobalCatalog
             | Step::RootDse => server.to_owned(),
         }
@@ -303,6 +355,9 @@ impl Trouble {
     fn next(&self, source_name: &str) -> String {
         match &self.cause {
             Cause::Refused(outcome) => self.next_after_refusal(outcome, source_name),
+            Cause::Tls(rustls::Error::AlertReceived(alert)) if is_about_our_certificate(*alert) => {
+                self.next_after_refused_certificate(*alert, source_name)
+            }
             Cause::Tls(error) => next_after_tls(error, source_name),
             Cause::Resolve(_) => "check the name of the server and the DNS of this machine".into(),
             Cause::Connect(_) | Cause::ConnectTimeout(_) => {
@@ -314,6 +369,7 @@ impl Trouble {
             Cause::Deadline => "the next run tries again; if it stays, raise `run_timeout`".into(),
             Cause::ServerName(_) => "write the host in `servers` as it stands in the certificate".into(),
             Cause::Lost(lost) => next_after_loss(lost, &self.step),
+            Cause::Kerberos(error) => self.next_after_kerberos(error).into(),
             Cause::Filter => format!("mend `filter` in [source.{source_name}] (RFC 4515)"),
             Cause::NoNamingContext => format!("set `base` in [source.{source_name}]"),
             Cause::NoGlobalCatalog(_) => format!(
@@ -347,8 +403,113 @@ impl Trouble {
         }
     }
 
+    /// What a refusal means for somebody who showed a certificate instead of a password.
+    fn advice_for_certificate(&self, code: u32) -> Option<&'static str> {
+        let Step::Bind(Identity::Certificate(_)) = &self.step else {
+            return None;
+        };
+        match code {
+            7 => Some(
+                "the server offers no EXTERNAL: let it ask clients for certificates (OpenLDAP: TLSVerifyClient)",
+            ),
+            48 | 49 | 53 => Some(
+                "map the certificate to an account (Active Directory: altSecurityIdentities; OpenLDAP: authz-regexp); \
+                 Active Directory wants StartTLS for this method: ldap:// with `starttls = true`",
+            ),
+            _ => None,
+        }
+    }
+
+    /// What a refusal means for somebody who showed a ticket instead of a password.
+    fn advice_for_ticket(&self, outcome: &Outcome) -> Option<&'static str> {
+        let Step::Bind(Identity::Principal(_)) = &self.step else {
+            return None;
+        };
+        match outcome.code {
+            7 => Some("the server offers no GSSAPI: it is no domain controller"),
+            8 | 13 => Some(
+                "let the server take Kerberos inside TLS (Samba: `ldap server require strong auth = allow_sasl_over_tls`)",
+            ),
+            // SEC_E_BAD_BINDINGS
+            49 if outcome.diagnostic.contains("80090346") => Some(
+                "the server sees another certificate than this machine does: look for a proxy that ends TLS between them",
+            ),
+            48 | 49 => Some(
+                "check the clocks of this machine and of the server, and that the server's own key is current (its log says \
+                 more)",
+            ),
+            _ => None,
+        }
+    }
+
+    fn next_after_kerberos(&self, error: &KerberosError) -> &'static str {
+        const CLOCK_SKEW: i32 = 37;
+        match (error, &self.step) {
+            (KerberosError::Unreachable(_), _) => {
+                "name the KDC of the realm in /etc/krb5.conf ([realms], kdc) or in DNS, and let this machine reach its port 88 \
+                 (UDP and TCP)"
+            }
+            (
+                KerberosError::Refused {
+                    code: CLOCK_SKEW, ..
+                },
+                _,
+            ) => {
+                "set the clock of this machine, or that of the domain controller: they differ by more than five minutes"
+            }
+            (KerberosError::Refused { code, .. }, Step::Ticket { .. }) => match code {
+                6 | 68 => "correct `principal`: no account of the realm has this name",
+                14 => {
+                    "let the account use AES (\"This account supports Kerberos AES 256 bit encryption\"), set its password anew \
+                     and make a new keytab"
+                }
+                1 | 12 | 18 => "enable or unlock the account, or lift its date and its logon hours",
+                23 => {
+                    "set a new password for the account, let it not expire, and make a new keytab"
+                }
+                24 | 25 | 31 => {
+                    "make a new keytab: the account's password has changed since this one was made; the account is not tried \
+                     again in this run"
+                }
+                _ => "see the log of the KDC",
+            },
+            (KerberosError::Refused { code: 7, .. }, _) => {
+                "write the server in `servers` by its own full name, or register this service for it (`setspn -S`, \
+                 `samba-tool spn add`)"
+            }
+            (KerberosError::Refused { .. }, _) => "see the log of the KDC",
+            (KerberosError::NotProven(_), _) => {
+                "look for a server that answers in the name of another, and check the server's own key"
+            }
+            (KerberosError::Exchange(_) | KerberosError::Message(_), _) => {
+                "the next run tries again; if it stays, report it with the server's make and version"
+            }
+        }
+    }
+
+    fn next_after_refused_certificate(&self, alert: AlertDescription, source_name: &str) -> String {
+        if let AlertDescription::CertificateRequired | AlertDescription::NoCertificate = alert {
+            return format!(
+                "the server wants a client certificate: set [source.{source_name}.bind] method = \"external\""
+            );
+        }
+        if let AlertDescription::CertificateExpired = alert {
+            return "renew the client certificate; check the clocks of this machine and of the server".into();
+        }
+        if let AlertDescription::UnknownCA = alert {
+            return "let the server trust the authority of the client certificate, or put the certificates between the two \
+                    into `certificate_file`".into();
+        }
+        "use a client certificate that the server takes (its extended key usage is clientAuth); the server's log says more"
+            .into()
+    }
+
     fn next_after_refusal(&self, outcome: &Outcome, source_name: &str) -> String {
-        let is_bind = matches!(self.step, Step::Bind { .. });
+        let is_bind = matches!(self.step, Step::Bind(_));
+        let advice = self.advice_for_certificate(outcome.code);
+        if let Some(advice) = advice.or_else(|| self.advice_for_ticket(outcome)) {
+            return advice.into();
+        }
         match outcome.code {
             _ if self.step == Step::StartTls => {
                 "the server offers no StartTLS (a domain controller without a certificate does not): give it a \
@@ -408,9 +569,9 @@ impl ReadFailure {
             next,
         };
         match &self.reason {
-            Reason::Secret(error) => of(
-                Exit::Permission,
-                "the password of the account cannot be read",
+            Reason::Credentials(error) => of(
+                credentials_exit(error),
+                &format!("the {} of the account cannot be read", error.subject()),
                 format!("[source.{name}.bind]"),
                 error.to_string(),
                 "mend the file; nothing was sent to a server".into(),
@@ -422,9 +583,9 @@ impl ReadFailure {
                 error.to_string(),
                 "name a PEM file with the authority's certificate as `ca_file`".into(),
             ),
-            Reason::PasswordInClear { server } => of(
+            Reason::WithoutTls { server, why } => of(
                 Exit::Configuration,
-                "a password does not travel in clear",
+                why,
                 server.clone(),
                 "the server is to be reached without TLS".into(),
                 format!("use ldaps:// or set `starttls = true` in [source.{name}]"),
@@ -473,11 +634,25 @@ impl ReadFailure {
     }
 }
 
+fn credentials_exit(error: &CredentialsError) -> Exit {
+    match error {
+        CredentialsError::Secret { .. } | CredentialsError::Unreadable { .. } => Exit::Permission,
+        CredentialsError::Damaged { .. }
+        | CredentialsError::Mismatch { .. }
+        | CredentialsError::Keytab { .. }
+        | CredentialsError::KerberosSettings(_)
+        | CredentialsError::NotBuilt => Exit::Configuration,
+    }
+}
+
 impl Trouble {
     fn exit(&self) -> Exit {
-        if self.is_refused_account()
-            || matches!(&self.cause, Cause::Refused(outcome) if outcome.code == 50)
-        {
+        let is_denied = matches!(&self.cause, Cause::Refused(outcome) if outcome.code == 50)
+            || matches!(
+                &self.cause,
+                Cause::Tls(rustls::Error::AlertReceived(alert)) if is_about_our_certificate(*alert)
+            );
+        if is_denied || self.is_refused_account() {
             Exit::Permission
         } else {
             Exit::SourceFrozen
@@ -508,11 +683,13 @@ impl Step {
             Step::Connect => 0,
             Step::StartTls => 1,
             Step::TlsHandshake => 2,
-            Step::Bind { .. } => 3,
-            Step::RootDse | Step::GlobalCatalog => 4,
-            Step::DirSync { .. } => 5,
-            Step::Page { .. } => 6,
-            Step::Range { .. } => 7,
+            Step::Ticket { .. } => 3,
+            Step::ServiceTicket { .. } => 4,
+            Step::Bind(_) => 5,
+            Step::RootDse | Step::GlobalCatalog => 6,
+            Step::DirSync { .. } => 7,
+            Step::Page { .. } => 8,
+            Step::Range { .. } => 9,
         }
     }
 }
@@ -523,8 +700,16 @@ impl fmt::Display for Step {
             Step::Connect => f.write_str("the connection"),
             Step::StartTls => f.write_str("StartTLS"),
             Step::TlsHandshake => f.write_str("the TLS handshake"),
-            Step::Bind { name } if name.is_empty() => f.write_str("the anonymous bind"),
-            Step::Bind { name } => write!(f, "the bind as {}", safe(name)),
+            Step::Ticket { principal } => write!(f, "the ticket of {}", safe(principal)),
+            Step::ServiceTicket { service } => write!(f, "the ticket for {}", safe(service)),
+            Step::Bind(Identity::Principal(name)) => {
+                write!(f, "the Kerberos bind as {}", safe(name))
+            }
+            Step::Bind(Identity::Anonymous) => f.write_str("the anonymous bind"),
+            Step::Bind(Identity::Account(name)) => write!(f, "the bind as {}", safe(name)),
+            Step::Bind(Identity::Certificate(file)) => {
+                write!(f, "the bind as the owner of {}", file.display())
+            }
             Step::GlobalCatalog => f.write_str("the check of the global catalog"),
             Step::RootDse => f.write_str("the question about the server itself"),
             Step::DirSync { .. } => f.write_str("the search for changes"),
@@ -722,8 +907,28 @@ fn next_after_tls(error: &rustls::Error, source_name: &str) -> String {
     format!("mend the server's certificate, or `ca_file` in [source.{source_name}]")
 }
 
+/// Whether an alert says that the server does not take the client's certificate, or misses one.
+fn is_about_our_certificate(alert: AlertDescription) -> bool {
+    const ALERTS: &[AlertDescription] = &[
+        AlertDescription::NoCertificate,
+        AlertDescription::BadCertificate,
+        AlertDescription::UnsupportedCertificate,
+        AlertDescription::CertificateRevoked,
+        AlertDescription::CertificateExpired,
+        AlertDescription::CertificateUnknown,
+        AlertDescription::UnknownCA,
+        AlertDescription::AccessDenied,
+        AlertDescription::CertificateRequired,
+    ];
+    ALERTS.contains(&alert)
+}
+
 fn next_after_loss(lost: &Lost, step: &Step) -> String {
     match lost {
+        Lost::Closed | Lost::Broken(_) if matches!(step, Step::Bind(Identity::Certificate(_))) => {
+            "look whether the server takes this client certificate (its log says so; some servers refuse one by hanging up): \
+             its authority, its dates, its names".into()
+        }
         Lost::Closed | Lost::ClosedInMessage { .. } | Lost::Broken(_)
             if *step == Step::StartTls || *step == Step::TlsHandshake =>
         {
@@ -761,9 +966,7 @@ mod tests {
     }
 
     fn bind() -> Step {
-        Step::Bind {
-            name: "sync@corp".into(),
-        }
+        Step::Bind(Identity::Account("sync@corp".into()))
     }
 
     #[track_caller]
@@ -823,6 +1026,51 @@ mod tests {
             &["check `base`"],
         );
         check(vec![], Exit::Configuration, &["no server"]);
+    }
+
+    #[test]
+    fn failures_of_kerberos_say_whose_they_are() {
+        let kdc = |code| {
+            Cause::Kerberos(KerberosError::Refused {
+                code,
+                name: "NAME",
+                text: "a\u{1b}b".into(),
+            })
+        };
+        let ticket = || Step::Ticket {
+            principal: "sync@CORP".into(),
+        };
+        let service = || Step::ServiceTicket {
+            service: "ldap/dc1".into(),
+        };
+        let as_principal = || Step::Bind(Identity::Principal("sync@CORP".into()));
+        for (step, code, exit, part) in [
+            (ticket(), 24, Exit::Permission, "make a new keytab"),
+            (ticket(), 14, Exit::Permission, "let the account use AES"),
+            (ticket(), 23, Exit::Permission, "a new password"),
+            (ticket(), 37, Exit::SourceFrozen, "set the clock"),
+            (ticket(), 60, Exit::SourceFrozen, "the log of the KDC"),
+            (service(), 7, Exit::SourceFrozen, "setspn -S"),
+            (service(), 37, Exit::SourceFrozen, "set the clock"),
+        ] {
+            let told = format!("the KDC answered NAME ({code}): \\\"a\\\\u{{1b}}b\\\"");
+            check(vec![Trouble::new(step, kdc(code))], exit, &[part, &told]);
+        }
+        let refused_bind = |code, text: &str, part: &str| {
+            let told = ["the Kerberos bind as sync@CORP ended with", part];
+            check(
+                vec![refused(as_principal(), code, text)],
+                Exit::Permission,
+                &told,
+            );
+        };
+        refused_bind(8, "", "allow_sasl_over_tls");
+        refused_bind(
+            49,
+            "8009030C: …, data 80090346, v4563",
+            "another certificate",
+        );
+        refused_bind(49, "", "check the clocks");
     }
 
     /// The server that came furthest is the one to mend; a refused account comes before all.

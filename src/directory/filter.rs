@@ -185,15 +185,20 @@ async fn copy_answers(
     let mut buffer = Vec::new();
     let mut chunk = vec![0; READ_BYTES];
     loop {
-        match from_server.read(&mut chunk).await {
-            Ok(0) if buffer.is_empty() => return Lost::Closed,
-            Ok(0) => {
+        let count = match from_server.read(&mut chunk).await {
+            Ok(count) => count,
+            // TLS that ends without its own farewell. Whatever had to come has not come either way.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+            Err(error) => return Lost::Broken(error),
+        };
+        match count {
+            0 if buffer.is_empty() => return Lost::Closed,
+            0 => {
                 return Lost::ClosedInMessage {
                     received_bytes: buffer.len(),
                 };
             }
-            Ok(count) => buffer.extend_from_slice(&chunk[..count]),
-            Err(error) => return Lost::Broken(error),
+            count => buffer.extend_from_slice(&chunk[..count]),
         }
         let (whole, room, verdict) = check_batch(&mut buffer, shared);
         if whole > 0 {

@@ -171,6 +171,43 @@ pub fn start_tls_outcome(frame: &[u8]) -> Result<Outcome, MessageError> {
     Ok(outcome)
 }
 
+/// An answer to one turn of a bind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindAnswer {
+    /// The result; code 14 asks for the next turn.
+    pub outcome: Outcome,
+    /// The server's token.
+    pub credentials: Option<Vec<u8>>,
+}
+
+/// The server's answer to a bind request with this id.
+pub fn bind_answer(frame: &[u8], request_id: u32) -> Result<BindAnswer, MessageError> {
+    ber::check_frame(frame, &FRAME_LIMITS)?;
+    let (id, operation, _) = open(frame)?;
+    let is_notice = id == 0 && operation.tag == EXTENDED_RESPONSE;
+    if !is_notice && (id != request_id || operation.tag != BIND_RESPONSE) {
+        return Err(MessageError::Unasked {
+            id,
+            tag: operation.tag,
+        });
+    }
+    let (outcome, _) = read_result(operation)?;
+    if is_notice {
+        return Err(MessageError::Notice(outcome));
+    }
+    let mut credentials = None;
+    let mut elements = operation.elements();
+    while let Some(element) = elements.read()? {
+        if element.tag == SERVER_SASL_CREDENTIALS {
+            credentials = Some(element.content.to_vec());
+        }
+    }
+    Ok(BindAnswer {
+        outcome,
+        credentials,
+    })
+}
+
 /// The cookie in the value of a paged results control (RFC 2696): `SEQUENCE { size INTEGER, cookie OCTET STRING }`.
 pub fn paging_cookie(value: &[u8]) -> Result<Vec<u8>, BerError> {
     let mut outer = Elements::of(value, 0);
@@ -188,7 +225,12 @@ pub fn paging_cookie(value: &[u8]) -> Result<Vec<u8>, BerError> {
 pub fn dirsync_request(cookie: &[u8]) -> Vec<u8> {
     const OBJECT_SECURITY: &[u8] = &[INTEGER, 1, 1];
     const ANY_SIZE: &[u8] = &[INTEGER, 4, 0x7f, 0xff, 0xff, 0xff];
-    let content = [OBJECT_SECURITY, ANY_SIZE, &ber::octet_string(cookie)].concat();
+    let content = [
+        OBJECT_SECURITY,
+        ANY_SIZE,
+        &ber::element(OCTET_STRING, cookie),
+    ]
+    .concat();
     ber::element(SEQUENCE, &content)
 }
 
@@ -457,6 +499,30 @@ mod tests {
     }
 
     #[test]
+    fn a_bind_is_answered_with_a_token_or_without() {
+        let token = element(SERVER_SASL_CREDENTIALS, &[b"token"]);
+        for (rest, expected) in [
+            (vec![token.as_slice()], Some(b"token".to_vec())),
+            (vec![], None),
+        ] {
+            let frame = message(2, &[&result(BIND_RESPONSE, 14, b"\xff", &rest)]);
+            let answer = bind_answer(&frame, 2).expect("an answer");
+            assert_eq!((answer.outcome.code, answer.credentials), (14, expected));
+            assert!(bind_answer(&frame, 3).is_err());
+            for at in 0..frame.len() {
+                assert!(bind_answer(&frame[..at], 2).is_err(), "{at}");
+            }
+        }
+        let other = message(2, &[&result(SEARCH_RESULT_DONE, 0, b"", &[])]);
+        assert!(bind_answer(&other, 2).is_err());
+        let notice = message(0, &[&result(EXTENDED_RESPONSE, 52, b"", &[])]);
+        assert!(matches!(
+            bind_answer(&notice, 2),
+            Err(MessageError::Notice(_))
+        ));
+    }
+
+    #[test]
     fn the_cookie_is_read_in_every_form_of_length() {
         assert_eq!(paging_cookie(&[0x30, 5, 2, 1, 0, 4, 0]), Ok(vec![]));
         assert_eq!(
@@ -480,7 +546,7 @@ mod tests {
             dirsync_request(&[7, 8]),
             [0x30, 13, 2, 1, 1, 2, 4, 0x7f, 0xff, 0xff, 0xff, 4, 2, 7, 8]
         );
-        assert_eq!(ber::octet_string(&[1; 300])[..4], [4, 0x82, 1, 44]);
+        assert_eq!(ber::element(OCTET_STRING, &[1; 300])[..4], [4, 0x82, 1, 44]);
         for (value, has_more, cookie) in [
             (&[0x30, 9, 2, 1, 0, 2, 1, 0, 4, 1, 5][..], false, &[5][..]),
             (

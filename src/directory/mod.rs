@@ -5,22 +5,32 @@
 //! deadline of the run. Where the controller is the one of the answer before, only its changes are read. Not here: what
 //! becomes of a source that could not be read.
 //!
-//! Layers, the outermost first: `wire` (TCP, TLS), `filter` (limits and shape of messages, with `message` and `ber`),
-//! `session` (one connection), `rootdse` (who answers), `paged` and `range` (what makes an answer complete), `dirsync`
+//! Layers, the outermost first: `wire` (TCP, TLS), `bind` (who to be), `gssapi` (Kerberos, with `sasl` and `keytab`; a
+//! feature of the build), `filter` (limits and shape of messages, with `message` and `ber`), `session` (one connection), `rootdse` (who answers), `paged` and `range` (what makes an answer complete), `dirsync`
 //! (what changed since). Beside them `discover` (which servers there are) and `global_catalog` (whether one shows enough).
 //!
 //! Invariant: a snapshot is made in one place, after every base was read to its end on one connection.
 
 pub mod ber;
+mod bind;
 mod dirsync;
 mod discover;
 mod failure;
 mod filter;
 mod global_catalog;
+#[cfg(feature = "gssapi")]
+mod gssapi;
+#[cfg(not(feature = "gssapi"))]
+#[path = "gssapi_absent.rs"]
+mod gssapi;
+#[cfg(feature = "gssapi")]
+mod keytab;
 pub mod message;
 mod paged;
 mod range;
 mod rootdse;
+#[cfg(feature = "gssapi")]
+mod sasl;
 mod session;
 mod wire;
 
@@ -29,20 +39,22 @@ use std::time::Instant;
 
 use rustls::ClientConfig;
 
-use crate::config::{Bind, Incremental, LdapSource, ServerAddress, Servers};
+use crate::config::{Incremental, LdapSource, ServerAddress, Servers};
 use crate::current::{Changes, Controller};
 use crate::snapshot::{Cursor, Followed, Progress, Reading, Snapshot};
 
+pub use bind::CredentialsError;
 pub use discover::{DiscoveryCause, DiscoveryFailure, questions};
-pub use failure::{Attempt, Cause, ReadFailure, Reason, Step, Trouble};
+pub use failure::{Attempt, Cause, KerberosError, ReadFailure, Reason, Step, Trouble};
 pub use filter::{FRAME_BYTES_MAX, Lost};
 pub use wire::TrustError;
 
+use bind::Credentials;
 use dirsync::Following;
 use global_catalog::Catalog;
 use paged::{Budget, Found};
 use rootdse::RootDse;
-use session::{Credentials, Patience, Session};
+use session::{Patience, Session};
 
 /// What the answer before left, so that its changes can be followed.
 #[derive(Clone, Copy, Debug)]
@@ -89,10 +101,10 @@ struct Reader<'run> {
 
 impl Reader<'_> {
     fn read(&self) -> Result<Reading, Reason> {
-        refuse_password_in_clear(self.source)?;
-        // Before any connection: where the password cannot be read, nothing is sent.
-        let credentials = Credentials::read(&self.source.bind).map_err(Reason::Secret)?;
-        let tls = wire::tls_settings(self.source).map_err(Reason::Trust)?;
+        refuse_to_bind_in_clear(self.source)?;
+        // Before any connection: where the password or the key cannot be read, nothing is sent.
+        let credentials = Credentials::read(&self.source.bind).map_err(Reason::Credentials)?;
+        let tls = wire::tls_settings(self.source, &credentials)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -158,13 +170,13 @@ impl Reader<'_> {
         credentials: &Credentials,
         tls: &Arc<ClientConfig>,
     ) -> Result<Reading, Trouble> {
-        let mut session = self.open_bound(server, credentials, tls).await?;
+        let mut session = self.open(server, credentials, tls).await?;
         let read = async {
             if !server.is_global_catalog() {
                 return self.read_controller(&mut session, server).await;
             }
             let elsewhere =
-                async |ordinary: ServerAddress| self.open_bound(&ordinary, credentials, tls).await;
+                async |ordinary: ServerAddress| self.open(&ordinary, credentials, tls).await;
             let catalog = global_catalog::check(&mut session, server, elsewhere).await?;
             self.read_catalog(&mut session, server, &catalog).await
         };
@@ -173,7 +185,7 @@ impl Reader<'_> {
         read
     }
 
-    async fn open_bound(
+    async fn open(
         &self,
         server: &ServerAddress,
         credentials: &Credentials,
@@ -183,18 +195,7 @@ impl Reader<'_> {
             answer: self.source.timeout,
             deadline: self.deadline,
         };
-        let mut session = Session::open(server, self.source, tls, patience).await?;
-        match session.bind(credentials).await {
-            Ok(()) => Ok(session),
-            Err(cause) => {
-                session.close().await;
-                let name = match credentials {
-                    Credentials::Anonymous => String::new(),
-                    Credentials::Simple { name, .. } => name.clone(),
-                };
-                Err(Trouble::new(Step::Bind { name }, cause))
-            }
-        }
+        Session::open(server, self.source, tls, credentials, patience).await
     }
 
     /// A global catalog is read completely each time: it tells no changes of the domains it does not hold itself.
@@ -319,18 +320,19 @@ fn complete(found: Found, url: &str, controller: Controller) -> Reading {
 }
 
 /// The configuration refuses this too; a password is worth a second look.
-fn refuse_password_in_clear(source: &LdapSource) -> Result<(), Reason> {
-    if let Bind::Anonymous = source.bind {
+fn refuse_to_bind_in_clear(source: &LdapSource) -> Result<(), Reason> {
+    let Some(why) = source.bind.needs_tls() else {
         return Ok(());
-    }
+    };
     let Servers::Listed(servers) = &source.servers else {
         // What DNS names is reached over TLS and not otherwise.
         return Ok(());
     };
     let in_clear = |server: &&ServerAddress| !wire::is_protected(server, source);
     match servers.iter().find(in_clear) {
-        Some(server) => Err(Reason::PasswordInClear {
+        Some(server) => Err(Reason::WithoutTls {
             server: server.url.clone(),
+            why,
         }),
         None => Ok(()),
     }

@@ -17,14 +17,14 @@ use ldap3::{
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
-use crate::config::secret::{Secret, SecretError};
-use crate::config::{Bind, LdapSource, ServerAddress};
+use crate::config::{LdapSource, ServerAddress};
 use crate::entry::Entry;
 
+use super::bind::Credentials;
 use super::failure::{Cause, Step, Trouble};
 use super::filter::Filter;
 use super::message::{self, DirSyncEnd, Outcome};
-use super::wire;
+use super::{gssapi, wire};
 
 /// The control of RFC 2696.
 const PAGED_RESULTS: &str = "1.2.840.113556.1.4.319";
@@ -38,32 +38,6 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const ENTRY_ID: u64 = 4;
 const REFERENCE_ID: u64 = 19;
 
-/// Who to be, with the password in memory.
-pub enum Credentials {
-    /// Nobody.
-    Anonymous,
-    /// Name and password.
-    Simple {
-        /// The account.
-        name: String,
-        /// Never empty (see `SecretPlace::read`).
-        password: Secret,
-    },
-}
-
-impl Credentials {
-    /// Reads the password, where there is one.
-    pub fn read(bind: &Bind) -> Result<Credentials, SecretError> {
-        Ok(match bind {
-            Bind::Anonymous => Credentials::Anonymous,
-            Bind::Simple { name, password } => Credentials::Simple {
-                name: name.clone(),
-                password: password.read()?,
-            },
-        })
-    }
-}
-
 /// How long to wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -75,7 +49,7 @@ pub struct Patience {
 
 impl Patience {
     /// Waits for one answer.
-    async fn wait<F: Future>(&self, answer: F) -> Result<F::Output, Cause> {
+    pub async fn wait<F: Future>(&self, answer: F) -> Result<F::Output, Cause> {
         self.wait_for(self.answer, Cause::NoAnswer, answer).await
     }
 
@@ -182,40 +156,59 @@ impl End {
 }
 
 impl Session {
-    /// Connects, protects, and puts the filter and the LDAP crate on top.
+    /// Connects, protects, puts the filter and the LDAP crate on top, and says who we are.
     pub async fn open(
         server: &ServerAddress,
         source: &LdapSource,
         tls: &std::sync::Arc<rustls::ClientConfig>,
+        credentials: &Credentials,
         patience: Patience,
     ) -> Result<Session, Trouble> {
         let connect = wire::connect(server, source, tls);
-        let stream = patience
+        let mut connection = patience
             .wait_for(source.connect_timeout, Cause::ConnectTimeout, connect)
             .await
             .map_err(|cause| Trouble::new(Step::Connect, cause))??;
+        if let Credentials::Gssapi(kerberos) = credentials {
+            // The crate would negotiate a layer of its own below TLS that it cannot see, which controllers refuse.
+            let certificate = connection.server_certificate.as_deref();
+            let stream = connection.stream.as_mut();
+            gssapi::bind(kerberos, &server.host, stream, certificate, patience).await?;
+        }
         let broken = |error| Trouble::new(Step::Connect, Cause::Connect(error));
-        let (filter, stream) = Filter::start(stream).map_err(broken)?;
+        let (filter, stream) = Filter::start(connection.stream).map_err(broken)?;
         let settings = LdapConnSettings::new().set_std_stream(StdStream::Unix(stream));
         let (connection, ldap) = LdapConnAsync::with_settings(settings, "ldapi:///")
             .await
             .map_err(|error| Trouble::new(Step::Connect, Cause::Library(error.to_string())))?;
-        Ok(Session {
+        let mut session = Session {
             ldap,
             driver: tokio::spawn(connection.drive()),
             filter,
             patience,
-        })
+        };
+        match session.bind(credentials).await {
+            Ok(()) => Ok(session),
+            Err(cause) => {
+                session.close().await;
+                Err(Trouble::new(Step::Bind(credentials.identity()), cause))
+            }
+        }
     }
 
-    /// Says who we are.
-    pub async fn bind(&mut self, credentials: &Credentials) -> Result<(), Cause> {
-        let (name, password) = match credentials {
-            Credentials::Anonymous => ("", ""),
-            Credentials::Simple { name, password } => (name.as_str(), password.reveal()),
+    async fn bind(&mut self, credentials: &Credentials) -> Result<(), Cause> {
+        let patience = self.patience;
+        let bound = match credentials {
+            Credentials::Anonymous => patience.wait(self.ldap.simple_bind("", "")).await?,
+            Credentials::Simple { name, password } => {
+                let bound = self.ldap.simple_bind(name, password.reveal());
+                patience.wait(bound).await?
+            }
+            Credentials::External { .. } => patience.wait(self.ldap.sasl_external_bind()).await?,
+            // Bound before the crate got the connection.
+            Credentials::Gssapi(_) => return Ok(()),
         };
-        let bound = self.ldap.simple_bind(name, password);
-        match self.patience.wait(bound).await? {
+        match bound {
             Ok(result) => {
                 self.filter.taken();
                 success(outcome(result))
@@ -301,7 +294,7 @@ impl Session {
             return Cause::Filter;
         }
         if let Some(lost) = self.filter.lost() {
-            return Cause::Lost(lost);
+            return wire::cause_of_loss(lost);
         }
         let ended = tokio::time::timeout(FAREWELL, &mut self.driver).await;
         Cause::Library(match ended {

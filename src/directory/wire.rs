@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -22,16 +23,25 @@ use tokio_rustls::TlsConnector;
 use crate::config::{LdapSource, ServerAddress, Servers};
 
 use super::ber;
-use super::failure::{Cause, Step, Trouble};
+use super::bind::{Credentials, CredentialsError};
+use super::failure::{Cause, Reason, Step, Trouble};
 use super::filter::Lost;
 use super::message::{self, MessageError};
 
-/// An answer to StartTLS is a result code and a sentence.
-const START_TLS_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// An answer to StartTLS or to a bind is a result code, a sentence and a token.
+const SMALL_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A connection, protected or not.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A connection to a server.
+pub struct Connection {
+    /// What flows.
+    pub stream: Box<dyn Stream>,
+    /// The server's own certificate, where it had to show one.
+    pub server_certificate: Option<CertificateDer<'static>>,
+}
 
 /// Why there is nobody to trust.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +84,36 @@ pub fn is_protected(server: &ServerAddress, source: &LdapSource) -> bool {
     server.is_ldaps || source.starttls
 }
 
-/// The TLS settings of a source: whom to trust. Nobody, where no server is to be reached over TLS.
-pub fn tls_settings(source: &LdapSource) -> Result<Arc<ClientConfig>, TrustError> {
+/// The TLS settings of a source: whom to trust (nobody, where no server is to be reached over TLS), and which certificate
+/// to show.
+pub fn tls_settings(
+    source: &LdapSource,
+    credentials: &Credentials,
+) -> Result<Arc<ClientConfig>, Reason> {
+    let settings = trusting(source).map_err(Reason::Trust)?;
+    let settings = match credentials {
+        Credentials::External {
+            certificate_file,
+            certificates,
+            key,
+        } => settings
+            .with_client_auth_cert(certificates.clone(), key.clone_key())
+            .map_err(|error| {
+                Reason::Credentials(CredentialsError::Mismatch {
+                    certificate_file: certificate_file.clone(),
+                    error,
+                })
+            })?,
+        Credentials::Anonymous | Credentials::Simple { .. } | Credentials::Gssapi(_) => {
+            settings.with_no_client_auth()
+        }
+    };
+    Ok(Arc::new(settings))
+}
+
+fn trusting(
+    source: &LdapSource,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TrustError> {
     let needs_roots = match &source.servers {
         Servers::Listed(servers) => servers.iter().any(|server| is_protected(server, source)),
         Servers::Discovered(_) => true,
@@ -86,12 +124,10 @@ pub fn tls_settings(source: &LdapSource) -> Result<Arc<ClientConfig>, TrustError
         None => roots_of_system()?,
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let settings = ClientConfig::builder_with_provider(provider)
+    Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TrustError::Library)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(settings))
+        .with_root_certificates(roots))
 }
 
 fn roots_of_file(path: &Path) -> Result<RootCertStore, TrustError> {
@@ -139,12 +175,15 @@ pub async fn connect(
     server: &ServerAddress,
     source: &LdapSource,
     tls: &Arc<ClientConfig>,
-) -> Result<Box<dyn Stream>, Trouble> {
+) -> Result<Connection, Trouble> {
     let mut stream = connect_tcp(server, source.connect_timeout)
         .await
         .map_err(|cause| Trouble::new(Step::Connect, cause))?;
     if !is_protected(server, source) {
-        return Ok(Box::new(stream));
+        return Ok(Connection {
+            stream: Box::new(stream),
+            server_certificate: None,
+        });
     }
     if !server.is_ldaps {
         start_tls(&mut stream)
@@ -160,7 +199,14 @@ pub async fn connect(
             .map_err(tls_cause)
     };
     match handshake.await {
-        Ok(stream) => Ok(Box::new(stream)),
+        Ok(stream) => {
+            let (_, session) = stream.get_ref();
+            let chain = session.peer_certificates().unwrap_or_default();
+            Ok(Connection {
+                server_certificate: chain.first().map(|own| own.clone().into_owned()),
+                stream: Box::new(stream),
+            })
+        }
         Err(cause) => Err(Trouble::new(Step::TlsHandshake, cause)),
     }
 }
@@ -192,40 +238,62 @@ async fn connect_tcp(server: &ServerAddress, patience: Duration) -> Result<TcpSt
 /// Asks for TLS and reads the answer, and not one byte more: what a stranger slips in behind it must meet the handshake
 /// and fail there, not be taken for something said inside TLS.
 async fn start_tls(stream: &mut TcpStream) -> Result<(), Cause> {
+    let frame = ask(stream, message::START_TLS_REQUEST)
+        .await
+        .map_err(Cause::Lost)?;
+    match message::start_tls_outcome(&frame) {
+        Ok(outcome) if outcome.code == 0 => Ok(()),
+        Ok(outcome) => Err(Cause::Refused(outcome)),
+        Err(MessageError::Notice(outcome)) => Err(Cause::Lost(Lost::Notice(outcome))),
+        Err(error) => Err(Cause::Lost(Lost::Malformed(error))),
+    }
+}
+
+/// Sends a request and reads one message, and not one byte more.
+pub async fn ask(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin + ?Sized),
+    request: &[u8],
+) -> Result<Vec<u8>, Lost> {
     let broken = |error: io::Error| {
-        Cause::Lost(if error.kind() == io::ErrorKind::UnexpectedEof {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
             Lost::Closed
         } else {
             Lost::Broken(error)
-        })
+        }
     };
-    stream
-        .write_all(message::START_TLS_REQUEST)
-        .await
-        .map_err(broken)?;
+    stream.write_all(request).await.map_err(broken)?;
+    stream.flush().await.map_err(broken)?;
     let mut frame = Vec::new();
     let header = loop {
         let read = ber::header(&frame);
-        match read.map_err(|error| Cause::Lost(Lost::Malformed(error.into())))? {
+        match read.map_err(|error| Lost::Malformed(error.into()))? {
             Some(header) => break header,
             None => frame.push(stream.read_u8().await.map_err(broken)?),
         }
     };
-    if header.total_octets() > START_TLS_ANSWER_BYTES_MAX {
-        return Err(Cause::Lost(Lost::TooLong {
+    if header.total_octets() > SMALL_ANSWER_BYTES_MAX {
+        return Err(Lost::TooLong {
             announced_bytes: header.total_octets(),
-        }));
+        });
     }
     frame.resize(header.total_octets(), 0);
     stream
         .read_exact(&mut frame[header.header_octets..])
         .await
         .map_err(broken)?;
-    match message::start_tls_outcome(&frame) {
-        Ok(outcome) if outcome.code == 0 => Ok(()),
-        Ok(outcome) => Err(Cause::Refused(outcome)),
-        Err(MessageError::Notice(outcome)) => Err(Cause::Lost(Lost::Notice(outcome))),
-        Err(error) => Err(Cause::Lost(Lost::Malformed(error))),
+    Ok(frame)
+}
+
+/// With TLS 1.3 the server looks at the client's certificate when the handshake is over for the client, so that its
+/// refusal comes as the end of the connection.
+pub fn cause_of_loss(lost: Lost) -> Cause {
+    match lost {
+        Lost::Broken(error) => tls_cause(error),
+        Lost::Closed
+        | Lost::ClosedInMessage { .. }
+        | Lost::TooLong { .. }
+        | Lost::Malformed(_)
+        | Lost::Notice(_) => Cause::Lost(lost),
     }
 }
 

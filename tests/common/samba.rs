@@ -1,7 +1,7 @@
 //! A real Active Directory controller (Samba), filled with a [`Company`], once for each test process; and copies of it.
 //!
 //! Samba's LDAP ports are fixed, so every controller takes a loopback address of its own, and two runs on one machine do
-//! not meet. Only LDAP is served, and DNS for tests that ask for it: no Kerberos, no file shares, and no replication: a
+//! not meet. Only LDAP is served, and DNS or Kerberos for tests that ask for it: no file shares, and no replication: a
 //! copy is a second controller of the same domain as it was when the copy was made, and from then on each goes its own
 //! way. What Samba does not do as Microsoft's controller does (the limit of 1,000 entries, ranges that the server forces,
 //! DirSync in several rounds, global catalogs that lack attributes) is tried elsewhere, with OpenLDAP and
@@ -27,7 +27,13 @@ const ADMINISTRATOR: &str = "administrator@corp.example";
 const ADMINISTRATOR_PASSWORD: &str = "Adm!npassw0rd";
 
 /// The controller's name in its certificate, beside its address.
-const HOST_NAME: &str = "dc1.corp.example";
+pub const HOST_NAME: &str = "dc1.corp.example";
+
+/// Accounts beside [`ACCOUNT`] with Kerberos, each with a keytab of its own.
+pub const DISABLED_ACCOUNT: &str = "svc-disabled";
+pub const CHANGED_ACCOUNT: &str = "svc-changed";
+/// The controller's own service.
+pub const SERVICE: &str = "ldap/dc1.corp.example";
 
 const SEED: u64 = 20_261_121;
 
@@ -37,10 +43,11 @@ const OBJECTS_COUNT: usize = 3_200;
 const OBJECTS_COUNT_WITH_NAMES: usize = 400;
 
 /// The controller's own object, which `dsServiceName` of its root DSE names.
-const SERVICE: &str =
+const SETTINGS: &str =
     "CN=NTDS Settings,CN=DC1,CN=Servers,CN=Default-First-Site-Name,CN=Sites,CN=Configuration";
 
 const SHOW_DELETED: &str = "1.2.840.113556.1.4.417";
+const FEW_OBJECTS_COUNT: usize = 200;
 
 /// Ends a controller whose supervisor was killed too.
 const RUN_SECONDS_MAX: u32 = 1_800;
@@ -71,6 +78,8 @@ enum Services {
     Ldap,
     /// Names, and changes of the schema.
     LdapAndNames,
+    /// LDAP that takes Kerberos inside TLS, which Samba does not by default, and Kerberos.
+    LdapAndKerberos,
 }
 
 static SHARED: LazyLock<Mutex<Samba>> =
@@ -80,6 +89,13 @@ static SHARED_WITH_NAMES: LazyLock<Mutex<Samba>> = LazyLock::new(|| {
     Mutex::new(Samba::start_with(
         Services::LdapAndNames,
         OBJECTS_COUNT_WITH_NAMES,
+    ))
+});
+
+static WITH_KERBEROS: LazyLock<Mutex<Samba>> = LazyLock::new(|| {
+    Mutex::new(Samba::start_with(
+        Services::LdapAndKerberos,
+        FEW_OBJECTS_COUNT,
     ))
 });
 
@@ -111,6 +127,12 @@ fn the_one(shared: &'static LazyLock<Mutex<Samba>>) -> Option<MutexGuard<'static
     is_available().then(|| shared.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// The same for a small controller that serves Kerberos too. `None`: the test is skipped.
+pub fn shared_with_kerberos() -> Option<MutexGuard<'static, Samba>> {
+    let is_there = require("unshare") && require("faketime");
+    is_there.then(|| the_one(&WITH_KERBEROS)).flatten()
+}
+
 impl Samba {
     /// A controller of a new domain with a company of so many objects.
     pub fn start(objects_count: usize) -> Samba {
@@ -140,12 +162,13 @@ impl Samba {
             &["-o", "batch_mode:1"],
             &company.ldif(Dialect::Samba),
         );
-        succeed(
-            command("samba-tool")
-                .args(["user", "create", "svc-sync", ACCOUNT_PASSWORD])
-                .args(["-s".as_ref(), smb_conf(&directory).as_os_str()])
-                .args(["-H".as_ref(), sam_ldb(&directory).as_os_str()]),
+        tool(
+            &directory,
+            &["user", "create", "svc-sync", ACCOUNT_PASSWORD],
         );
+        if services == Services::LdapAndKerberos {
+            prepare_kerberos(&directory);
+        }
         for (file, password) in [
             ("svc-sync.password", ACCOUNT_PASSWORD),
             ("administrator.password", ADMINISTRATOR_PASSWORD),
@@ -204,7 +227,7 @@ impl Samba {
         let authority = original.authority.copied_to(&directory.join("tls"));
         write_smb_conf(&directory, address, &authority, Services::Ldap);
         let change = format!(
-            "dn: {SERVICE},{BASE}\nchangetype: modify\nreplace: invocationId\n\
+            "dn: {SETTINGS},{BASE}\nchangetype: modify\nreplace: invocationId\n\
              invocationId: {:08x}-0000-4000-8000-000000000000\n",
             u32::from(address)
         );
@@ -374,6 +397,16 @@ impl Samba {
         });
     }
 
+    /// The keytab of an account.
+    pub fn keytab(&self, account: &str) -> PathBuf {
+        keytab(&self.directory, account)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
     /// Runs a tool of OpenLDAP as [`ACCOUNT`], over LDAPS.
     pub fn ldap_tool(&self, tool: &str) -> Command {
         self.ldap_tool_as(tool, ACCOUNT, &self.password_file())
@@ -444,7 +477,7 @@ fn provision(directory: &Path, services: Services) {
                 "--server-role=dc",
                 // Names are half of the time.
                 match services {
-                    Services::Ldap => "--dns-backend=NONE",
+                    Services::Ldap | Services::LdapAndKerberos => "--dns-backend=NONE",
                     Services::LdapAndNames => "--dns-backend=SAMBA_INTERNAL",
                 },
                 "--host-name=dc1",
@@ -456,14 +489,64 @@ fn provision(directory: &Path, services: Services) {
     );
 }
 
+/// Registers the controller's name, which a part of Samba does that does not run here, and makes accounts with keytabs.
+fn prepare_kerberos(directory: &Path) {
+    tool(directory, &["spn", "add", SERVICE, "DC1$"]);
+    let export = |account: &str| {
+        let file = keytab(directory, account);
+        let principal = format!("--principal={account}");
+        let file = file.to_str().expect("text");
+        succeed(
+            command("samba-tool")
+                .args(["domain", "exportkeytab", file, &principal, "-s"])
+                .arg(smb_conf(directory)),
+        );
+    };
+    export("svc-sync");
+    export(SERVICE);
+    for account in [DISABLED_ACCOUNT, CHANGED_ACCOUNT] {
+        tool(directory, &["user", "create", account, ACCOUNT_PASSWORD]);
+        export(account);
+    }
+    tool(directory, &["user", "disable", DISABLED_ACCOUNT]);
+    let new_password = "--newpassword=An0ther!passw0rd";
+    tool(
+        directory,
+        &["user", "setpassword", CHANGED_ACCOUNT, new_password],
+    );
+}
+
+fn keytab(directory: &Path, account: &str) -> PathBuf {
+    directory.join(format!("{}.keytab", account.replace('/', "-")))
+}
+
+/// Administers the domain while the controller does not run.
+#[track_caller]
+fn tool(directory: &Path, arguments: &[&str]) {
+    succeed(
+        command("samba-tool")
+            .args(arguments)
+            .args(["-s".as_ref(), smb_conf(directory).as_os_str()])
+            .args(["-H".as_ref(), sam_ldb(directory).as_os_str()]),
+    );
+}
+
 /// Our own configuration instead of the one that was made: every path below the directory, one address, few services.
 fn write_smb_conf(directory: &Path, address: Ipv4Addr, authority: &Authority, services: Services) {
     let services = match services {
-        Services::Ldap => "server services = ldap",
+        Services::Ldap => {
+            "server services = ldap\n\
+             ldap server require strong auth = yes"
+        }
         Services::LdapAndNames => {
             "server services = ldap dns\n\
+             ldap server require strong auth = yes\n\
              allow dns updates = disabled\n\
              dsdb:schema update allowed = yes"
+        }
+        Services::LdapAndKerberos => {
+            "server services = ldap kdc\n\
+             ldap server require strong auth = allow_sasl_over_tls"
         }
     };
     let certificate = authority.issue(HOST_NAME, IpAddr::V4(address));
@@ -482,7 +565,6 @@ fn write_smb_conf(directory: &Path, address: Ipv4Addr, authority: &Authority, se
              {services}\n\
              interfaces = {address}/8\n\
              bind interfaces only = yes\n\
-             ldap server require strong auth = yes\n\
              tls enabled = yes\n\
              tls cafile = {ca}\n\
              tls certfile = {certificate}\n\

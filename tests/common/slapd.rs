@@ -16,6 +16,8 @@ use super::{require, set_mode, temp_dir, write_file};
 
 /// The account that is bound by the limits. (The administrator's is not.)
 pub const ACCOUNT: &str = "cn=svc-sync,DC=corp,DC=example";
+/// The common name in a client certificate that stands for [`ACCOUNT`].
+pub const CLIENT: &str = "rcptsync client";
 const ACCOUNT_PASSWORD: &str = "Svc!passw0rd";
 
 const SCHEMA: &str = include_str!("../cases/schema/openldap.schema");
@@ -26,7 +28,8 @@ const DATABASE_BYTES_MAX: u64 = 1 << 30;
 /// A running server.
 #[derive(Debug)]
 pub struct Slapd {
-    port: u16,
+    ldaps_port: u16,
+    ldap_port: u16,
     authority: Authority,
     // In this order: the server ends before its directory goes.
     _server: Server,
@@ -41,12 +44,22 @@ pub fn is_available() -> bool {
 impl Slapd {
     /// Starts a server that holds `entries`: LDIF of everything below [`BASE`].
     pub fn start(entries: &str) -> Slapd {
+        Slapd::start_with(entries, None)
+    }
+
+    /// Starts a server that wants a certificate of every client, of this authority (PEM). It takes the name
+    /// [`CLIENT`] for [`ACCOUNT`], and nobody else may read.
+    pub fn start_for_certificates(entries: &str, clients_authority: &str) -> Slapd {
+        Slapd::start_with(entries, Some(clients_authority))
+    }
+
+    fn start_with(entries: &str, clients_authority: Option<&str>) -> Slapd {
         let directory = temp_dir("slapd");
         let at = |name: &str| directory.path().join(name);
         let authority = Authority::new(&at("tls"), "Authority of an OpenLDAP server");
         std::fs::create_dir(at("database")).expect("a directory of our own");
         write_file(&at("active-directory.schema"), SCHEMA);
-        write_conf(directory.path(), &authority);
+        write_conf(directory.path(), &authority, clients_authority);
         write_file(&at("svc-sync.password"), ACCOUNT_PASSWORD);
         set_mode(&at("svc-sync.password"), 0o600);
         write_file(&at("entries.ldif"), format!("{}{entries}", top()));
@@ -57,17 +70,21 @@ impl Slapd {
                 .arg("-l")
                 .arg(at("entries.ldif")),
         );
-        let port = free_port();
+        let (ldaps_port, ldap_port) = (free_port(), free_port());
         let mut slapd = command("slapd");
         // A debug level, even of nothing, keeps it in the foreground.
         slapd.args(["-d", "0", "-f"]).arg(at("slapd.conf"));
-        slapd.args(["-h", &format!("ldaps://127.0.0.1:{port}")]);
+        slapd.args([
+            "-h",
+            &format!("ldaps://127.0.0.1:{ldaps_port} ldap://127.0.0.1:{ldap_port}"),
+        ]);
         let mut server = Server::start(&slapd, &at("slapd.out"), None);
         server.wait_until_ready("slapd accepts connections", || {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()
+            TcpStream::connect((Ipv4Addr::LOCALHOST, ldaps_port)).ok()
         });
         Slapd {
-            port,
+            ldaps_port,
+            ldap_port,
             authority,
             _server: server,
             directory,
@@ -76,7 +93,12 @@ impl Slapd {
 
     /// For `servers`.
     pub fn ldaps_url(&self) -> String {
-        format!("ldaps://127.0.0.1:{}", self.port)
+        format!("ldaps://127.0.0.1:{}", self.ldaps_port)
+    }
+
+    /// For `servers` with `starttls = true`.
+    pub fn ldap_url(&self) -> String {
+        format!("ldap://127.0.0.1:{}", self.ldap_port)
     }
 
     /// What a client must trust.
@@ -108,7 +130,16 @@ fn top() -> String {
     )
 }
 
-fn write_conf(directory: &Path, authority: &Authority) {
+fn write_conf(directory: &Path, authority: &Authority, clients_authority: Option<&str>) {
+    let mut ca_file = authority.file();
+    let (mut clients, mut access) = (String::new(), String::new());
+    if let Some(clients_authority) = clients_authority {
+        ca_file = directory.join("clients-ca.pem");
+        write_file(&ca_file, clients_authority);
+        clients = format!("TLSVerifyClient demand\nauthz-regexp \"^cn={CLIENT}$\" \"{ACCOUNT}\"\n");
+        access = format!("access to * by dn.exact=\"{ACCOUNT}\" read by * none\n");
+    }
+
     let certificate = authority.issue("ldap.corp.example", IpAddr::V4(Ipv4Addr::LOCALHOST));
     write_file(
         &directory.join("slapd.conf"),
@@ -123,15 +154,17 @@ fn write_conf(directory: &Path, authority: &Authority) {
              TLSCACertificateFile {ca}\n\
              TLSCertificateFile {certificate}\n\
              TLSCertificateKeyFile {key}\n\
+             {clients}\
              database mdb\n\
              maxsize {DATABASE_BYTES_MAX}\n\
              suffix \"{BASE}\"\n\
              directory {directory}/database\n\
              dbnosync\n\
              index objectClass,proxyAddresses eq\n\
-             limits dn.exact=\"{ACCOUNT}\" size.soft=1000 size.hard=1000 size.pr=1000 size.prtotal=unlimited\n",
+             limits dn.exact=\"{ACCOUNT}\" size.soft=1000 size.hard=1000 size.pr=1000 size.prtotal=unlimited\n\
+             {access}",
             directory = directory.display(),
-            ca = authority.file().display(),
+            ca = ca_file.display(),
             certificate = certificate.certificate_file.display(),
             key = certificate.key_file.display(),
         ),

@@ -1,5 +1,6 @@
 //! `[source.NAME]`: where recipients come from, checked. Pure.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -190,15 +191,25 @@ fn check_protection(
             "an ldaps:// server speaks TLS from the first byte; use ldap:// with starttls",
         );
     }
-    if let Bind::Simple { .. } = bind
-        && !starttls
+    if !starttls
         && let Some(server) = servers.iter().find(|server| !server.is_ldaps)
+        && let Some(why) = bind.needs_tls()
     {
         let message = format!(
-            "{} would carry the password in clear text; use ldaps:// or starttls = true",
+            "{} is to be reached without TLS, and {why}; use ldaps:// or starttls = true",
             server.url
         );
         section.problem("servers", message);
+    }
+    if let Bind::Gssapi { .. } = bind {
+        let is_address = |server: &&ServerAddress| server.host.parse::<IpAddr>().is_ok();
+        if let Some(server) = servers.iter().find(is_address) {
+            let message = format!(
+                "{}: Kerberos knows a server by its name; write it as ldaps://dc1.corp.example",
+                server.url
+            );
+            section.problem("servers", message);
+        }
     }
 }
 
@@ -255,11 +266,14 @@ fn incremental(section: &Section<'_, '_>, filter: &str) -> Incremental {
     }
 }
 
+/// For messages.
+const METHODS: &str = "\"simple\", \"external\", \"gssapi\" or \"anonymous\"";
+
 fn bind(section: &Section<'_, '_>, directory: &Path) -> Bind {
     let Some(bind) = section.section("bind") else {
         section.problem(
             "bind",
-            "missing: [source.NAME.bind] with method = \"simple\" or \"anonymous\"",
+            format!("missing: [source.NAME.bind] with method = {METHODS}"),
         );
         return Bind::Anonymous;
     };
@@ -267,15 +281,14 @@ fn bind(section: &Section<'_, '_>, directory: &Path) -> Bind {
     let found = match method.as_ref().map(|method| method.value.as_str()) {
         Some("anonymous") => Bind::Anonymous,
         Some("simple") => simple_bind(&bind, directory),
+        Some("external") => external_bind(&bind, directory),
+        Some("gssapi") => gssapi_bind(&bind, directory),
         Some(other) => {
-            bind.problem(
-                "method",
-                format!("\"{other}\" is none of \"simple\", \"anonymous\""),
-            );
+            bind.problem("method", format!("\"{other}\" is none of {METHODS}"));
             return Bind::Anonymous;
         }
         None => {
-            bind.problem("method", "missing: \"simple\" or \"anonymous\"");
+            bind.problem("method", format!("missing: {METHODS}"));
             return Bind::Anonymous;
         }
     };
@@ -291,30 +304,103 @@ fn simple_bind(bind: &Section<'_, '_>, directory: &Path) -> Bind {
             "missing: the account, as rcptsync@corp.example, CORP\\rcptsync or a DN",
         );
     }
-    let file = path_of(bind, "password_file", directory);
-    let credential = bind.text("credential");
-    let password = match (file, credential) {
-        (Some(path), None) => SecretPlace::File(path),
+    let password = secret(
+        bind,
+        directory,
+        ("password_file", "credential"),
+        "/etc/rcptsync/corp.password",
+    );
+    Bind::Simple { name, password }
+}
+
+fn external_bind(bind: &Section<'_, '_>, directory: &Path) -> Bind {
+    let certificate_file = path_of(bind, "certificate_file", directory);
+    if certificate_file.is_none() {
+        bind.problem(
+            "certificate_file",
+            "missing: certificate_file = \"/etc/rcptsync/client.pem\"",
+        );
+    }
+    let key = secret(
+        bind,
+        directory,
+        ("key_file", "key_credential"),
+        "/etc/rcptsync/client.key",
+    );
+    Bind::External {
+        certificate_file: certificate_file.unwrap_or_default(),
+        key,
+    }
+}
+
+fn gssapi_bind(bind: &Section<'_, '_>, directory: &Path) -> Bind {
+    if !cfg!(feature = "gssapi") {
+        bind.problem(
+            "method",
+            "\"gssapi\" is not in this build: it lacks the cargo feature gssapi; \
+             build with `cargo build --release --features gssapi`",
+        );
+    }
+    let principal = bind.text("principal").map(|principal| principal.value);
+    let principal = principal.unwrap_or_default();
+    match principal.split_once('@') {
+        Some((name, realm)) if !name.is_empty() && !realm.is_empty() && !realm.contains('@') => {
+            if realm.chars().any(char::is_lowercase) {
+                let message = format!(
+                    "the realm of Active Directory is written in capitals: {name}@{}",
+                    realm.to_uppercase()
+                );
+                bind.problem("principal", message);
+            }
+        }
+        Some(_) | None => bind.problem(
+            "principal",
+            "missing: the account and its realm: principal = \"rcptsync@CORP.EXAMPLE\"",
+        ),
+    }
+    let keytab = secret(
+        bind,
+        directory,
+        ("keytab", "keytab_credential"),
+        "/etc/rcptsync/rcptsync.keytab",
+    );
+    Bind::Gssapi { principal, keytab }
+}
+
+/// A secret: a file of its own, or a systemd credential.
+fn secret(
+    bind: &Section<'_, '_>,
+    directory: &Path,
+    (file_key, credential_key): (&'static str, &'static str),
+    example: &str,
+) -> SecretPlace {
+    let file = path_of(bind, file_key, directory);
+    let credential = bind.text(credential_key);
+    match (file, credential) {
+        (Some(path), None) => return SecretPlace::File(path),
         (None, Some(name)) => {
             if name.value.is_empty() || name.value.contains('/') || name.value.starts_with('.') {
                 bind.problem_at(
                     &name.at,
-                    "credential",
+                    credential_key,
                     "is the name of a systemd credential, not a path",
                 );
             }
-            SecretPlace::Credential(name.value)
+            return SecretPlace::Credential(name.value);
         }
-        (Some(_), Some(_)) => {
-            bind.problem("credential", "either password_file or credential, not both");
-            SecretPlace::Credential(String::new())
-        }
+        (Some(_), Some(_)) => bind.problem(
+            credential_key,
+            format!("either {file_key} or {credential_key}, not both"),
+        ),
         (None, None) => {
-            bind.problem("password_file", "missing: password_file = \"/etc/rcptsync/corp.password\", or credential = \"corp.password\"");
-            SecretPlace::Credential(String::new())
+            let name = Path::new(example).file_name().unwrap_or_default().display();
+            bind.problem(
+                file_key,
+                format!("missing: {file_key} = \"{example}\", or {credential_key} = \"{name}\""),
+            );
         }
-    };
-    Bind::Simple { name, password }
+    }
+    SecretPlace::Credential(String::new())
 }
 
 /// `ldap://` or `ldaps://`, a host, an optional port, and nothing that would be ignored.

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
-use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 
 /// A certificate authority.
 pub struct Authority {
@@ -18,6 +20,14 @@ pub struct Authority {
 #[derive(Clone)]
 pub struct Identity {
     pub(crate) config: Arc<ServerConfig>,
+    certificate: Vec<u8>,
+}
+
+impl Identity {
+    /// The certificate itself (DER).
+    pub fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
 }
 
 /// When a certificate counts.
@@ -48,24 +58,52 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// The certificate of a client and its key, both PEM.
+    pub fn client(&self, name: &str, validity: Validity) -> (String, String) {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names to refuse");
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        set_validity(&mut params, validity);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// The same for a server that wants a certificate of this authority from every client.
+    pub fn identity_for_clients(&self, names: &[&str], clients: &Authority) -> Identity {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(clients.issuer.der().clone())
+            .expect("a certificate");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .expect("a verifier");
+        self.identity_with(names, Validity::Current, verifier)
+    }
+
     /// A certificate for these names and addresses.
     pub fn identity(&self, names: &[&str], validity: Validity) -> Identity {
+        self.identity_with(names, validity, WebPkiClientVerifier::no_client_auth())
+    }
+
+    fn identity_with(
+        &self,
+        names: &[&str],
+        validity: Validity,
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> Identity {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("good names");
-        let (from, to) = match validity {
-            Validity::Current => (2000, 4000),
-            Validity::Expired => (2000, 2001),
-            Validity::Future => (4000, 4001),
-        };
-        params.not_before = date_time_ymd(from, 1, 1);
-        params.not_after = date_time_ymd(to, 1, 1);
+        set_validity(&mut params, validity);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(
                 vec![certificate.der().clone()],
                 PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
@@ -73,6 +111,17 @@ impl Authority {
             .expect("a key that fits");
         Identity {
             config: Arc::new(config),
+            certificate: certificate.der().to_vec(),
         }
     }
+}
+
+fn set_validity(params: &mut CertificateParams, validity: Validity) {
+    let (from, to) = match validity {
+        Validity::Current => (2000, 4000),
+        Validity::Expired => (2000, 2001),
+        Validity::Future => (4000, 4001),
+    };
+    params.not_before = date_time_ymd(from, 1, 1);
+    params.not_after = date_time_ymd(to, 1, 1);
 }
