@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::config::Limits;
+use crate::domains::Forms;
 use crate::hold::{Cause, Hold, Released};
 use crate::keys::domain_part;
 use crate::table::rows::{Facts, Row, Rows, RowsBuilder};
@@ -34,8 +35,8 @@ pub struct Evidence<'run> {
     pub values_vary: bool,
     /// The sources that rows name, by number.
     pub sources: &'run [SourceEvidence],
-    /// Every form of every configured domain, to the domain's name.
-    pub domains: &'run HashMap<Vec<u8>, String>,
+    /// The listed domains, as they stand in keys.
+    pub domains: &'run Forms,
     /// Canaries that no source gives.
     pub canaries_missing: &'run [String],
     /// The configured limits.
@@ -154,26 +155,22 @@ struct Candidate<'run> {
 }
 
 /// Numbers for the domains that keys lie in, so that counting a row is an addition and not a text.
-struct Domains {
+///
+/// The listed ones come first; what lies in the sub-domains of a listed domain is counted under its name.
+struct Domains<'run> {
+    listed: &'run Forms,
     names: Vec<String>,
     numbers: HashMap<Vec<u8>, usize>,
-    configured_count: usize,
+    listed_count: usize,
 }
 
-impl Domains {
-    fn new(configured: &HashMap<Vec<u8>, String>) -> Self {
-        let mut names: Vec<String> = configured.values().cloned().collect();
-        names.sort_unstable();
-        names.dedup();
-        let number = |name: &String| names.binary_search(name).unwrap_or_default();
-        let numbers = configured
-            .iter()
-            .map(|(form, name)| (form.clone(), number(name)))
-            .collect();
+impl<'run> Domains<'run> {
+    fn new(listed: &'run Forms) -> Self {
         Domains {
-            configured_count: names.len(),
-            names,
-            numbers,
+            listed,
+            names: listed.names().to_vec(),
+            numbers: HashMap::new(),
+            listed_count: listed.names().len(),
         }
     }
 
@@ -182,9 +179,12 @@ impl Domains {
         if let Some(number) = self.numbers.get(part) {
             return *number;
         }
-        self.names.push(String::from_utf8_lossy(part).into_owned());
-        self.numbers.insert(part.to_vec(), self.names.len() - 1);
-        self.names.len() - 1
+        let number = self.listed.find(part).unwrap_or_else(|| {
+            self.names.push(String::from_utf8_lossy(part).into_owned());
+            self.names.len() - 1
+        });
+        self.numbers.insert(part.to_vec(), number);
+        number
     }
 }
 
@@ -223,7 +223,7 @@ fn bump(counts: &mut Vec<u64>, at: usize) {
 
 struct Bench<'run> {
     evidence: &'run Evidence<'run>,
-    domains: Domains,
+    domains: Domains<'run>,
     /// Removals that are neither approved, nor free, nor already leaving.
     removals: Vec<Candidate<'run>>,
     additions: Vec<Candidate<'run>>,
@@ -278,8 +278,8 @@ impl<'run> Bench<'run> {
     /// Rows of the configuration itself go freely, unless they go because their whole domain does; a row that began to
     /// leave was judged then.
     fn needs_judgement(&self, row: Row<'_>, domain: usize) -> bool {
-        let is_configured = domain < self.domains.configured_count;
-        let is_free = row.facts.is_always && row.facts.sources.is_empty() && is_configured;
+        let is_listed = domain < self.domains.listed_count;
+        let is_free = row.facts.is_always && row.facts.sources.is_empty() && is_listed;
         !is_free && row.facts.leaving_since.is_none() && !self.evidence.released.removal(row.key)
     }
 
@@ -391,7 +391,7 @@ impl<'run> Bench<'run> {
         );
         // A foreign file may name a million domains, and its rows are held already.
         let remaining = self.remaining();
-        for domain in self.domains.configured_count..self.domains.names.len() {
+        for domain in self.domains.listed_count..self.domains.names.len() {
             if remaining.domain(domain) == 0 {
                 continue;
             }
@@ -678,12 +678,16 @@ fn percent(part: u64, whole: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Domain;
+    use crate::domains::{Entry, Reach};
+    use crate::fold::Folding;
     use crate::table::rows::SourceSet;
 
     /// One situation; everything not said is as on an ordinary day.
     struct Situation {
         in_force: Rows,
         wanted: Rows,
+        domains: crate::domains::Domains,
         is_first: bool,
         values_vary: bool,
         sources: Vec<SourceEvidence>,
@@ -711,6 +715,14 @@ mod tests {
         }
     }
 
+    fn listed(names: &[(&str, Reach)]) -> crate::domains::Domains {
+        crate::domains::Domains::of(names.iter().map(|(name, reach)| Entry {
+            domain: Domain::parse(name).expect("a domain"),
+            reach: *reach,
+            is_excluded: false,
+        }))
+    }
+
     /// `r0@x … r(count-1)@x`
     fn numbered(range: std::ops::Range<usize>, domain: &str) -> Vec<String> {
         range.map(|number| format!("r{number}@{domain}")).collect()
@@ -720,6 +732,7 @@ mod tests {
         Situation {
             in_force: rows(in_force, from_source(0)),
             wanted: rows(wanted, from_source(0)),
+            domains: listed(&[(X, Reach::Itself), (Y, Reach::Itself)]),
             is_first: false,
             values_vary: false,
             sources: vec![SourceEvidence {
@@ -744,8 +757,7 @@ mod tests {
 
     impl Situation {
         fn judge(&self) -> Judgement {
-            let domains =
-                ["x.example", "y.example"].map(|name| (name.as_bytes().to_vec(), name.to_owned()));
+            let domains = self.domains.forms(Folding::Unicode);
             judge(&Evidence {
                 table: "t",
                 in_force: &self.in_force,
@@ -753,7 +765,7 @@ mod tests {
                 is_first: self.is_first,
                 values_vary: self.values_vary,
                 sources: &self.sources,
-                domains: &HashMap::from(domains),
+                domains: &domains,
                 canaries_missing: &self.canaries_missing,
                 limits: &self.limits,
                 grace: self.grace,
@@ -854,6 +866,18 @@ mod tests {
             119,
             &["domain_emptied y.example +0 -20"],
         );
+    }
+
+    #[test]
+    fn sub_domains_are_counted_under_the_listed_domain() {
+        let both = |below: usize| [numbered(0..100, X), numbered(0..below, "a.x.example")].concat();
+        let mut flagged = situation(both(3), both(0));
+        // Without the flag it is a domain of its own, and nobody lists it.
+        check(&flagged, 103, &["domain_removed a.x.example +0 -3"]);
+        flagged.domains = listed(&[(X, Reach::WithSubDomains)]);
+        check(&flagged, 100, &[]);
+        flagged.wanted = rows(numbered(0..50, X), from_source(0));
+        check(&flagged, 103, &["domain_halved x.example +0 -53"]);
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub mod source;
 pub mod address;
 pub mod dn;
 pub mod domain;
+pub mod domains;
 pub mod entry;
 pub mod fold;
 pub mod keys;

@@ -118,6 +118,7 @@ fn the_core_does_not_touch_the_world() {
         "diff",
         "dn",
         "domain",
+        "domains",
         "entry",
         "fold",
         "guard",

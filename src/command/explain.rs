@@ -9,6 +9,7 @@ use std::io::{self, Write};
 
 use crate::address::{Address, AddressError};
 use crate::config::{Config, Table, TableFolding};
+use crate::domains::{self, Domains};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::fold::Folding;
@@ -63,6 +64,7 @@ pub fn run(config: &Config, texts: &[String], out: &mut dyn Write) -> Result<u8>
 struct Archive<'run> {
     config: &'run Config,
     head: Head,
+    domains: Domains,
     delimiter: String,
     tables: Vec<TableView<'run>>,
     /// What names an asked address, by its first key.
@@ -139,6 +141,7 @@ impl<'run> Archive<'run> {
         let mut archive = Archive {
             config,
             head,
+            domains: Domains::exact(&config.domains),
             delimiter,
             tables,
             origins,
@@ -152,7 +155,7 @@ impl<'run> Archive<'run> {
 
     /// Walks all records once, and keeps what names an asked address.
     fn find_origins(&mut self, state: &State) {
-        let policy = Policy::of(self.config);
+        let policy = Policy::new(&self.config.recipients, &self.domains);
         for (name, source) in &self.head.sources {
             let Some(base) = source.base else { continue };
             let records = match state.records(name, base) {
@@ -270,7 +273,7 @@ fn lookup_order(address: &Address, folding: Folding, delimiter: &str) -> Vec<Str
                 .map(|key| key.as_str().to_owned()),
         );
     }
-    for form in wanted::domain_forms(std::slice::from_ref(address.domain()), folding).into_keys() {
+    for form in domains::forms_of(address.domain(), folding) {
         order.push(format!("@{}", String::from_utf8_lossy(&form)));
     }
     order
@@ -437,8 +440,8 @@ impl Explanation<'_, '_> {
             }
         }
         let mut is_known = !origins.is_empty();
-        for address in
-            wanted::always(self.archive.config).filter(|always| always.is_same_as(self.address))
+        for address in wanted::always(&self.archive.config.recipients, &self.archive.domains)
+            .filter(|always| always.is_same_as(self.address))
         {
             is_known = true;
             writeln!(

@@ -15,7 +15,6 @@ use crate::policy::{LeftOut, Note, Noted};
 use crate::report::key;
 use crate::state::runs::TableCounts;
 use crate::table::format::is_said;
-use crate::table::wanted;
 use crate::time::Timestamp;
 
 /// The whole report.
@@ -147,7 +146,7 @@ impl Difference {
             tables: plan
                 .tables
                 .iter()
-                .map(|table| (table.table.name.clone(), of_table(config, table)))
+                .map(|table| (table.table.name.clone(), of_table(plan, table)))
                 .collect(),
             holds: holds.into_iter().map(of_hold).collect(),
             sources: plan
@@ -186,14 +185,14 @@ pub fn counts(table: &TablePlan<'_>) -> TableCounts {
     }
 }
 
-fn of_table(config: &Config, table: &TablePlan<'_>) -> TableDifference {
-    let forms = wanted::domain_forms(&config.domains, table.folding);
+fn of_table(plan: &Plan<'_>, table: &TablePlan<'_>) -> TableDifference {
+    let forms = plan.domains.forms(table.folding);
     let mut domains: BTreeMap<String, DomainCounts> = BTreeMap::new();
     let mut tally = |keys: &mut dyn Iterator<Item = &[u8]>,
                      field: fn(&mut DomainCounts) -> &mut u64| {
         for found in keys {
             let part = domain_part(found);
-            let name = forms.get(part).cloned().unwrap_or_else(|| key(part));
+            let name = forms.name_of(part).map_or_else(|| key(part), str::to_owned);
             *field(domains.entry(name).or_default()) += 1;
         }
     };

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::config::{Config, Format, Table, TableFolding};
 use crate::diff::{Diff, Values};
+use crate::domains::Domains;
 use crate::error::Failure;
 use crate::exit::Exit;
 use crate::fold::Folding;
@@ -45,6 +46,8 @@ pub struct Run<'run> {
 pub struct Plan<'run> {
     /// Per configured source, then per removed one.
     pub sources: Vec<SourceNow>,
+    /// The domains that rows may exist for.
+    pub domains: Domains,
     /// Per table.
     pub tables: Vec<TablePlan<'run>>,
     /// Values left out, by reason, and values accepted with a note.
@@ -162,6 +165,7 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Plan<'run> {
             });
         }
     }
+    let domains = Domains::exact(&run.config.domains);
     let mut counted = Counted::default();
     let mut tables = Vec::new();
     let needs_gateway = run
@@ -180,6 +184,7 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Plan<'run> {
             state,
             head,
             sources: &sources,
+            domains: &domains,
             table,
             folding,
         };
@@ -194,6 +199,7 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Plan<'run> {
     }
     Plan {
         sources,
+        domains,
         tables,
         counted,
         failures,

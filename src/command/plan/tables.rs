@@ -6,6 +6,7 @@ use super::{Run, SourceNow, SourceStatus, TablePlan};
 use crate::address::Address;
 use crate::config::{Format, Table};
 use crate::diff::{Diff, Values};
+use crate::domains::Domains;
 use crate::error::Result;
 use crate::fold::Folding;
 use crate::guard::{self, Counts, Evidence, Judgement, SourceEvidence};
@@ -44,6 +45,7 @@ pub(super) struct Desk<'desk, 'run> {
     pub(super) state: &'desk State,
     pub(super) head: &'desk Head,
     pub(super) sources: &'desk [SourceNow],
+    pub(super) domains: &'desk Domains,
     pub(super) table: &'run Table,
     pub(super) folding: Folding,
 }
@@ -55,7 +57,12 @@ impl<'run> Desk<'_, 'run> {
             .iter()
             .map(|source| source.records.as_slice())
             .collect();
-        let (wanted, counted) = wanted::rows(self.run.config, &records, self.folding);
+        let (wanted, counted) = wanted::rows(
+            &self.run.config.recipients,
+            self.domains,
+            &records,
+            self.folding,
+        );
         // Without a ledger nothing is known to be ours.
         let known = ledger
             .as_ref()
@@ -72,7 +79,7 @@ impl<'run> Desk<'_, 'run> {
             is_first,
             values_vary: on_disk.iter().any(has_varying_values),
             sources: &self.source_evidence(&released),
-            domains: &wanted::domain_forms(&self.run.config.domains, self.folding),
+            domains: &self.domains.forms(self.folding),
             canaries_missing: &self.canaries_missing(&wanted),
             limits: &self.run.config.guard,
             grace: self.run.config.recipients.grace,
