@@ -49,7 +49,7 @@ impl Reach {
 }
 
 /// A listed domain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedDomain {
     /// Its name.
     pub domain: Domain,
@@ -66,6 +66,7 @@ impl ListedDomain {
 
 /// A domain that is to be listed, or left out of what is listed after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Entry {
     /// Its name.
     pub domain: Domain,

@@ -55,7 +55,7 @@ impl Reason {
             }
             Reason::ControlCharacter => "the value holds a control character or a line end",
             Reason::TooLong => "the address is longer than the 254 octets that SMTP can say",
-            Reason::ForeignDomain => "its domain is not in [domains] list",
+            Reason::ForeignDomain => "its domain is not listed in [domains]",
             Reason::ExcludedDn => "its entry lies in a subtree of recipients.exclude_dn",
             Reason::Excluded => "it is named in recipients.exclude",
             Reason::System => {
@@ -247,7 +247,7 @@ mod tests {
     fn check(record: &Record, value: &str, expected: Result<&str, Reason>) {
         let config =
             crate::config::parse(std::path::Path::new("/c"), CONFIG).expect("a configuration");
-        let domains = Domains::exact(&config.domains);
+        let domains = Domains::exact(&config.domains.list);
         let policy = Policy::new(&config.recipients, &domains);
         let found = match policy.decide(record, value.as_bytes()) {
             Decision::Accepted(address) => Ok(address.to_string()),
@@ -312,7 +312,7 @@ mod tests {
         let config =
             crate::config::parse(std::path::Path::new("/c"), CONFIG).expect("a configuration");
         let mut accepted_count = 0;
-        let domains = Domains::exact(&config.domains);
+        let domains = Domains::exact(&config.domains.list);
         let policy = Policy::new(&config.recipients, &domains);
         let counted = policy.decide_all(&records, |_| accepted_count += 1);
         assert_eq!(accepted_count, 4);

@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::error::Result;
+use crate::exchange::Organisation;
 use crate::record::Record;
 
 /// All records of one source as a read found them, proven complete.
@@ -12,6 +14,7 @@ pub struct Snapshot {
     records: Vec<Record>,
     answered_by: String,
     referrals: Vec<String>,
+    organisation: Option<Result<Organisation>>,
 }
 
 impl Snapshot {
@@ -28,7 +31,22 @@ impl Snapshot {
             records,
             answered_by,
             referrals,
+            organisation: None,
         }
+    }
+
+    /// With what the same session found of Exchange's organisation, or why it could not be looked at. The records are
+    /// complete all the same.
+    pub(crate) fn with_organisation(self, organisation: Option<Result<Organisation>>) -> Snapshot {
+        Snapshot {
+            organisation,
+            ..self
+        }
+    }
+
+    /// What was found of Exchange's organisation; `None` where the source is none to look for it in.
+    pub fn take_organisation(&mut self) -> Option<Result<Organisation>> {
+        self.organisation.take()
     }
 
     /// The records, in the order read.

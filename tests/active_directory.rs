@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use common::certificates::Authority;
-use common::directory::{BASE, Company, DOMAINS, Dialect, LEAVERS, Unit};
+use common::directory::{BASE, Company, DOMAINS, Dialect, LEAVERS, Unit, complete_domains};
 use common::postfix::Instance;
 use common::rcptsync::{LdapConfig, Rcptsync};
 use common::samba::{self, Samba};
@@ -59,7 +59,10 @@ fn configure(
 
 /// The rules that the company's truth is about. The guard is not what is tested here: one user may have forty addresses.
 fn rules() -> String {
-    format!("[recipients]\nexclude_dn = [\"{LEAVERS}\"]\n[guard]\nremoved_floor = 1000\n")
+    format!(
+        "{}[recipients]\nexclude_dn = [\"{LEAVERS}\"]\n[guard]\nremoved_floor = 1000\n",
+        complete_domains()
+    )
 }
 
 /// An installation that has published the company once.

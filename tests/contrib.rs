@@ -33,7 +33,7 @@ fn the_sample_is_a_complete_company() {
         ldif::read(source, now, Instant::now(), &Progress::default()).expect("a complete export");
     assert_eq!(snapshot.records().len(), 139);
     let mut accepted = BTreeSet::new();
-    let domains = Domains::exact(&config.domains);
+    let domains = Domains::exact(&config.domains.list);
     let counted =
         Policy::new(&config.recipients, &domains).decide_all(snapshot.records(), |address| {
             accepted.insert(address.to_string().to_lowercase());

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::plan::domains::RELAY_DOMAINS;
 use super::plan::{Plan, Run, SourceStatus, TablePlan};
 use crate::error::Result;
 use crate::hold::{Cause, Hold};
@@ -20,7 +21,9 @@ use crate::report::key;
 use crate::state::files::{
     Generation, GenerationTable, Ledger, Origin, original_name, records_to_bytes,
 };
-use crate::state::head::{APPROVAL_LIFE, Artefact, Head, HoldState, Removals, TableState};
+use crate::state::head::{
+    APPROVAL_LIFE, Artefact, Head, HoldState, RelayDomainsState, Removals, TableState,
+};
 use crate::state::{State, digest};
 use crate::table::rows::Rows;
 use crate::time::Timestamp;
@@ -44,6 +47,7 @@ pub struct Published {
 /// Stores what was read and what is held, and notes both in `head`.
 pub fn store_facts(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -> Result<()> {
     store_sources(run, state, plan, head)?;
+    store_domains(plan, head);
     store_holds(run, state, plan, head)?;
     head.removals
         .retain(|removals| removals.at > run.now.before(run.config.guard.window));
@@ -94,6 +98,19 @@ fn store_sources(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head)
     head.sources
         .retain(|name, _| run.config.sources.iter().any(|source| source.name == *name));
     Ok(())
+}
+
+/// Notes what is known of domains. Like records, it is stored as a fact and decided upon in every run anew.
+fn store_domains(plan: &Plan<'_>, head: &mut Head) {
+    let domains = &plan.domains;
+    for (name, known) in &mut head.sources {
+        known.organisation = domains.organisations.get(name).cloned();
+        known.domains_frozen = domains.frozen.get(name).cloned();
+    }
+    head.relay_domains = RelayDomainsState {
+        entries: domains.relayed.clone(),
+        frozen: domains.frozen.get(RELAY_DOMAINS).cloned(),
+    };
 }
 
 /// Keeps every hold's rows, so that an approval can name them, and forgets those not seen for a day.
@@ -361,8 +378,9 @@ fn store_ledger(
         head.next_file += 1;
     }
     known.rows_count = rows.len() as u64;
-    let leaving = rows.iter().filter_map(|row| row.facts.leaving_since);
-    known.next_deadline = leaving
+    let leaving = || rows.iter().filter_map(|row| row.facts.leaving_since);
+    known.leaving_count = leaving().count() as u64;
+    known.next_deadline = leaving()
         .min()
         .map(|since| since.after(run.config.recipients.grace));
     let removed = table.judgement.approved.removed();

@@ -77,7 +77,7 @@ pub struct Config {
     /// Bound of a whole run, hooks included.
     pub run_timeout: Duration,
     /// The domains that rows may exist for.
-    pub domains: Vec<Domain>,
+    pub domains: DomainRules,
     /// Where recipients come from, in the order of the file.
     pub sources: Vec<Source>,
     /// Who of them counts.
@@ -92,6 +92,26 @@ pub struct Config {
     pub history_keep: Duration,
 }
 
+/// `[domains]` and `[domain."NAME"]`
+#[derive(Clone, Debug, Default)]
+pub struct DomainRules {
+    /// Named in the file; with `from`, in addition to those.
+    pub list: Vec<Domain>,
+    /// Where domains come from beside the list.
+    pub from: Option<DomainsFrom>,
+    /// `directory_is_complete`: no recipient of these lives anywhere else than in the sources.
+    pub complete: Vec<Domain>,
+}
+
+/// Where domains come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DomainsFrom {
+    /// The accepted domains in the directories that are read.
+    Exchange,
+    /// `relay_domains` of the Postfix on this machine.
+    Postfix,
+}
+
 /// One `[source.NAME]`.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -99,6 +119,17 @@ pub struct Source {
     pub name: String,
     /// What it reads.
     pub kind: SourceKind,
+}
+
+impl Source {
+    /// Whether a directory is read that holds the accepted domains of Exchange. A global catalog is read for its recipients
+    /// alone.
+    pub fn has_accepted_domains(&self) -> bool {
+        match &self.kind {
+            SourceKind::Ldap(ldap) => !ldap.is_global_catalog(),
+            SourceKind::Ldif(_) | SourceKind::List(_) => false,
+        }
+    }
 }
 
 /// What a source reads.
@@ -133,6 +164,15 @@ pub struct LdapSource {
     pub ca_file: Option<PathBuf>,
     /// Who to be.
     pub bind: Bind,
+}
+
+impl LdapSource {
+    /// Whether it is asked on the ports of a global catalog, which has a part of every domain.
+    pub fn is_global_catalog(&self) -> bool {
+        const PORTS: [u16; 2] = [3268, 3269];
+        let mut servers = self.servers.iter();
+        !self.servers.is_empty() && servers.all(|server| PORTS.contains(&server.port))
+    }
 }
 
 /// A parsed `ldap://` or `ldaps://` URL: scheme, host, port and nothing more.

@@ -187,6 +187,11 @@ impl<'read, 'text> Section<'read, 'text> {
             .map(|(_, value)| value)
     }
 
+    /// Whether a key is there, right or wrong.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.peek(key).is_some()
+    }
+
     fn take(&self, key: &'static str) -> Option<&'read Spanned<DeValue<'text>>> {
         self.known.borrow_mut().push(key);
         self.peek(key)

@@ -10,6 +10,7 @@
 //! Invariant: a snapshot is made in one place, after every base was read to its end on one connection.
 
 pub mod ber;
+mod domains;
 mod failure;
 mod filter;
 pub mod message;
@@ -106,11 +107,15 @@ async fn try_servers(
         match read.await {
             Ok(found) => {
                 let references = found.references.into_iter().collect();
+                let organisation = found.organisation.map(|found| {
+                    found.map_err(|trouble| domains::failure(source_name, server, trouble))
+                });
                 return Ok(Snapshot::of_complete_read(
                     found.records,
                     server.url.clone(),
                     references,
-                ));
+                )
+                .with_organisation(organisation));
             }
             Err(trouble) => {
                 let is_final = trouble.is_refused_account() || Instant::now() >= deadline;
@@ -178,6 +183,10 @@ async fn read_bases(
             progress,
         )
         .await?;
+    }
+    if !source.is_global_catalog() {
+        // Behind the recipients: what goes wrong here costs none of them.
+        found.organisation = Some(domains::read(session, source, &mut budget).await);
     }
     Ok(found)
 }

@@ -206,13 +206,18 @@ impl Session {
 
     /// What the server proposes as base.
     pub async fn default_naming_context(&mut self) -> Result<String, Cause> {
-        const NAME: &str = "defaultNamingContext";
-        let entries = self.read_entry("", vec![NAME.to_owned()]).await?;
-        let value = entries.first().and_then(|entry| entry.values(NAME).next());
-        match value.map(std::str::from_utf8) {
-            Some(Ok(name)) if !name.is_empty() => Ok(name.to_owned()),
-            Some(_) | None => Err(Cause::NoNamingContext),
-        }
+        let name = self.root_dse("defaultNamingContext").await?;
+        name.ok_or(Cause::NoNamingContext)
+    }
+
+    /// One value of the root DSE, where it has one.
+    pub async fn root_dse(&mut self, attribute: &str) -> Result<Option<String>, Cause> {
+        let entries = self.read_entry("", vec![attribute.to_owned()]).await?;
+        let value = entries
+            .first()
+            .and_then(|entry| entry.values(attribute).next());
+        let name = value.and_then(|value| std::str::from_utf8(value).ok());
+        Ok(name.filter(|name| !name.is_empty()).map(str::to_owned))
     }
 
     /// One entry by its name: none or one, or an error.

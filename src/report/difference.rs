@@ -30,6 +30,8 @@ pub struct Difference {
     pub holds: Vec<HoldReport>,
     /// Per source.
     pub sources: BTreeMap<String, SourceReport>,
+    /// Domains with signs that recipients of theirs live elsewhere, to the signs.
+    pub elsewhere: BTreeMap<String, String>,
     /// Addresses in their grace.
     pub leaving: Vec<Leaving>,
     /// Values left out, by reason.
@@ -116,6 +118,9 @@ pub struct SourceReport {
     pub answered_by: Option<String>,
     /// Its records.
     pub records: u64,
+    /// Containers with mail-enabled public folders that no `base` of it reaches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub folders_out_of_reach: Vec<String>,
 }
 
 /// An address in its grace.
@@ -153,11 +158,16 @@ impl Difference {
                 .sources
                 .iter()
                 .map(|source| {
-                    (
-                        source.name.clone(),
-                        of_source(&source.status, source.records.len() as u64),
-                    )
+                    let mut report = of_source(&source.status, source.records.len() as u64);
+                    report.folders_out_of_reach = plan.domains.folders_out_of_reach(&source.name);
+                    (source.name.clone(), report)
                 })
+                .collect(),
+            elsewhere: plan
+                .domains
+                .elsewhere
+                .iter()
+                .map(|found| (found.domain.clone(), found.signs_text()))
                 .collect(),
             leaving: leaving(config, plan),
             left_out: plan.counted.left_out.clone(),
@@ -186,7 +196,7 @@ pub fn counts(table: &TablePlan<'_>) -> TableCounts {
 }
 
 fn of_table(plan: &Plan<'_>, table: &TablePlan<'_>) -> TableDifference {
-    let forms = plan.domains.forms(table.folding);
+    let forms = plan.domains.listed.forms(table.folding);
     let mut domains: BTreeMap<String, DomainCounts> = BTreeMap::new();
     let mut tally = |keys: &mut dyn Iterator<Item = &[u8]>,
                      field: fn(&mut DomainCounts) -> &mut u64| {
@@ -262,6 +272,7 @@ fn of_source(status: &SourceStatus, records: u64) -> SourceReport {
         cause: cause.map(|cause| key(cause.as_bytes())),
         answered_by: answered_by.map(str::to_owned),
         records,
+        folders_out_of_reach: Vec::new(),
     };
     match status {
         SourceStatus::Complete { answered_by, .. } => {

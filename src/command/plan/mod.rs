@@ -2,6 +2,7 @@
 //!
 //! `sync` carries a plan out, `diff` shows it; both are the same call, so a dry run is judged exactly as the real one.
 
+pub mod domains;
 mod sources;
 mod tables;
 
@@ -9,8 +10,8 @@ use std::time::Instant;
 
 use crate::config::{Config, Format, Table, TableFolding};
 use crate::diff::{Diff, Values};
-use crate::domains::Domains;
-use crate::error::Failure;
+use crate::error::{Failure, Result};
+use crate::exchange::Organisation;
 use crate::exit::Exit;
 use crate::fold::Folding;
 use crate::guard::Judgement;
@@ -24,6 +25,7 @@ use crate::state::files::Ledger;
 use crate::state::head::{Frozen, Head};
 use crate::table::rows::Rows;
 use crate::time::Timestamp;
+use domains::DomainsNow;
 use tables::Desk;
 
 /// A run under way: the configuration, and the time, taken once.
@@ -47,7 +49,7 @@ pub struct Plan<'run> {
     /// Per configured source, then per removed one.
     pub sources: Vec<SourceNow>,
     /// The domains that rows may exist for.
-    pub domains: Domains,
+    pub domains: DomainsNow,
     /// Per table.
     pub tables: Vec<TablePlan<'run>>,
     /// Values left out, by reason, and values accepted with a note.
@@ -67,6 +69,8 @@ pub struct SourceNow {
     pub status: SourceStatus,
     /// Search references that no source covers.
     pub uncovered_referrals: Vec<String>,
+    /// What was read of Exchange's organisation, until the domains of the run are found from it.
+    pub organisation: Option<Result<Organisation>>,
 }
 
 /// How a source was found.
@@ -148,6 +152,7 @@ impl Plan<'_> {
 pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Plan<'run> {
     let mut failures = Vec::new();
     let mut sources = sources::read(run, state, head, &mut failures);
+    let domains = domains::resolve(run, head, &mut sources, &mut failures);
     let ledgers: Vec<Option<Ledger>> = run
         .config
         .tables
@@ -162,10 +167,10 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Plan<'run> {
                 records: Vec::new(),
                 status,
                 uncovered_referrals: Vec::new(),
+                organisation: None,
             });
         }
     }
-    let domains = Domains::exact(&run.config.domains);
     let mut counted = Counted::default();
     let mut tables = Vec::new();
     let needs_gateway = run

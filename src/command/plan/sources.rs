@@ -33,7 +33,8 @@ pub(super) fn read(
     sources
 }
 
-fn complete(run: &Run<'_>, source: &Source, snapshot: Snapshot) -> SourceNow {
+fn complete(run: &Run<'_>, source: &Source, mut snapshot: Snapshot) -> SourceNow {
+    let organisation = snapshot.take_organisation();
     let (records, answered_by, referrals) = snapshot.into_parts();
     let uncovered_referrals = referral::uncovered(&referrals, &run.config.sources);
     for referral in &uncovered_referrals {
@@ -57,6 +58,7 @@ fn complete(run: &Run<'_>, source: &Source, snapshot: Snapshot) -> SourceNow {
         records,
         status,
         uncovered_referrals,
+        organisation,
     }
 }
 
@@ -109,6 +111,7 @@ fn stand_in(
             records,
             status,
             uncovered_referrals,
+            organisation: None,
         },
         failure,
     )

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::domains::DomainsNow;
 use super::{Run, SourceNow, SourceStatus, TablePlan};
 use crate::address::Address;
 use crate::config::{Format, Table};
 use crate::diff::{Diff, Values};
-use crate::domains::Domains;
 use crate::error::Result;
 use crate::fold::Folding;
 use crate::guard::{self, Counts, Evidence, Judgement, SourceEvidence};
@@ -45,7 +45,7 @@ pub(super) struct Desk<'desk, 'run> {
     pub(super) state: &'desk State,
     pub(super) head: &'desk Head,
     pub(super) sources: &'desk [SourceNow],
-    pub(super) domains: &'desk Domains,
+    pub(super) domains: &'desk DomainsNow,
     pub(super) table: &'run Table,
     pub(super) folding: Folding,
 }
@@ -59,7 +59,7 @@ impl<'run> Desk<'_, 'run> {
             .collect();
         let (wanted, counted) = wanted::rows(
             &self.run.config.recipients,
-            self.domains,
+            &self.domains.listed,
             &records,
             self.folding,
         );
@@ -79,7 +79,9 @@ impl<'run> Desk<'_, 'run> {
             is_first,
             values_vary: on_disk.iter().any(has_varying_values),
             sources: &self.source_evidence(&released),
-            domains: &self.domains.forms(self.folding),
+            domains: &self.domains.listed.forms(self.folding),
+            domains_never_read: &self.domains.never_read,
+            elsewhere: &self.domains.elsewhere,
             canaries_missing: &self.canaries_missing(&wanted),
             limits: &self.run.config.guard,
             grace: self.run.config.recipients.grace,
