@@ -151,6 +151,47 @@ impl Samba {
         )
     }
 
+    /// Hides what lies in a container from ordinary accounts; gives what [`Samba::show_contents`] needs to show it again.
+    #[track_caller]
+    pub fn hide_contents(&self, container: &str) -> String {
+        let found = succeed(
+            command("ldbsearch")
+                .arg(format!(
+                    "--configfile={}",
+                    smb_conf(&self.directory).display()
+                ))
+                .arg("-H")
+                .arg(sam_ldb(&self.directory))
+                .args(["-b", container, "-s", "base", "nTSecurityDescriptor"]),
+        );
+        // Folded lines are joined; what is left of the entry is its DN and the descriptor.
+        let text = String::from_utf8_lossy(&found.stdout).replace("\n ", "");
+        let descriptor = text
+            .lines()
+            .find(|line| line.starts_with("nTSecurityDescriptor:"))
+            .unwrap_or_else(|| panic!("no descriptor: {text}"));
+        let restore = format!(
+            "dn: {container}\nchangetype: modify\nreplace: nTSecurityDescriptor\n{descriptor}\n\n"
+        );
+        succeed(
+            command("samba-tool")
+                .args(["dsacl", "set"])
+                .arg(format!("--objectdn={container}"))
+                .arg("--sddl=(D;;LC;;;AU)")
+                .arg("-s")
+                .arg(smb_conf(&self.directory))
+                .arg("-H")
+                .arg(sam_ldb(&self.directory)),
+        );
+        restore
+    }
+
+    /// Shows what was hidden. The tools of ldb write a descriptor as text, which only they read back.
+    #[track_caller]
+    pub fn show_contents(&self, restore: &str) {
+        offline(&self.directory, "ldbmodify", &[], restore);
+    }
+
     fn ldap_tool_as(&self, tool: &str, account: &str, password_file: &Path) -> Command {
         let mut command = command(tool);
         command

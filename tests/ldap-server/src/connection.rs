@@ -252,12 +252,17 @@ impl Connection<'_> {
     fn search(&mut self, search: &Search) -> Result<(), Over> {
         let directory = &self.shared.directory;
         if search.scope == 0 && search.base.is_empty() {
+            let mut attributes = vec![(
+                "defaultNamingContext".to_owned(),
+                vec![directory.base.clone().into_bytes()],
+            )];
+            attributes.extend(directory.configuration.iter().map(|dn| {
+                let values = vec![dn.clone().into_bytes()];
+                ("configurationNamingContext".to_owned(), values)
+            }));
             let root = Object {
                 dn: Vec::new(),
-                attributes: vec![(
-                    "defaultNamingContext".to_owned(),
-                    vec![directory.base.clone().into_bytes()],
-                )],
+                attributes,
             };
             let entry = entry_message(search, &root, None);
             return self.send(&[entry, done(search.id, 0, b"", None)].concat());

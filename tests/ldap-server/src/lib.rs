@@ -25,6 +25,7 @@ pub use tls::{Authority, Identity, Validity};
 #[derive(Clone, Default)]
 pub struct Directory {
     base: String,
+    configuration: Option<String>,
     objects: Vec<Object>,
     accounts: Vec<(String, String)>,
     is_bind_needed: bool,
@@ -184,6 +185,12 @@ impl Directory {
             base: base.to_owned(),
             ..Directory::default()
         }
+    }
+
+    /// Says in its root DSE that the configuration is there.
+    pub fn configuration(mut self, dn: &str) -> Directory {
+        self.configuration = Some(dn.to_owned());
+        self
     }
 
     /// With one more entry, whose values are text.
