@@ -14,7 +14,7 @@ use crate::domain::Domain;
 use crate::domains::{Domains, Entry, Reach};
 use crate::elsewhere::{self, Elsewhere, Witness};
 use crate::error::Failure;
-use crate::exchange::Organisation;
+use crate::exchange::{AcceptedDomain, Organisation, Relation};
 use crate::exit::Exit;
 use crate::policy::Policy;
 use crate::postfix::{self, RelayDomainsError};
@@ -100,16 +100,28 @@ pub fn listed<'run>(
         None => Domains::of(named),
         Some(DomainsFrom::Postfix) => Domains::of(named.chain(relayed.iter().cloned())),
         Some(DomainsFrom::Exchange) => {
-            let accepted = organisations.flat_map(|found| &found.accepted_domains);
-            let mut entries: Vec<Entry> =
-                named.chain(accepted.map(|found| found.entry())).collect();
-            // Exchange goes by the most specific one; what one organisation lists, another does not take away.
+            let organisations: Vec<&Organisation> = organisations.collect();
+            let accepted = organisations
+                .iter()
+                .flat_map(|found| &found.accepted_domains)
+                .map(AcceptedDomain::entry)
+                .filter(|entry| !entry.is_excluded || !is_authoritative(&organisations, entry));
+            let mut entries: Vec<Entry> = named.chain(accepted).collect();
+            // Exchange goes by the most specific one.
             let labels_count = |entry: &Entry| entry.domain.ascii().split('.').count();
             entries
                 .sort_by_key(|entry| (std::cmp::Reverse(labels_count(entry)), entry.is_excluded));
             Domains::of(entries)
         }
     }
+}
+
+/// Whether any organisation takes the mail of a domain for its own: what one lists, another does not take away.
+fn is_authoritative(organisations: &[&Organisation], entry: &Entry) -> bool {
+    organisations.iter().any(|found| {
+        let accepted = found.accepted(&entry.domain);
+        accepted.is_some_and(|accepted| accepted.relation == Relation::Authoritative)
+    })
 }
 
 /// The list as the last run left it, for verbs that read no source.
@@ -130,10 +142,13 @@ fn take_organisation(
     now: &mut DomainsNow,
     failures: &mut Vec<Failure>,
 ) {
+    // What it said before it became a global catalog or a file is nobody's word any more.
+    if !source.has_accepted_domains() {
+        return;
+    }
     let known = head.sources.get(&source.name);
     let last = known.and_then(|known| known.organisation.clone());
-    let is_origin =
-        run.config.domains.from == Some(DomainsFrom::Exchange) && source.has_accepted_domains();
+    let is_origin = run.config.domains.from == Some(DomainsFrom::Exchange);
     let (organisation, failure) = match read.organisation.take() {
         None => (last, None),
         Some(Err(failure)) => (last, Some(*failure)),
@@ -372,7 +387,6 @@ fn find_elsewhere(run: &Run<'_>, sources: &[SourceNow], now: &DomainsNow) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::{AcceptedDomain, Relation};
 
     fn domain(name: &str) -> Domain {
         Domain::parse(name).expect("a domain")
@@ -460,7 +474,13 @@ mod tests {
             "example.org",
         );
         check("example.net", &[], names, "example.net");
-        // Without the domain alone, its sub-domains stay excluded.
+        check(
+            "",
+            &["*.example.com", "ext:a.example.com"],
+            names,
+            "example.com a.example.com",
+        );
+        // The list names a domain alone; its sub-domains stay excluded.
         check("example.com", &["int:*.example.com"], names, "example.com");
     }
 
