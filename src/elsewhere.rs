@@ -125,7 +125,7 @@ pub fn find(
 /// Whether a walk through the records can find anything.
 fn has_signs(witness: &Witness<'_>) -> bool {
     let of_organisation = |organisation: &Organisation| {
-        organisation.is_hybrid
+        organisation.is_hybrid == Some(true)
             || organisation.accepted_domains.iter().any(|accepted| {
                 accepted.is_cloud_routing() || accepted.relation == Relation::InternalRelay
             })
@@ -168,7 +168,7 @@ fn signs_of(domain: &Domain, witness: &Witness<'_>, given: Given) -> Vec<Sign> {
     // What is true of the organisation concerns the domains that it fills.
     if given.addresses_count > 0 {
         let routing = organisation.accepted_domains.iter();
-        signs.extend(organisation.is_hybrid.then_some(Sign::HybridConfiguration));
+        signs.extend((organisation.is_hybrid == Some(true)).then_some(Sign::HybridConfiguration));
         signs.extend(
             routing
                 .filter(|accepted| accepted.is_cloud_routing())
@@ -222,7 +222,7 @@ mod tests {
         });
         Organisation {
             accepted_domains: accepted.collect(),
-            is_hybrid,
+            is_hybrid: Some(is_hybrid),
             ..Organisation::default()
         }
     }

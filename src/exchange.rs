@@ -92,8 +92,8 @@ impl AcceptedDomain {
 pub struct Organisation {
     /// Its accepted domains.
     pub accepted_domains: Vec<AcceptedDomain>,
-    /// Whether it has a hybrid configuration with Exchange Online.
-    pub is_hybrid: bool,
+    /// Whether it has a hybrid configuration with Exchange Online; `None` where that could not be looked at.
+    pub is_hybrid: Option<bool>,
     /// Containers of Exchange's own objects that no `base` of the source reaches although mail-enabled public folders lie
     /// in them.
     pub folders_out_of_reach: Vec<String>,

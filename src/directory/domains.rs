@@ -56,7 +56,7 @@ pub async fn read(
     let filter = format!("(objectClass={HYBRID_CLASS})");
     let hybrid = query(&configuration, &filter, &["cn"]);
     match read_entries(session, &hybrid, source.page_size, budget).await {
-        Ok(entries) => organisation.is_hybrid = !entries.is_empty(),
+        Ok(entries) => organisation.is_hybrid = Some(!entries.is_empty()),
         Err(trouble) if is_refusal(&trouble) => {
             tracing::debug!("no look for hybrid: {:?}", trouble.cause)
         }

@@ -156,7 +156,7 @@ fn take_organisation(
             Some(with_last(found, last)),
             Some(none_visible(source, read)),
         ),
-        Some(Ok(found)) => (Some(found), None),
+        Some(Ok(found)) => (Some(with_last(found, last)), None),
     };
     let is_known = organisation
         .as_ref()
@@ -180,12 +180,19 @@ fn take_organisation(
     freeze(now, &source.name, since, failure, is_known, failures);
 }
 
-/// Nothing visible is no news of what was visible once.
+/// What could not be seen now is no news of what was seen once.
 fn with_last(found: Organisation, last: Option<Organisation>) -> Organisation {
     let last = last.unwrap_or_default();
+    // Who sees no accepted domain would not see this either.
+    let is_visible = !found.accepted_domains.is_empty();
+    let seen_hybrid = found.is_hybrid.filter(|is_hybrid| *is_hybrid || is_visible);
     Organisation {
-        accepted_domains: last.accepted_domains,
-        is_hybrid: found.is_hybrid || last.is_hybrid,
+        accepted_domains: if found.accepted_domains.is_empty() {
+            last.accepted_domains
+        } else {
+            found.accepted_domains
+        },
+        is_hybrid: seen_hybrid.or(last.is_hybrid),
         folders_out_of_reach: found.folders_out_of_reach,
     }
 }
