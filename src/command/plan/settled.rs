@@ -4,7 +4,7 @@
 //! What a plan is made from is told by a digest. A run that leaves nothing to do leaves its report behind with that digest;
 //! the next run that finds the same digest gives the same report.
 //!
-//! Invariant: everything that `plan::make` looks at is in [`made_from`], is looked at in [`find`], or prevents a plan from
+//! Invariant: everything that `plan::make` looks at is in `made_from`, is looked at in `find`, or prevents a plan from
 //! being remembered.
 
 use super::domains::{self, Relayed};
