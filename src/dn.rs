@@ -40,6 +40,21 @@ impl DistinguishedName {
         Ok(DistinguishedName { parts })
     }
 
+    /// The name of the domain that it lies in, as text: its `dc=` parts nearest to the root. `None` without any, and where
+    /// one could not stand there without an escape.
+    pub fn domain(&self) -> Option<String> {
+        let is_other = |part: &String| !part.starts_with("dc=");
+        let from = self.parts.iter().rposition(is_other).map_or(0, |at| at + 1);
+        let parts = &self.parts[from..];
+        let is_plain = |part: &String| {
+            let label = part.strip_prefix("dc=").unwrap_or_default();
+            label
+                .chars()
+                .all(|character| character.is_alphanumeric() || character == '-')
+        };
+        (!parts.is_empty() && parts.iter().all(is_plain)).then(|| parts.join(","))
+    }
+
     /// Whether this is `base` itself or lies anywhere below it.
     pub fn is_at_or_under(&self, base: &DistinguishedName) -> bool {
         self.parts.ends_with(&base.parts)

@@ -10,10 +10,13 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use serde::{Deserialize, Serialize};
+
 use crate::fold;
 
 /// One mail domain.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Domain {
     ascii: String,
     unicode: String,
@@ -66,6 +69,20 @@ impl Domain {
     /// The U-label form; equal to [`Domain::ascii`] for a domain without international labels.
     pub fn unicode(&self) -> &str {
         &self.unicode
+    }
+}
+
+impl TryFrom<String> for Domain {
+    type Error = DomainError;
+
+    fn try_from(text: String) -> Result<Self, DomainError> {
+        Domain::parse(&text)
+    }
+}
+
+impl From<Domain> for String {
+    fn from(domain: Domain) -> String {
+        domain.ascii
     }
 }
 

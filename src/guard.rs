@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::config::Limits;
+use crate::domains::Forms;
+use crate::elsewhere::Elsewhere;
 use crate::hold::{Cause, Hold, Released};
 use crate::keys::domain_part;
 use crate::table::rows::{Facts, Row, Rows, RowsBuilder};
@@ -34,8 +36,12 @@ pub struct Evidence<'run> {
     pub values_vary: bool,
     /// The sources that rows name, by number.
     pub sources: &'run [SourceEvidence],
-    /// Every form of every configured domain, to the domain's name.
-    pub domains: &'run HashMap<Vec<u8>, String>,
+    /// The listed domains, as they stand in keys.
+    pub domains: &'run Forms,
+    /// Origins of domains that were never read.
+    pub domains_never_read: &'run [String],
+    /// Listed domains with signs that recipients of theirs live elsewhere.
+    pub elsewhere: &'run [Elsewhere],
     /// Canaries that no source gives.
     pub canaries_missing: &'run [String],
     /// The configured limits.
@@ -135,13 +141,16 @@ impl Judgement {
 pub fn judge(evidence: &Evidence<'_>) -> Judgement {
     let mut bench = Bench::new(evidence);
     bench.hold_foreign_values();
+    bench.hold_by_unknown_domains();
     bench.hold_by_origin();
     bench.hold_by_source_state();
+    bench.hold_by_signs();
     bench.hold_by_expectation();
     bench.hold_by_domain();
     bench.hold_by_source();
     bench.hold_by_table();
     bench.hold_additions();
+    bench.hold_without_successors();
     bench.rise()
 }
 
@@ -154,26 +163,22 @@ struct Candidate<'run> {
 }
 
 /// Numbers for the domains that keys lie in, so that counting a row is an addition and not a text.
-struct Domains {
+///
+/// The listed ones come first; what lies in the sub-domains of a listed domain is counted under its name.
+struct Domains<'run> {
+    listed: &'run Forms,
     names: Vec<String>,
     numbers: HashMap<Vec<u8>, usize>,
-    configured_count: usize,
+    listed_count: usize,
 }
 
-impl Domains {
-    fn new(configured: &HashMap<Vec<u8>, String>) -> Self {
-        let mut names: Vec<String> = configured.values().cloned().collect();
-        names.sort_unstable();
-        names.dedup();
-        let number = |name: &String| names.binary_search(name).unwrap_or_default();
-        let numbers = configured
-            .iter()
-            .map(|(form, name)| (form.clone(), number(name)))
-            .collect();
+impl<'run> Domains<'run> {
+    fn new(listed: &'run Forms) -> Self {
         Domains {
-            configured_count: names.len(),
-            names,
-            numbers,
+            listed,
+            names: listed.names().to_vec(),
+            numbers: HashMap::new(),
+            listed_count: listed.names().len(),
         }
     }
 
@@ -182,9 +187,12 @@ impl Domains {
         if let Some(number) = self.numbers.get(part) {
             return *number;
         }
-        self.names.push(String::from_utf8_lossy(part).into_owned());
-        self.numbers.insert(part.to_vec(), self.names.len() - 1);
-        self.names.len() - 1
+        let number = self.listed.find(part).unwrap_or_else(|| {
+            self.names.push(String::from_utf8_lossy(part).into_owned());
+            self.names.len() - 1
+        });
+        self.numbers.insert(part.to_vec(), number);
+        number
     }
 }
 
@@ -223,14 +231,18 @@ fn bump(counts: &mut Vec<u64>, at: usize) {
 
 struct Bench<'run> {
     evidence: &'run Evidence<'run>,
-    domains: Domains,
+    domains: Domains<'run>,
     /// Removals that are neither approved, nor free, nor already leaving.
     removals: Vec<Candidate<'run>>,
     additions: Vec<Candidate<'run>>,
     /// Counted rows in force that are not leaving.
     in_force: Tally,
+    /// Rows in force that we published for a source, leaving or not.
+    published: Tally,
     /// Counted rows wanted.
     wanted: Tally,
+    /// Domains whose first publication waits: what stands there is not ours yet.
+    not_ours: Vec<usize>,
     holds: Vec<Hold>,
 }
 
@@ -242,7 +254,9 @@ impl<'run> Bench<'run> {
             removals: Vec::new(),
             additions: Vec::new(),
             in_force: Tally::default(),
+            published: Tally::default(),
             wanted: Tally::default(),
+            not_ours: Vec::new(),
             holds: Vec::new(),
         };
         for (was, is) in evidence.in_force.walk(evidence.wanted) {
@@ -253,6 +267,11 @@ impl<'run> Bench<'run> {
                 && row.facts.leaving_since.is_none()
             {
                 bench.in_force.count(domain, row.facts);
+            }
+            if let Some(row) = was
+                && !row.facts.sources.is_empty()
+            {
+                bench.published.count(domain, row.facts);
             }
             if let Some(row) = is
                 && row.facts.counts()
@@ -278,8 +297,8 @@ impl<'run> Bench<'run> {
     /// Rows of the configuration itself go freely, unless they go because their whole domain does; a row that began to
     /// leave was judged then.
     fn needs_judgement(&self, row: Row<'_>, domain: usize) -> bool {
-        let is_configured = domain < self.domains.configured_count;
-        let is_free = row.facts.is_always && row.facts.sources.is_empty() && is_configured;
+        let is_listed = domain < self.domains.listed_count;
+        let is_free = row.facts.is_always && row.facts.sources.is_empty() && is_listed;
         !is_free && row.facts.leaving_since.is_none() && !self.evidence.released.removal(row.key)
     }
 
@@ -319,8 +338,8 @@ impl<'run> Bench<'run> {
     ) {
         // An approval acknowledges the condition and releases the rows it named; removals that came later wait anew. What a
         // source that was never read would add, nobody can acknowledge.
-        let is_acknowledged = case.cause != Cause::SourceNeverComplete
-            && self.evidence.released.condition(case.cause, case.scope);
+        let is_acknowledged =
+            !case.cause.is_ignorance() && self.evidence.released.condition(case.cause, case.scope);
         let is_news = is_condition && !is_acknowledged;
         let mut removed = Vec::new();
         for removal in self
@@ -382,6 +401,56 @@ impl<'run> Bench<'run> {
         }
     }
 
+    /// Any row may lie in a domain that nobody could name yet.
+    fn hold_by_unknown_domains(&mut self) {
+        for origin in self.evidence.domains_never_read {
+            let is_condition = self.is_onto_nothing();
+            let case = Case::of(Cause::DomainsNeverRead, origin);
+            self.hold_removals(case, is_condition, |_| true);
+        }
+    }
+
+    /// Domains of which a first table would refuse people whom no source knows. One that we publish already is told of
+    /// elsewhere, and goes on.
+    fn hold_by_signs(&mut self) {
+        let evidence = self.evidence;
+        for elsewhere in evidence.elsewhere {
+            let Ok(domain) =
+                self.domains.names[..self.domains.listed_count].binary_search(&elsewhere.domain)
+            else {
+                continue;
+            };
+            let cause = Cause::RecipientsElsewhere;
+            let is_published = !evidence.is_first && self.published.domain(domain) > 0;
+            if is_published || evidence.released.condition(cause, &elsewhere.domain) {
+                continue;
+            }
+            let case = Case::of(cause, &elsewhere.domain).counting(elsewhere.remote_count(), 0);
+            if self.is_onto_nothing() {
+                self.hold_removals(case, true, |_| false);
+                continue;
+            }
+            let added = self.hold_additions_of(domain);
+            if !added.is_empty() {
+                self.not_ours.push(domain);
+                self.holds.push(case.hold(evidence.table, added));
+            }
+        }
+    }
+
+    fn hold_additions_of(&mut self, domain: usize) -> Vec<Vec<u8>> {
+        let mut held = Vec::new();
+        let waiting = self
+            .additions
+            .iter_mut()
+            .filter(|addition| !addition.is_held);
+        for addition in waiting.filter(|addition| addition.domain == domain) {
+            addition.is_held = true;
+            held.push(addition.row.key.to_vec());
+        }
+        held
+    }
+
     /// Rows whose origin is gone from the configuration, or that never had one.
     fn hold_by_origin(&mut self) {
         self.hold_removals(
@@ -391,7 +460,7 @@ impl<'run> Bench<'run> {
         );
         // A foreign file may name a million domains, and its rows are held already.
         let remaining = self.remaining();
-        for domain in self.domains.configured_count..self.domains.names.len() {
+        for domain in self.domains.listed_count..self.domains.names.len() {
             if remaining.domain(domain) == 0 {
                 continue;
             }
@@ -545,20 +614,16 @@ impl<'run> Bench<'run> {
             return;
         }
         let keys = self.hold_additions_where(is_meant);
-        self.holds.push(Hold {
-            table: self.evidence.table.to_owned(),
-            cause: Cause::AddedPercentMax,
-            scope: self.evidence.table.to_owned(),
-            found,
-            allowed: limits.added_percent_max,
-            added: keys,
-            removed: Vec::new(),
-        });
-        self.hold_without_successors();
+        let case = Case::of(Cause::AddedPercentMax, evidence.table);
+        let case = case.found(found, limits.added_percent_max);
+        self.holds.push(case.hold(evidence.table, keys));
     }
 
     /// A domain whose new addresses wait must keep old ones: between the two it would have none at all.
     fn hold_without_successors(&mut self) {
+        if !self.additions.iter().any(|addition| addition.is_held) {
+            return;
+        }
         let evidence = self.evidence;
         let mut stays = Tally::default();
         for (was, is) in evidence.in_force.walk(evidence.wanted) {
@@ -584,8 +649,15 @@ impl<'run> Bench<'run> {
         }
     }
 
+    /// Whether a row in force stays whatever it is, because its domain is not published yet.
+    fn is_not_ours(&mut self, row: Row<'_>) -> bool {
+        row.facts.sources.is_empty()
+            && !self.not_ours.is_empty()
+            && self.not_ours.contains(&self.domains.number_of(row.key))
+    }
+
     /// Puts the table together from what flows and what waits.
-    fn rise(self) -> Judgement {
+    fn rise(mut self) -> Judgement {
         let evidence = self.evidence;
         let held = |candidates: &[Candidate<'run>], key: &[u8]| {
             let found = candidates.binary_search_by(|candidate| candidate.row.key.cmp(key));
@@ -594,6 +666,7 @@ impl<'run> Bench<'run> {
         let mut rows = RowsBuilder::default();
         for (was, is) in evidence.in_force.walk(evidence.wanted) {
             match (was, is) {
+                (Some(was), Some(_)) if self.is_not_ours(was) => rows.push(was.key, was.facts),
                 (_, Some(row)) => {
                     if was.is_some() || !held(&self.additions, row.key) {
                         rows.push(row.key, row.facts);
@@ -662,6 +735,19 @@ impl<'scope> Case<'scope> {
         }
     }
 
+    /// The hold of additions alone.
+    fn hold(self, table: &str, added: Vec<Vec<u8>>) -> Hold {
+        Hold {
+            table: table.to_owned(),
+            cause: self.cause,
+            scope: self.scope.to_owned(),
+            found: self.found,
+            allowed: self.allowed,
+            added,
+            removed: Vec::new(),
+        }
+    }
+
     fn counting(self, found: u64, allowed: u64) -> Self {
         self.found(found as f64, allowed as f64)
     }
@@ -678,15 +764,21 @@ fn percent(part: u64, whole: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Domain;
+    use crate::domains::{Entry, Reach};
+    use crate::fold::Folding;
     use crate::table::rows::SourceSet;
 
     /// One situation; everything not said is as on an ordinary day.
     struct Situation {
         in_force: Rows,
         wanted: Rows,
+        domains: crate::domains::Domains,
         is_first: bool,
         values_vary: bool,
         sources: Vec<SourceEvidence>,
+        domains_never_read: Vec<String>,
+        elsewhere: Vec<Elsewhere>,
         canaries_missing: Vec<String>,
         limits: Limits,
         grace: Duration,
@@ -711,6 +803,14 @@ mod tests {
         }
     }
 
+    fn listed(names: &[(&str, Reach)]) -> crate::domains::Domains {
+        crate::domains::Domains::of(names.iter().map(|(name, reach)| Entry {
+            domain: Domain::parse(name).expect("a domain"),
+            reach: *reach,
+            is_excluded: false,
+        }))
+    }
+
     /// `r0@x … r(count-1)@x`
     fn numbered(range: std::ops::Range<usize>, domain: &str) -> Vec<String> {
         range.map(|number| format!("r{number}@{domain}")).collect()
@@ -720,12 +820,15 @@ mod tests {
         Situation {
             in_force: rows(in_force, from_source(0)),
             wanted: rows(wanted, from_source(0)),
+            domains: listed(&[(X, Reach::Itself), (Y, Reach::Itself)]),
             is_first: false,
             values_vary: false,
             sources: vec![SourceEvidence {
                 name: "corp".into(),
                 ..SourceEvidence::default()
             }],
+            domains_never_read: Vec::new(),
+            elsewhere: Vec::new(),
             canaries_missing: Vec::new(),
             limits: Limits {
                 removed_percent_max: 5.0,
@@ -744,8 +847,7 @@ mod tests {
 
     impl Situation {
         fn judge(&self) -> Judgement {
-            let domains =
-                ["x.example", "y.example"].map(|name| (name.as_bytes().to_vec(), name.to_owned()));
+            let domains = self.domains.forms(Folding::Unicode);
             judge(&Evidence {
                 table: "t",
                 in_force: &self.in_force,
@@ -753,7 +855,9 @@ mod tests {
                 is_first: self.is_first,
                 values_vary: self.values_vary,
                 sources: &self.sources,
-                domains: &HashMap::from(domains),
+                domains: &domains,
+                domains_never_read: &self.domains_never_read,
+                elsewhere: &self.elsewhere,
                 canaries_missing: &self.canaries_missing,
                 limits: &self.limits,
                 grace: self.grace,
@@ -853,6 +957,109 @@ mod tests {
             &collapsed_and_leaver,
             119,
             &["domain_emptied y.example +0 -20"],
+        );
+    }
+
+    #[test]
+    fn sub_domains_are_counted_under_the_listed_domain() {
+        let both = |below: usize| [numbered(0..100, X), numbered(0..below, "a.x.example")].concat();
+        let mut flagged = situation(both(3), both(0));
+        // Without the flag it is a domain of its own, and nobody lists it.
+        check(&flagged, 103, &["domain_removed a.x.example +0 -3"]);
+        flagged.domains = listed(&[(X, Reach::WithSubDomains)]);
+        check(&flagged, 100, &[]);
+        flagged.wanted = rows(numbered(0..50, X), from_source(0));
+        check(&flagged, 103, &["domain_halved x.example +0 -53"]);
+    }
+
+    #[test]
+    fn domains_that_nobody_could_read_hold_every_removal() {
+        let mut unread = situation(numbered(0..100, X), numbered(1..101, X));
+        unread.domains_never_read.push("corp".into());
+        check(&unread, 101, &["domains_never_read corp +0 -1"]);
+        // A domain that is missing in the list is not one that left it.
+        unread.domains = listed(&[]);
+        unread.wanted = Rows::default();
+        check(
+            &unread,
+            100,
+            &["domains_never_read corp +0 -100", "recipients_min t +0 -0"],
+        );
+        unread.is_first = true;
+        unread.in_force = Rows::default();
+        unread.wanted = rows(numbered(0..3, X), from_source(0));
+        check(&unread, 0, &["domains_never_read corp +3 -0"]);
+        let hold = unread.judge().holds.remove(0);
+        unread.released.release(hold);
+        check(&unread, 0, &["domains_never_read corp +3 -0"]);
+    }
+
+    fn signs(domain: &str) -> Elsewhere {
+        Elsewhere {
+            domain: domain.into(),
+            signs: vec![crate::elsewhere::Sign::RemoteMailboxes(7)],
+        }
+    }
+
+    #[test]
+    fn a_domain_with_recipients_elsewhere_waits_until_it_is_published() {
+        let both = |x: usize, y: usize| [numbered(0..x, X), numbered(0..y, Y)].concat();
+        let mut second = situation(both(100, 0), both(101, 3));
+        second.elsewhere = vec![signs(X), signs(Y)];
+        check(&second, 101, &["recipients_elsewhere y.example +3 -0"]);
+        let hold = second.judge().holds.remove(0);
+        assert_eq!((hold.found, hold.allowed), (7.0, 0.0));
+        second.released.release(hold);
+        second.wanted = rows(both(101, 4), from_source(0));
+        check(&second, 105, &[]);
+        second.in_force = rows(both(101, 4), from_source(0));
+        second.released = Released::default();
+        second.wanted = rows(both(101, 5), from_source(0));
+        check(&second, 106, &[]);
+
+        let mut first = situation(Vec::new(), both(100, 3));
+        first.is_first = true;
+        first.elsewhere = vec![signs(Y)];
+        check(&first, 0, &["recipients_elsewhere y.example +103 -0"]);
+        first.elsewhere = vec![signs(X), signs(Y)];
+        let judgement = first.judge();
+        check(
+            &first,
+            0,
+            &[
+                "recipients_elsewhere x.example +103 -0",
+                "recipients_elsewhere y.example +0 -0",
+            ],
+        );
+        // Both at once, by the digests of one report.
+        judgement
+            .holds
+            .into_iter()
+            .for_each(|hold| first.released.release(hold));
+        check(&first, 103, &[]);
+    }
+
+    #[test]
+    fn a_table_taken_over_is_not_a_publication_of_a_waiting_domain() {
+        let made_by_hand = Facts::default();
+        let mut taken = situation(Vec::new(), numbered(0..5, Y));
+        taken.in_force = rows(numbered(0..3, Y), made_by_hand);
+        taken.is_first = true;
+        taken.elsewhere = vec![signs(Y)];
+        for _ in 0..2 {
+            check(&taken, 3, &["recipients_elsewhere y.example +2 -0"]);
+            taken.in_force = taken.judge().approved.rows().clone();
+            taken.is_first = false;
+        }
+        // Old addresses stay while all new ones wait.
+        taken.wanted = rows(numbered(3..6, Y), from_source(0));
+        check(
+            &taken,
+            3,
+            &[
+                "recipients_elsewhere y.example +3 -0",
+                "domain_emptied y.example +0 -3",
+            ],
         );
     }
 

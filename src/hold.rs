@@ -25,7 +25,7 @@ pub enum Cause {
     SourceNeverComplete,
     /// A source is no longer in the configuration.
     SourceRemoved,
-    /// A domain is no longer in the configuration.
+    /// A domain is no longer listed: in the configuration, or where the configuration takes its domains from.
     DomainRemoved,
     /// An address of `must_contain` is missing.
     MustContain,
@@ -37,11 +37,20 @@ pub enum Cause {
     ForeignTable,
     /// A foreign file whose values differ from row to row: it may serve as an access or transport map too.
     ForeignValues,
+    /// The domains of a source, or `relay_domains`, have never been read completely.
+    DomainsNeverRead,
+    /// A domain would be published for the first time although there are signs that recipients of it live elsewhere.
+    RecipientsElsewhere,
     /// The directory holds a part of what was asked for elsewhere, and no source covers it.
     UncoveredReferral,
 }
 
 impl Cause {
+    /// Whether what a first table would lack is unknown, so that nobody can approve of it.
+    pub fn is_ignorance(self) -> bool {
+        matches!(self, Cause::SourceNeverComplete | Cause::DomainsNeverRead)
+    }
+
     /// Its name in JSON and reports: `removed_percent_max`.
     pub fn name(self) -> &'static str {
         match self {
@@ -57,6 +66,8 @@ impl Cause {
             Cause::AddedPercentMax => "added_percent_max",
             Cause::ForeignTable => "foreign_table",
             Cause::ForeignValues => "foreign_values",
+            Cause::DomainsNeverRead => "domains_never_read",
+            Cause::RecipientsElsewhere => "recipients_elsewhere",
             Cause::UncoveredReferral => "uncovered_referral",
         }
     }
@@ -122,7 +133,7 @@ pub fn hex(octets: &[u8]) -> String {
 /// Whether an approval can answer a hold. The rows of a table in force that a source might miss can be let go by name; a first
 /// table without that source cannot be approved of by anybody: nobody knows whom it would refuse.
 pub fn is_approvable(cause: Cause, removed_count: u64) -> bool {
-    cause != Cause::SourceNeverComplete || removed_count > 0
+    !cause.is_ignorance() || removed_count > 0
 }
 
 /// What live approvals release in one table.

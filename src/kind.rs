@@ -77,6 +77,11 @@ pub fn class(recipient_type: u64) -> Class {
     find(recipient_type).map_or(Class::Unknown, |(_, _, class)| *class)
 }
 
+/// Whether it is a mailbox in the cloud that the directory only knows of.
+pub fn is_remote(recipient_type: u64) -> bool {
+    name(recipient_type).starts_with("remote ")
+}
+
 /// Its name for people: `shared mailbox`.
 pub fn name(recipient_type: u64) -> &'static str {
     find(recipient_type).map_or(
@@ -92,6 +97,24 @@ fn find(recipient_type: u64) -> Option<&'static (u64, &'static str, Class)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn remote_mailboxes_are_known() {
+        let remote = [
+            0x8000_0000,
+            0x2_0000_0000,
+            0x4_0000_0000,
+            0x8_0000_0000,
+            0x40_0000_0000,
+        ];
+        let found: Vec<u64> = KINDS
+            .iter()
+            .map(|(value, _, _)| *value)
+            .filter(|value| is_remote(*value))
+            .collect();
+        assert_eq!(found, remote);
+        assert!(!is_remote(128));
+    }
 
     #[test]
     fn kinds_are_those_of_exchange() {

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, AddressError};
-use crate::config::{Config, Recipients, Treatment};
+use crate::config::{Recipients, Treatment};
 use crate::dn::DistinguishedName;
-use crate::domain::Domain;
+use crate::domains::Domains;
 use crate::fold;
 use crate::kind::{self, Class};
 use crate::record::{self, Record};
@@ -55,7 +55,7 @@ impl Reason {
             }
             Reason::ControlCharacter => "the value holds a control character or a line end",
             Reason::TooLong => "the address is longer than the 254 octets that SMTP can say",
-            Reason::ForeignDomain => "its domain is not in [domains] list",
+            Reason::ForeignDomain => "its domain is not listed in [domains]",
             Reason::ExcludedDn => "its entry lies in a subtree of recipients.exclude_dn",
             Reason::Excluded => "it is named in recipients.exclude",
             Reason::System => {
@@ -130,7 +130,7 @@ impl Counted {
 /// The rules of the configuration.
 #[derive(Clone, Debug)]
 pub struct Policy<'config> {
-    domains: HashSet<&'config Domain>,
+    domains: &'config Domains,
     recipients: &'config Recipients,
     /// `recipients.exclude` by [`name_of`]: a long list must not be walked for every value of a large directory.
     excluded: HashSet<String>,
@@ -146,12 +146,12 @@ fn name_of(address: &Address) -> String {
 }
 
 impl<'config> Policy<'config> {
-    /// The rules of a configuration.
-    pub fn of(config: &'config Config) -> Self {
+    /// The rules of a configuration, for the domains of a run.
+    pub fn new(recipients: &'config Recipients, domains: &'config Domains) -> Self {
         Policy {
-            domains: config.domains.iter().collect(),
-            recipients: &config.recipients,
-            excluded: config.recipients.exclude.iter().map(name_of).collect(),
+            domains,
+            recipients,
+            excluded: recipients.exclude.iter().map(name_of).collect(),
         }
     }
 
@@ -161,7 +161,7 @@ impl<'config> Policy<'config> {
             Ok(address) => address,
             Err(reason) => return Decision::LeftOut(reason),
         };
-        if !self.domains.contains(address.domain()) {
+        if self.domains.find(address.domain()).is_none() {
             return Decision::LeftOut(Reason::ForeignDomain);
         }
         if !self.excluded.is_empty() && self.excluded.contains(&name_of(&address)) {
@@ -247,7 +247,9 @@ mod tests {
     fn check(record: &Record, value: &str, expected: Result<&str, Reason>) {
         let config =
             crate::config::parse(std::path::Path::new("/c"), CONFIG).expect("a configuration");
-        let found = match Policy::of(&config).decide(record, value.as_bytes()) {
+        let domains = Domains::exact(&config.domains.list);
+        let policy = Policy::new(&config.recipients, &domains);
+        let found = match policy.decide(record, value.as_bytes()) {
             Decision::Accepted(address) => Ok(address.to_string()),
             Decision::LeftOut(reason) => Err(reason),
         };
@@ -310,7 +312,9 @@ mod tests {
         let config =
             crate::config::parse(std::path::Path::new("/c"), CONFIG).expect("a configuration");
         let mut accepted_count = 0;
-        let counted = Policy::of(&config).decide_all(&records, |_| accepted_count += 1);
+        let domains = Domains::exact(&config.domains.list);
+        let policy = Policy::new(&config.recipients, &domains);
+        let counted = policy.decide_all(&records, |_| accepted_count += 1);
         assert_eq!(accepted_count, 4);
         assert_eq!(counted.left_out, [(Reason::ForeignDomain, 1)].into());
         let noted = [(Note::UnexpectedKind, 2), (Note::RefusedByPostfix, 1)].into();

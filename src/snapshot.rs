@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::current::{Changes, Controller};
+use crate::error::Result;
+use crate::exchange::Organisation;
 use crate::record::Record;
 
 /// What a source said.
@@ -18,6 +20,23 @@ pub enum Reading {
     Complete(Snapshot),
     /// The directory was asked what changed since the answer before, and told all of it; perhaps nothing.
     Followed(Followed),
+}
+
+impl Reading {
+    /// What was found of Exchange's organisation.
+    pub fn organisation(&self) -> Option<&Result<Organisation>> {
+        match self {
+            Reading::Complete(snapshot) => snapshot.organisation.as_ref(),
+            Reading::Followed(followed) => followed.organisation.as_ref(),
+        }
+    }
+
+    pub(crate) fn organisation_mut(&mut self) -> &mut Option<Result<Organisation>> {
+        match self {
+            Reading::Complete(snapshot) => &mut snapshot.organisation,
+            Reading::Followed(followed) => &mut followed.organisation,
+        }
+    }
 }
 
 /// All records of one source as a read found them, proven complete.
@@ -36,6 +55,9 @@ pub struct Snapshot {
     pub cursor: Option<Cursor>,
     /// Where changes were followed before: what the directory reported meanwhile.
     pub reported: Option<Reported>,
+    /// What the same session found of Exchange's organisation, or why it could not be looked at; the records are complete all
+    /// the same. `None` where nobody looked.
+    pub organisation: Option<Result<Organisation>>,
 }
 
 /// What was reported between two complete reads, so that whatever else differs is what following had missed.
@@ -58,6 +80,9 @@ pub struct Followed {
     pub controller: Controller,
     /// From where to follow on.
     pub cursor: Cursor,
+    /// What the same session found of Exchange's organisation, or why it could not be looked at. `None` where nobody looked,
+    /// because nothing was written there or the source is none to look for it in.
+    pub organisation: Option<Result<Organisation>>,
 }
 
 /// From where the changes of a directory can be followed (DirSync, MS-ADTS 3.1.1.3.4.1.3).
@@ -86,6 +111,7 @@ impl Snapshot {
             controller: None,
             cursor: None,
             reported: None,
+            organisation: None,
         }
     }
 
@@ -106,13 +132,14 @@ impl Followed {
         &self.changes
     }
 
-    /// The same answer, for whoever knows that nothing changed.
-    pub fn without_changes(&self) -> Followed {
+    /// The same answer, for whoever knows that nothing changed, in the organisation neither.
+    pub fn without_news(&self) -> Followed {
         Followed {
             changes: Changes::default(),
             answered_by: self.answered_by.clone(),
             controller: self.controller.clone(),
             cursor: self.cursor.clone(),
+            organisation: None,
         }
     }
 }

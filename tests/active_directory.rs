@@ -9,7 +9,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use common::certificates::Authority;
-use common::directory::{BASE, Company, DOMAINS, Dialect, LEAVERS, Unit};
+use common::directory::{
+    BASE, Class, Company, DOMAINS, Dialect, LEAVERS, Object, Unit, complete_domains,
+};
 use common::postfix::Instance;
 use common::rcptsync::{LdapConfig, Rcptsync};
 use common::samba::{self, Samba};
@@ -63,7 +65,10 @@ fn configure(
 
 /// The rules that the company's truth is about. The guard is not what is tested here: one user may have forty addresses.
 fn rules() -> String {
-    format!("[recipients]\nexclude_dn = [\"{LEAVERS}\"]\n[guard]\nremoved_floor = 1000\n")
+    format!(
+        "{}[recipients]\nexclude_dn = [\"{LEAVERS}\"]\n[guard]\nremoved_floor = 1000\n",
+        complete_domains()
+    )
 }
 
 /// An installation that has published the company once.
@@ -163,6 +168,184 @@ fn everything_left_out_is_counted_with_its_reason() {
         .filter(|(_, count)| *count > 0)
         .collect();
     assert_eq!(counts, samba.company.expected_left_out_counts());
+}
+
+/// Of the objects of a kind, one whose first address only it has, and what `explain` says of that.
+#[track_caller]
+fn check_explained(
+    rcptsync: &Rcptsync,
+    company: &Company,
+    class: Class,
+    recipient_type: Option<u64>,
+    is_internal_only: bool,
+    parts: [&str; 2],
+) {
+    let is_meant = |object: &&Object| {
+        object.class == class
+            && object.recipient_type == recipient_type
+            && object.is_internal_only == is_internal_only
+            && object.unit != Unit::Leavers
+            && object.is_found_by_filter()
+    };
+    let object = company.objects().iter().find(is_meant);
+    let object = object.expect("the company has every kind");
+    let dn = object.dn();
+    let key = company.keys_of(&dn).swap_remove(0);
+    let code = i32::from(!company.expected_accepted().contains(&key));
+    let [kind, rule] = parts;
+    let outcome = rcptsync.run_untouching(&["explain", &key], code);
+    // Between two objects stands nothing else, so the rule follows its kind.
+    let of_object = outcome
+        .stdout
+        .split("  from      ")
+        .find(|part| part.contains(&format!("({kind})")));
+    assert!(
+        of_object.is_some_and(|part| part.contains(rule)),
+        "{kind}: {}",
+        outcome.stdout
+    );
+}
+
+#[test]
+fn explain_names_kind_and_rule_of_every_kind() {
+    let Some(samba) = samba::shared() else {
+        return;
+    };
+    let rcptsync = synced(&samba, &LDAPS);
+    let counts = "counts: an SMTP address in the listed domain ";
+    let system = "left out: it is a mailbox of Exchange itself (recipients.system";
+    let internal = "left out: it refuses senders from outside (msExchRequireAuthToSendTo)";
+    for (class, recipient_type, is_internal_only, parts) in [
+        (Class::User, Some(1), false, ["user mailbox", counts]),
+        (Class::User, Some(2), false, ["linked mailbox", counts]),
+        (Class::User, Some(4), false, ["shared mailbox", counts]),
+        (Class::User, Some(16), false, ["room mailbox", counts]),
+        (Class::User, Some(32), false, ["equipment mailbox", counts]),
+        (Class::User, Some(128), false, ["mail user", counts]),
+        (
+            Class::User,
+            Some(1 << 31),
+            false,
+            ["remote user mailbox", counts],
+        ),
+        (
+            Class::User,
+            Some(1 << 33),
+            false,
+            ["remote room mailbox", counts],
+        ),
+        (
+            Class::User,
+            Some(1 << 35),
+            false,
+            ["remote shared mailbox", counts],
+        ),
+        (
+            Class::User,
+            Some(1 << 52),
+            false,
+            [
+                "recipient of a kind unknown to this version: 4503599627370496",
+                counts,
+            ],
+        ),
+        (
+            Class::User,
+            None,
+            false,
+            ["of no kind that Exchange names", counts],
+        ),
+        (Class::Contact, Some(64), false, ["mail contact", counts]),
+        (
+            Class::Group,
+            Some(256),
+            false,
+            ["distribution group", counts],
+        ),
+        (
+            Class::Group,
+            Some(256),
+            true,
+            ["distribution group", internal],
+        ),
+        (
+            Class::Group,
+            Some(1024),
+            false,
+            ["mail-enabled security group", counts],
+        ),
+        (
+            Class::Group,
+            Some(0x1000_0000),
+            false,
+            ["room list", counts],
+        ),
+        (
+            Class::DynamicGroup,
+            Some(2048),
+            false,
+            ["dynamic distribution group", counts],
+        ),
+        (
+            Class::DynamicGroup,
+            Some(2048),
+            true,
+            ["dynamic distribution group", internal],
+        ),
+        (
+            Class::PublicFolder,
+            Some(4096),
+            false,
+            ["mail-enabled public folder", counts],
+        ),
+        (
+            Class::User,
+            Some(0x80_0000_0000),
+            false,
+            ["monitoring mailbox", system],
+        ),
+        (
+            Class::User,
+            Some(0x80_0000),
+            false,
+            ["arbitration mailbox", system],
+        ),
+        (
+            Class::User,
+            Some(0x2000_0000),
+            false,
+            ["discovery mailbox", system],
+        ),
+        (
+            Class::User,
+            Some(0x10_0000_0000),
+            false,
+            ["public folder mailbox", system],
+        ),
+    ] {
+        check_explained(
+            &rcptsync,
+            &samba.company,
+            class,
+            recipient_type,
+            is_internal_only,
+            parts,
+        );
+    }
+    for (address, part) in [
+        (
+            "x@partner.example.org",
+            "partner.example.org is an external relay domain",
+        ),
+        (
+            "x@relay.example.net",
+            "relay.example.net is an internal relay domain",
+        ),
+    ] {
+        rcptsync
+            .run_untouching(&["explain", address], 1)
+            .expect_output(&[part]);
+    }
 }
 
 #[test]

@@ -132,6 +132,33 @@ fn a_check_names_the_question_to_dns() {
 }
 
 #[test]
+fn domains_from_elsewhere_need_no_list() {
+    let program = Rcptsync::new("domains-from");
+    let corp = "[source.corp]\nkind = \"ldap\"\nservers = [\"ldaps://dc1\", \"ldaps://dc2:1636\"]\n\
+                bind = { method = \"anonymous\" }\n";
+    for (domains, told) in [
+        (
+            "from = \"exchange\"",
+            "  domains  the accepted domains of Exchange\n",
+        ),
+        (
+            "from = \"postfix\"\nlist = [\"example.com\"]",
+            "  domains  relay_domains of the local Postfix, example.com\n",
+        ),
+    ] {
+        // Which domains there will be, only a run knows.
+        program.write_config(&format!(
+            "[domains]\n{domains}\n[domain.\"example.org\"]\ndirectory_is_complete = true\n{corp}\
+             [table.t]\npath = \"t\"\nformats = [\"cdb\"]\n[guard]\nmust_contain = [\"a@example.net\"]\n"
+        ));
+        program
+            .run(&["check"])
+            .expect_code(0)
+            .expect_output(&[told]);
+    }
+}
+
+#[test]
 fn good_configurations_are_good() {
     let program = Rcptsync::new("good");
     for more in [

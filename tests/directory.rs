@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use ldap_server::{
-    Authority, Directory, Fault, Identity, Moment, NoticeForm, Server, Stats, Validity, hostile,
+    Authority, Directory, Fault, Identity, Moment, NoticeForm, SearchSeen, Server, Stats, Validity,
+    hostile,
 };
 use rcptsync::config::secret::SecretPlace;
 use rcptsync::config::{Bind, Incremental, LdapSource, ServerAddress, Servers};
@@ -149,11 +150,11 @@ fn clean_reads_are_complete() {
     check(Directory::new(BASE).recipients(3), "3 records");
     check(seven(), "7 records");
     let stats = check_with(Fixture::new(), seven(), "7 records");
+    // The root DSE is asked where Exchange's organisation would be; this server does not say.
+    let (pages, others): (Vec<_>, Vec<_>) =
+        (stats.searches.into_iter()).partition(|search| !search.base.is_empty());
+    assert_eq!((pages.len(), others.len()), (3, 1));
     assert_eq!(stats.unbinds_count, 1);
-    let pages: Vec<_> = (stats.searches.iter())
-        .filter(|search| !search.base.is_empty())
-        .collect();
-    assert_eq!(pages.len(), 3);
     for search in pages {
         assert_eq!(search.page_size, Some(PAGE_SIZE));
         assert!(search.is_paging_critical);
@@ -460,9 +461,8 @@ fn ranges_are_read_to_their_end() {
         );
         assert_eq!(snapshot.records().len(), 8);
         let searches = server.stats().searches;
-        let base = searches
-            .iter()
-            .filter(|search| search.scope == 0 && !search.base.is_empty());
+        let is_entry = |search: &&SearchSeen| search.scope == 0 && !search.base.is_empty();
+        let base = searches.iter().filter(is_entry);
         assert_eq!(base.count(), base_searches, "{range_max}");
     }
     check(

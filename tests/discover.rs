@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::directory::{BASE, DOMAINS, LEAVERS};
+use common::directory::{BASE, DOMAINS, LEAVERS, complete_domains};
 use common::rcptsync::{Outcome, Rcptsync};
 use common::samba::{self, Samba};
 use common::{names, require, require_root, skip, write_file};
@@ -61,6 +61,7 @@ fn installation(samba: &Samba, keys: &str) -> Rcptsync {
         "state_dir = \"{state}\"\n\
          domains.list = {list}\n\
          recipients.exclude_dn = [\"{LEAVERS}\"]\n\
+         {complete}\
          [source.corp]\n\
          kind = \"ldap\"\n\
          ca_file = \"{ca}\"\n\
@@ -74,6 +75,7 @@ fn installation(samba: &Samba, keys: &str) -> Rcptsync {
          path = \"{table}\"\n\
          formats = [\"text\"]\n\
          folding = \"unicode\"\n",
+        complete = complete_domains(),
         state = rcptsync.state_dir().display(),
         ca = samba.ca_file().display(),
         account = samba::ACCOUNT,

@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::directory::{Company, DOMAINS, LEAVERS, RELAY_DOMAINS};
+use common::directory::{Company, DOMAINS, LEAVERS, RELAY_DOMAINS, complete_domains};
 use common::postfix::{self, Gateway, Options};
 use common::rcptsync::{LdapConfig, Rcptsync};
 use common::samba::{self, Samba};
@@ -24,7 +24,8 @@ fn published(samba: &Samba, options: &Options) -> (Rcptsync, Gateway) {
         source_more: "",
         domains: &DOMAINS,
         more: &format!(
-            "[recipients]\nexclude_dn = [\"{LEAVERS}\"]\n[guard]\nremoved_floor = 1000\n"
+            "{}[recipients]\nexclude_dn = [\"{LEAVERS}\"]\n[guard]\nremoved_floor = 1000\n",
+            complete_domains()
         ),
     });
     rcptsync.run(&["sync"]).expect_code(0);

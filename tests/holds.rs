@@ -593,6 +593,15 @@ fn a_vanished_address_stays_for_its_grace() {
         Some("dora@example.com")
     );
     program
+        .run(&["status"])
+        .expect_code(0)
+        .expect_output(&["leaving: table relay_recipients: 1 row, the next at 2"]);
+    let json = program
+        .run(&["status", "--format", "json"])
+        .expect_code(0)
+        .json();
+    assert_eq!(json["leaving"][0]["rows"], 1);
+    program
         .run_untouching(&["explain", "dora@example.com"], 0)
         .expect_output(&["accepted", "leaving", "it stays until"]);
     // Coming back cancels it; the next time begins anew.
@@ -604,6 +613,8 @@ fn a_vanished_address_stays_for_its_grace() {
         "{}",
         explained.stdout
     );
+    let status = program.run(&["status"]).expect_code(0);
+    assert!(!status.stdout.contains("leaving"), "{}", status.stdout);
     // To begin to leave counts as a removal then, not when the time is over.
     program.staff("anna bob");
     program.run_untouching(&["sync"], 65);
@@ -624,6 +635,51 @@ fn a_vanished_address_stays_for_its_grace() {
     program
         .run_untouching(&["explain", "nobody@example.com"], 1)
         .expect_output(&["never seen"]);
+    program.run_untouching(&["sync"], 0);
+}
+
+/// The removal was proven when it began; a source that cannot be read afterwards neither hastens nor delays it.
+#[test]
+fn a_grace_ends_while_the_source_is_frozen() {
+    let grace = |time: &str| format!("[recipients]\ngrace = \"{time}\"\n");
+    let program = Rcptsync::plain("grace-frozen", STAFF, &grace("1h"));
+    program.staff("anna bob carl dora");
+    program.run(&["sync"]).expect_code(0);
+    program.staff("anna bob carl");
+    program.run_untouching(&["sync"], 0);
+    std::fs::remove_file(program.directory().join("staff.list")).expect("removed");
+    program.run_untouching(&["sync"], 75);
+    assert_eq!(program.keys(), "anna bob carl dora");
+    program.configure(&["example.com"], STAFF, &grace("1s"));
+    poll_until(Duration::from_secs(20), "the grace to pass", || {
+        // Time alone is a reason to publish.
+        program.run(&["sync"]).expect_code(75);
+        (program.keys() == "anna bob carl").then_some(())
+    });
+    program.run_untouching(&["sync"], 75);
+    let json = program.run(&["status", "--format", "json"]).json();
+    assert_eq!(json["leaving"], serde_json::json!([]));
+}
+
+/// What is held is not leaving; once approved, it has its grace like any other.
+#[test]
+fn a_held_removal_begins_to_leave_when_it_is_approved() {
+    let program = Rcptsync::plain("grace-held", STAFF, "[recipients]\ngrace = \"1h\"\n");
+    program.staff("anna bob carl dora");
+    program.run(&["sync"]).expect_code(0);
+    program.staff("anna bob");
+    program.run_untouching(&["sync"], 65);
+    let json = program.run(&["diff", "--format", "json"]).json();
+    assert_eq!(json["leaving"], serde_json::json!([]));
+    approve(&program, &program.holds().1[0]);
+    program.run_untouching(&["sync"], 0).expect_output(&[
+        "leaving  carl@example.com until 2",
+        "leaving  dora@example.com",
+    ]);
+    program
+        .run(&["status"])
+        .expect_code(0)
+        .expect_output(&["leaving: table relay_recipients: 2 rows"]);
     program.run_untouching(&["sync"], 0);
 }
 

@@ -8,14 +8,33 @@ use std::io::Write;
 use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
-use crate::hold::is_approvable;
+use crate::hold::{Cause, is_approvable};
 use crate::report::{counted, key};
 use crate::state::State;
-use crate::state::head::APPROVAL_LIFE;
+use crate::state::head::{APPROVAL_LIFE, HoldState};
 use crate::time::Timestamp;
 
 /// The shortest prefix of a digest that is taken.
 const PREFIX_MIN: usize = 8;
+
+/// Why a hold cannot be approved, and what to do instead.
+fn ignorance(hold: &HoldState) -> (String, String) {
+    let scope = key(hold.scope.as_bytes());
+    let (origin, section) = if hold.cause == Cause::DomainsNeverRead {
+        (
+            format!("the domains of {scope}"),
+            "`from` of [domains]".to_owned(),
+        )
+    } else {
+        (format!("source {scope}"), format!("[source.{scope}]"))
+    };
+    (
+        format!(
+            "the first publication waits for {origin}, and without it nobody knows whom the table would refuse"
+        ),
+        format!("let it be read once, or take {section} out of the configuration"),
+    )
+}
 
 /// Approves the hold whose digest begins with `prefix`.
 pub fn run(config: &Config, prefix: &str, out: &mut dyn Write) -> Result<u8> {
@@ -60,13 +79,9 @@ pub fn run(config: &Config, prefix: &str, out: &mut dyn Write) -> Result<u8> {
         .get(digest)
         .filter(|hold| !is_approvable(hold.cause, hold.removed_count))
     {
-        let source = key(hold.scope.as_bytes());
-        let mut failure = refused(format!(
-            "the first publication waits for source {source}, and without it nobody knows whom the table would refuse"
-        ));
-        failure.next = format!(
-            "let the source be read once, or take [source.{source}] out of the configuration"
-        );
+        let (why, next) = ignorance(hold);
+        let mut failure = refused(why);
+        failure.next = next;
         return Err(failure);
     }
     if let Some(hold) = head.holds.get_mut(digest) {

@@ -2,14 +2,19 @@
 
 use std::io::Write;
 
-use crate::config::{Config, Servers, SourceKind};
+use crate::config::{Config, DomainsFrom, Servers, SourceKind};
 use crate::error::Result;
 use crate::exit::Exit;
 
 /// Says what a good configuration amounts to; a bad one never gets here (`config::load`).
 pub fn run(config: &Config, out: &mut dyn Write) -> Result<u8> {
     let _ = writeln!(out, "{}: good", config.path.display());
-    let domains: Vec<String> = config.domains.iter().map(ToString::to_string).collect();
+    let from = config.domains.from.map(|from| match from {
+        DomainsFrom::Exchange => "the accepted domains of Exchange".to_owned(),
+        DomainsFrom::Postfix => "relay_domains of the local Postfix".to_owned(),
+    });
+    let listed = config.domains.list.iter().map(ToString::to_string);
+    let domains: Vec<String> = from.into_iter().chain(listed).collect();
     let _ = writeln!(out, "  domains  {}", domains.join(", "));
     for source in &config.sources {
         let kind = match &source.kind {

@@ -7,9 +7,12 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
+use super::plan;
 use crate::address::{Address, AddressError};
 use crate::config::{Config, Table, TableFolding};
+use crate::domains::{self, Domains};
 use crate::error::Result;
+use crate::exchange::Relation;
 use crate::exit::Exit;
 use crate::fold::Folding;
 use crate::hold::Hold;
@@ -64,6 +67,7 @@ pub fn run(config: &Config, texts: &[String], out: &mut dyn Write) -> Result<u8>
 struct Archive<'run> {
     config: &'run Config,
     head: Head,
+    domains: Domains,
     delimiter: String,
     tables: Vec<TableView<'run>>,
     /// What names an asked address, by its first key.
@@ -139,9 +143,11 @@ impl<'run> Archive<'run> {
                 .collect(),
             Vec::new(),
         );
+        let domains = plan::domains::stored(&config.domains, &head);
         let mut archive = Archive {
             config,
             head,
+            domains,
             delimiter,
             tables,
             origins,
@@ -155,7 +161,7 @@ impl<'run> Archive<'run> {
 
     /// Walks all records once, and keeps what names an asked address.
     fn find_origins(&mut self, state: &State) {
-        let policy = Policy::of(self.config);
+        let policy = Policy::new(&self.config.recipients, &self.domains);
         for (name, source) in &self.head.sources {
             if source.base.is_none() {
                 continue;
@@ -277,7 +283,7 @@ fn lookup_order(address: &Address, folding: Folding, delimiter: &str) -> Vec<Str
                 .map(|key| key.as_str().to_owned()),
         );
     }
-    for form in wanted::domain_forms(std::slice::from_ref(address.domain()), folding).into_keys() {
+    for form in domains::forms_of(address.domain(), folding) {
         order.push(format!("@{}", String::from_utf8_lossy(&form)));
     }
     order
@@ -301,6 +307,19 @@ fn without_extension(address: &Address, delimiter: &str) -> Option<Address> {
         address.domain().ascii()
     ))
     .ok()
+}
+
+/// What kind of recipient the directory calls it, in parentheses.
+fn kind_of(record: &Record) -> String {
+    match record.recipient_type {
+        Some(kind) if kind::class(kind) == kind::Class::Unknown => {
+            format!(" ({}: {kind})", kind::name(kind))
+        }
+        Some(kind) => format!(" ({})", kind::name(kind)),
+        // A line of a list has no kind; an object without one is decided upon by its addresses alone.
+        None if record.guid.is_empty() => String::new(),
+        None => " (of no kind that Exchange names)".to_owned(),
+    }
 }
 
 struct Explanation<'a, 'run> {
@@ -421,10 +440,7 @@ impl Explanation<'_, '_> {
             .get(&name_of(self.address))
             .map_or(&[][..], Vec::as_slice);
         for origin in origins {
-            let kind = origin
-                .record
-                .recipient_type
-                .map_or(String::new(), |kind| format!(" ({})", kind::name(kind)));
+            let kind = kind_of(&origin.record);
             writeln!(
                 out,
                 "  from      source {}: {}{kind}",
@@ -433,7 +449,20 @@ impl Explanation<'_, '_> {
             )?;
             writeln!(out, "            proxyAddresses: {}", key(&origin.value))?;
             match &origin.decision {
-                Decision::Accepted(_) => writeln!(out, "            {GOOD}counts{GOOD:#}")?,
+                Decision::Accepted(address) => {
+                    let listed = self.archive.domains.find(address.domain());
+                    let listed =
+                        listed.map_or_else(String::new, |listed| listed.domain.to_string());
+                    let below = if listed == address.domain().to_string() {
+                        ""
+                    } else {
+                        "a sub-domain of "
+                    };
+                    writeln!(
+                        out,
+                        "            {GOOD}counts{GOOD:#}: an SMTP address in {below}the listed domain {listed}"
+                    )?;
+                }
                 Decision::LeftOut(reason) => {
                     writeln!(
                         out,
@@ -449,9 +478,10 @@ impl Explanation<'_, '_> {
         {
             self.print_missing(out, origin, since)?;
         }
+        self.print_domain(out)?;
         let mut is_known = !origins.is_empty();
-        for address in
-            wanted::always(self.archive.config).filter(|always| always.is_same_as(self.address))
+        for address in wanted::always(&self.archive.config.recipients, &self.archive.domains)
+            .filter(|always| always.is_same_as(self.address))
         {
             is_known = true;
             writeln!(
@@ -485,6 +515,36 @@ impl Explanation<'_, '_> {
                 .as_bytes()),
             since.after(delay)
         )
+    }
+
+    /// What Exchange says of a domain that is not listed.
+    fn print_domain(&self, out: &mut dyn Write) -> io::Result<()> {
+        let domain = self.address.domain();
+        if self.archive.domains.find(domain).is_some() {
+            return Ok(());
+        }
+        for (name, source) in &self.archive.head.sources {
+            let organisation = source.organisation.as_ref();
+            let Some(accepted) = organisation.and_then(|found| found.accepted(domain)) else {
+                continue;
+            };
+            let what = match accepted.relation {
+                Relation::Authoritative => "an accepted domain",
+                Relation::ExternalRelay => {
+                    "an external relay domain: its recipients live elsewhere"
+                }
+                Relation::InternalRelay => {
+                    "an internal relay domain: some of its recipients live elsewhere"
+                }
+                Relation::Unknown => "an accepted domain of a type unknown to this version",
+            };
+            writeln!(
+                out,
+                "  domain    {} is {what} (source {name}); it is listed only if [domains] list names it",
+                accepted.domain
+            )?;
+        }
+        Ok(())
     }
 
     fn print_holds(&self, out: &mut dyn Write) -> io::Result<bool> {

@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use super::plan::domains::RELAY_DOMAINS;
 use super::plan::{Plan, Run, SourceNow, SourceStatus, TablePlan};
 use crate::config::Source;
 use crate::current::SourceRecords;
@@ -11,7 +12,7 @@ use crate::error::Result;
 use crate::hold::{Cause, Hold};
 use crate::snapshot::Followed;
 use crate::state::files::{changes_to_bytes, records_to_bytes};
-use crate::state::head::{APPROVAL_LIFE, Head, HoldState, SourceState};
+use crate::state::head::{APPROVAL_LIFE, Head, HoldState, RelayDomainsState, SourceState};
 use crate::state::{State, digest};
 use crate::time::Timestamp;
 
@@ -22,13 +23,14 @@ const PAST_HOLDS_KEPT: usize = 24;
 /// Files with changes behind one with all records; more are put together into one.
 const CHANGES_FILES_MAX: usize = 32;
 
-/// Stores what is held, and notes it in `head`.
+/// Stores what is known of domains and what is held, and notes both in `head`.
 pub fn store_judgement(
     run: &Run<'_>,
     state: &State,
     plan: &Plan<'_>,
     head: &mut Head,
 ) -> Result<()> {
+    store_domains(plan, head);
     store_holds(run, state, plan, head)?;
     forget_old_removals(run, head);
     Ok(())
@@ -158,6 +160,19 @@ fn store_whole(
         *next_file += 1;
     }
     Ok(())
+}
+
+/// Notes what is known of domains. Like records, it is stored as a fact and decided upon in every run anew.
+fn store_domains(plan: &Plan<'_>, head: &mut Head) {
+    let domains = &plan.domains;
+    for (name, known) in &mut head.sources {
+        known.organisation = domains.organisations.get(name).cloned();
+        known.domains_frozen = domains.frozen.get(name).cloned();
+    }
+    head.relay_domains = RelayDomainsState {
+        entries: domains.relayed.clone(),
+        frozen: domains.frozen.get(RELAY_DOMAINS).cloned(),
+    };
 }
 
 /// Keeps every hold's rows, so that an approval can name them, and forgets those not seen for a day.

@@ -222,8 +222,9 @@ fn store_ledger(
         head.next_file += 1;
     }
     known.rows_count = rows.len() as u64;
-    let leaving = rows.iter().filter_map(|row| row.facts.leaving_since);
-    known.next_deadline = leaving
+    let leaving = || rows.iter().filter_map(|row| row.facts.leaving_since);
+    known.leaving_count = leaving().count() as u64;
+    known.next_deadline = leaving()
         .min()
         .map(|since| since.after(run.config.recipients.grace));
     let removed = table.judgement.approved.removed();

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::plan::domains::RELAY_DOMAINS;
 use super::plan::sources::full_every;
 use crate::config::{Config, Source, SourceKind};
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::report::{counted, key};
 use crate::state::State;
-use crate::state::head::{Head, SourceState};
+use crate::state::head::{Frozen, Head, SourceState};
 use crate::state::runs::RunRecord;
 use crate::time::{Timestamp, rough};
 
@@ -123,6 +124,8 @@ fn findings(
     for source in &config.sources {
         findings.extend(source_findings(head, &source.name, options, now));
     }
+    let relayed = head.relay_domains.frozen.as_ref();
+    findings.extend(relayed.map(|frozen| domains_finding(RELAY_DOMAINS, frozen)));
     let holds = head
         .holds
         .values()
@@ -209,7 +212,21 @@ fn source_findings(head: &Head, name: &str, options: Options, now: Timestamp) ->
         );
         findings.push((Level::Warning, text));
     }
+    if let Some(frozen) = known.and_then(|known| known.domains_frozen.as_ref()) {
+        findings.push(domains_finding(&format!("source {name}"), frozen));
+    }
     findings
+}
+
+fn domains_finding(origin: &str, frozen: &Frozen) -> Finding {
+    let cause = key(frozen.cause.as_bytes());
+    (
+        Level::Warning,
+        format!(
+            "the domains of {origin} are frozen since {}: {cause}",
+            frozen.since
+        ),
+    )
 }
 
 fn owed<'run>(config: &'run Config, head: &'run Head) -> impl Iterator<Item = &'run str> {
@@ -246,6 +263,18 @@ impl Situation<'_> {
             .filter_map(|table| self.head.tables.get(&table.name))
             .map(|known| known.rows_count)
             .sum()
+    }
+
+    /// Tables with rows in their grace: how many, and when the first of them goes.
+    fn leaving(&self) -> impl Iterator<Item = (&str, u64, Timestamp)> {
+        self.config.tables.iter().filter_map(|table| {
+            let known = self.head.tables.get(&table.name)?;
+            Some((
+                table.name.as_str(),
+                known.leaving_count,
+                known.next_deadline?,
+            ))
+        })
     }
 
     /// Age of the oldest knowledge of a source.
@@ -306,6 +335,10 @@ impl Situation<'_> {
                 hold.since,
                 crate::hold::short(digest),
             )?;
+        }
+        for (name, rows_count, next) in self.leaving() {
+            let rows = counted(rows_count, "row", "rows");
+            writeln!(out, "leaving: table {name}: {rows}, the next at {next}")?;
         }
         for run in self.runs.iter().rev().take(5) {
             let what = if run.is_changed {
@@ -392,6 +425,8 @@ impl Situation<'_> {
             "rows": self.rows_count(),
             "sources": sources,
             "holds": holds.collect::<Vec<_>>(),
+            "leaving": self.leaving().map(|(table, rows, next)| json!({
+                "table": table, "rows": rows, "next": next.to_string() })).collect::<Vec<_>>(),
             "hooks_owed": owed(self.config, self.head).collect::<Vec<_>>(),
             "runs": self.runs.iter().rev().take(5).collect::<Vec<_>>(),
         });

@@ -79,7 +79,7 @@ pub struct Config {
     /// Bound of a whole run, hooks included.
     pub run_timeout: Duration,
     /// The domains that rows may exist for.
-    pub domains: Vec<Domain>,
+    pub domains: DomainRules,
     /// Where recipients come from, in the order of the file.
     pub sources: Vec<Source>,
     /// Who of them counts.
@@ -92,6 +92,26 @@ pub struct Config {
     pub hooks: Vec<Hook>,
     /// How long generations are kept.
     pub history_keep: Duration,
+}
+
+/// `[domains]` and `[domain."NAME"]`
+#[derive(Clone, Debug, Default)]
+pub struct DomainRules {
+    /// Named in the file; with `from`, in addition to those.
+    pub list: Vec<Domain>,
+    /// Where domains come from beside the list.
+    pub from: Option<DomainsFrom>,
+    /// `directory_is_complete`: no recipient of these lives anywhere else than in the sources.
+    pub complete: Vec<Domain>,
+}
+
+/// Where domains come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DomainsFrom {
+    /// The accepted domains in the directories that are read.
+    Exchange,
+    /// `relay_domains` of the Postfix on this machine.
+    Postfix,
 }
 
 /// One `[source.NAME]`.
@@ -117,6 +137,15 @@ impl Source {
         match &self.kind {
             SourceKind::Ldap(ldap) => ldap.question(),
             SourceKind::Ldif(_) | SourceKind::List(_) => String::new(),
+        }
+    }
+
+    /// Whether a directory is read that holds the accepted domains of Exchange. A global catalog is read for its recipients
+    /// alone.
+    pub fn has_accepted_domains(&self) -> bool {
+        match &self.kind {
+            SourceKind::Ldap(ldap) => !ldap.is_global_catalog(),
+            SourceKind::Ldif(_) | SourceKind::List(_) => false,
         }
     }
 }
@@ -180,6 +209,16 @@ impl LdapSource {
     /// What is asked, as one text: answers to another question do not continue the answers to this one.
     pub fn question(&self) -> String {
         format!("{:?} below {:?}", self.filter, self.bases)
+    }
+
+    /// Whether global catalogs are asked, which have a part of every domain.
+    pub fn is_global_catalog(&self) -> bool {
+        match &self.servers {
+            Servers::Listed(servers) => {
+                !servers.is_empty() && servers.iter().all(ServerAddress::is_global_catalog)
+            }
+            Servers::Discovered(discovery) => discovery.is_global_catalog,
+        }
     }
 }
 

@@ -17,14 +17,12 @@ use crate::record::{ATTRIBUTES, PROXY_ADDRESSES};
 
 use super::failure::{Cause, Step, Trouble};
 use super::paged::Found;
+use super::rootdse::RootDse;
 use super::session::{Answer, Query, Reach, Session, success};
 
 /// The whole forest: a base that nobody but a global catalog answers.
 pub const FOREST: &str = "";
 
-const READY: &str = "isGlobalCatalogReady";
-const SCHEMA: &str = "schemaNamingContext";
-const CONFIGURATION: &str = "configurationNamingContext";
 const NAME: &str = "lDAPDisplayName";
 const IS_MEMBER: &str = "isMemberOfPartialAttributeSet";
 /// Active Directory does not let it be anything but a member.
@@ -46,22 +44,23 @@ enum Marks {
     Hidden,
 }
 
-/// Checks the catalog behind a session that is bound. `elsewhere` opens a session with the ordinary port of the same
+/// Checks the catalog behind a session that is bound, by what it says about itself. `elsewhere` opens a session with the ordinary port of the same
 /// server, for a catalog that shows no marks.
 pub async fn check<Opened: Future<Output = Result<Session, Trouble>>>(
     session: &mut Session,
+    root: &RootDse,
     server: &ServerAddress,
     elsewhere: impl FnOnce(ServerAddress) -> Opened,
 ) -> Result<Catalog, Trouble> {
     let trouble = |cause| Trouble::new(Step::GlobalCatalog, cause);
-    let root = read_root(session).await.map_err(trouble)?;
-    let mut marks = read_marks(session, &root.schema).await.map_err(trouble)?;
+    let (schema, configuration) = places(root).map_err(trouble)?;
+    let mut marks = read_marks(session, schema).await.map_err(trouble)?;
     if marks == Marks::Hidden {
         let ordinary = ordinary_port(server);
         let url = ordinary.url.clone();
         let read = async {
             let mut session = elsewhere(ordinary).await?;
-            let marks = read_marks(&mut session, &root.schema).await;
+            let marks = read_marks(&mut session, schema).await;
             session.close().await;
             marks.map_err(trouble)
         };
@@ -73,9 +72,7 @@ pub async fn check<Opened: Future<Output = Result<Session, Trouble>>>(
         })?;
     }
     match marks {
-        Marks::Complete => Ok(Catalog {
-            configuration: root.configuration,
-        }),
+        Marks::Complete => Ok(Catalog { configuration }),
         Marks::Lacking(attributes) => Err(trouble(Cause::NotInGlobalCatalog(attributes))),
         Marks::Hidden => Err(trouble(Cause::NoGlobalCatalog("the marks of its schema"))),
     }
@@ -95,29 +92,21 @@ impl Catalog {
     }
 }
 
-struct Root {
-    schema: String,
-    configuration: DistinguishedName,
-}
-
-async fn read_root(session: &mut Session) -> Result<Root, Cause> {
-    let attributes = [READY, SCHEMA, CONFIGURATION].map(str::to_owned).to_vec();
-    let entries = session.read_entry("", attributes).await?;
-    let text = |name| entries.first().and_then(|entry| first_text(entry, name));
+/// Where the schema and the configuration of its forest lie.
+fn places(root: &RootDse) -> Result<(&str, DistinguishedName), Cause> {
     // A controller that has just become one answers before it holds every domain.
-    if !text(READY).is_some_and(|ready| ready.eq_ignore_ascii_case("TRUE")) {
+    if !root.is_catalog_ready {
         return Err(Cause::NoGlobalCatalog("isGlobalCatalogReady: TRUE"));
     }
-    let schema = text(SCHEMA).filter(|schema| !schema.is_empty());
-    let configuration = text(CONFIGURATION)
-        .filter(|configuration| !configuration.is_empty())
+    let schema = root.schema_naming_context.as_deref();
+    let configuration = root
+        .configuration_naming_context
+        .as_deref()
         .and_then(|configuration| DistinguishedName::parse(configuration).ok());
-    Ok(Root {
-        schema: schema
-            .ok_or(Cause::NoGlobalCatalog("schemaNamingContext"))?
-            .to_owned(),
-        configuration: configuration.ok_or(Cause::NoGlobalCatalog("configurationNamingContext"))?,
-    })
+    Ok((
+        schema.ok_or(Cause::NoGlobalCatalog("schemaNamingContext"))?,
+        configuration.ok_or(Cause::NoGlobalCatalog("configurationNamingContext"))?,
+    ))
 }
 
 async fn read_marks(session: &mut Session, schema: &str) -> Result<Marks, Cause> {

@@ -6,8 +6,10 @@
 //! becomes of a source that could not be read.
 //!
 //! Layers, the outermost first: `wire` (TCP, TLS), `bind` (who to be), `gssapi` (Kerberos, with `sasl` and `keytab`; a
-//! feature of the build), `filter` (limits and shape of messages, with `message` and `ber`), `session` (one connection), `rootdse` (who answers), `paged` and `range` (what makes an answer complete), `dirsync`
-//! (what changed since). Beside them `discover` (which servers there are) and `global_catalog` (whether one shows enough).
+//! feature of the build), `filter` (limits and shape of messages, with `message` and `ber`), `session` (one connection),
+//! `rootdse` (who answers), `paged` and `range` (what makes an answer complete), `dirsync` (what changed since), `domains`
+//! (what it says of Exchange). Beside them `discover` (which servers there are) and `global_catalog` (whether one shows
+//! enough).
 //!
 //! Invariant: a snapshot is made in one place, after every base was read to its end on one connection.
 
@@ -15,6 +17,7 @@ pub mod ber;
 mod bind;
 mod dirsync;
 mod discover;
+mod domains;
 mod failure;
 mod filter;
 mod global_catalog;
@@ -67,6 +70,8 @@ pub struct Earlier<'run> {
     pub cursor: &'run Cursor,
     /// Whether everything is to be read again all the same.
     pub is_complete_read_due: bool,
+    /// Whether the organisation is to be looked at even where nothing was written since.
+    pub needs_organisation: bool,
 }
 
 /// Reads all bases of a source, or what changed in them since `earlier`.
@@ -172,13 +177,17 @@ impl Reader<'_> {
     ) -> Result<Reading, Trouble> {
         let mut session = self.open(server, credentials, tls).await?;
         let read = async {
+            let root = RootDse::read(&mut session)
+                .await
+                .map_err(|cause| Trouble::new(Step::RootDse, cause))?;
             if !server.is_global_catalog() {
-                return self.read_controller(&mut session, server).await;
+                return self.read_controller(&mut session, server, &root).await;
             }
             let elsewhere =
                 async |ordinary: ServerAddress| self.open(&ordinary, credentials, tls).await;
-            let catalog = global_catalog::check(&mut session, server, elsewhere).await?;
-            self.read_catalog(&mut session, server, &catalog).await
+            let catalog = global_catalog::check(&mut session, &root, server, elsewhere).await?;
+            self.read_catalog(&mut session, server, &root, &catalog)
+                .await
         };
         let read = read.await;
         session.close().await;
@@ -203,14 +212,13 @@ impl Reader<'_> {
         &self,
         session: &mut Session,
         server: &ServerAddress,
+        root: &RootDse,
         catalog: &Catalog,
     ) -> Result<Reading, Trouble> {
-        let about_itself = |cause| Trouble::new(Step::RootDse, cause);
         if self.source.incremental == Incremental::DirSync {
             let why = "a global catalog does not tell what changed in a whole forest";
-            return Err(about_itself(Cause::NoDirSync(why)));
+            return Err(Trouble::new(Step::RootDse, Cause::NoDirSync(why)));
         }
-        let root = RootDse::read(session).await.map_err(about_itself)?;
         let mut found = self
             .read_bases(session, Some(global_catalog::FOREST))
             .await?;
@@ -222,14 +230,38 @@ impl Reader<'_> {
         &self,
         session: &mut Session,
         server: &ServerAddress,
+        root: &RootDse,
     ) -> Result<Reading, Trouble> {
-        let about_itself = |cause| Trouble::new(Step::RootDse, cause);
-        let root = RootDse::read(session).await.map_err(about_itself)?;
+        let mut reading = self.read_recipients(session, server, root).await?;
+        let is_needed = match &reading {
+            Reading::Complete(_) => true,
+            // The configuration lies in another naming context than the one that is followed.
+            Reading::Followed(followed) => self.earlier.is_none_or(|earlier| {
+                earlier.needs_organisation || followed.controller.usn != earlier.controller.usn
+            }),
+        };
+        if is_needed {
+            // Behind the recipients: what goes wrong here costs none of them.
+            let configuration = root.configuration_naming_context.as_deref();
+            let found = domains::read(session, configuration, self.source).await;
+            let found =
+                found.map_err(|trouble| domains::failure(self.source_name, server, trouble));
+            *reading.organisation_mut() = Some(found);
+        }
+        Ok(reading)
+    }
+
+    async fn read_recipients(
+        &self,
+        session: &mut Session,
+        server: &ServerAddress,
+        root: &RootDse,
+    ) -> Result<Reading, Trouble> {
         let controller = root.controller(&server.url);
-        let following = match Following::on(self.source, &root) {
+        let following = match Following::on(self.source, root) {
             Ok(following) => Some(following),
             Err(why) if self.source.incremental == Incremental::DirSync => {
-                return Err(about_itself(Cause::NoDirSync(why)));
+                return Err(Trouble::new(Step::RootDse, Cause::NoDirSync(why)));
             }
             Err(_) => None,
         };
@@ -239,7 +271,7 @@ impl Reader<'_> {
                 .await?;
             return Ok(complete(found, &server.url, controller));
         };
-        let earlier = self.earlier_on(&controller, &root);
+        let earlier = self.earlier_on(&controller, root);
         if let Some(earlier) = earlier.filter(|earlier| !earlier.is_complete_read_due) {
             // Nothing at all was written there since, in whatever naming context.
             let found = if controller.usn == earlier.controller.usn {
@@ -255,6 +287,7 @@ impl Reader<'_> {
                     answered_by: server.url.clone(),
                     controller,
                     cursor,
+                    organisation: None,
                 }));
             }
         }

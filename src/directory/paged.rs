@@ -4,7 +4,7 @@
 //! of the search (a table would shrink and nobody would know). So the loop is ours, and every way out of it but one is
 //! an error.
 //!
-//! Invariant: [`read_base`] returns `Ok` only after a page that ended with success and an empty cookie.
+//! Invariant: [`read_base`] and [`read_entries`] return `Ok` only after a page that ended with success and an empty cookie.
 
 use std::collections::BTreeSet;
 
@@ -89,86 +89,129 @@ pub async fn read_base(
         filter,
         attributes: ATTRIBUTES.iter().map(|name| (*name).to_owned()).collect(),
     };
-    let mut cookie = Vec::new();
-    let mut empty_pages_count = 0;
-    let mut number = 0;
-    loop {
-        number += 1;
+    let mut pages = Pages::of(&query, page_size);
+    while let Some(entries) = pages.next(session, budget, Some(progress)).await? {
+        for entry in entries {
+            // Between pages: the connection answers one search at a time.
+            let entry = if range::has_range(&entry) {
+                range::complete(session, entry, ATTRIBUTES, budget).await?
+            } else {
+                entry
+            };
+            found.records.push(Record::from_entry(entry));
+        }
+    }
+    found.references.append(&mut pages.references);
+    Ok(())
+}
+
+/// Reads every entry that a query finds, for attributes that have one value.
+pub async fn read_entries(
+    session: &mut Session,
+    query: &Query<'_>,
+    page_size: u32,
+    budget: &mut Budget,
+) -> Result<Vec<Entry>, Trouble> {
+    let mut all = Vec::new();
+    let mut pages = Pages::of(query, page_size);
+    while let Some(entries) = pages.next(session, budget, None).await? {
+        all.extend(entries);
+    }
+    Ok(all)
+}
+
+/// A search under way.
+struct Pages<'query> {
+    query: &'query Query<'query>,
+    size: u32,
+    /// Of the last page read.
+    number: u64,
+    cookie: Vec<u8>,
+    is_over: bool,
+    empty_pages_count: u32,
+    references: BTreeSet<String>,
+}
+
+impl<'query> Pages<'query> {
+    fn of(query: &'query Query<'query>, size: u32) -> Self {
+        Pages {
+            query,
+            size,
+            number: 0,
+            cookie: Vec::new(),
+            is_over: false,
+            empty_pages_count: 0,
+            references: BTreeSet::new(),
+        }
+    }
+
+    /// The entries of the next page; `None` only behind a page that ended with success and an empty cookie.
+    async fn next(
+        &mut self,
+        session: &mut Session,
+        budget: &mut Budget,
+        progress: Option<&Progress>,
+    ) -> Result<Option<Vec<Entry>>, Trouble> {
+        if self.is_over {
+            return Ok(None);
+        }
+        self.number += 1;
+        let (base, number) = (self.query.base, self.number);
         let trouble = |cause| {
             let base = base.to_owned();
             Trouble::new(Step::Page { base, number }, cause)
         };
-        let read = read_page(session, &query, page_size, &cookie, found, budget, progress)
+        let entries = self
+            .read(session, budget, progress)
             .await
             .map_err(trouble)?;
-        // Between pages: the connection answers one search at a time.
-        for entry in read.in_pieces {
-            let entry = range::complete(session, entry, ATTRIBUTES, budget).await?;
-            found.records.push(Record::from_entry(entry));
-        }
-        if read.cookie.is_empty() {
-            return Ok(());
-        }
-        cookie = read.cookie;
-        empty_pages_count = if read.entries_count == 0 {
-            empty_pages_count + 1
+        self.is_over = self.cookie.is_empty();
+        self.empty_pages_count = if entries.is_empty() {
+            self.empty_pages_count + 1
         } else {
             0
         };
-        if empty_pages_count == EMPTY_PAGES_MAX {
+        if !self.is_over && self.empty_pages_count == EMPTY_PAGES_MAX {
             return Err(trouble(Cause::EmptyPages(EMPTY_PAGES_MAX)));
         }
+        Ok(Some(entries))
     }
-}
 
-struct PageRead {
-    entries_count: u32,
-    in_pieces: Vec<Entry>,
-    cookie: Vec<u8>,
-}
-
-async fn read_page(
-    session: &mut Session,
-    query: &Query<'_>,
-    asked: u32,
-    cookie: &[u8],
-    found: &mut Found,
-    budget: &mut Budget,
-    progress: &Progress,
-) -> Result<PageRead, Cause> {
-    let mut entries_count = 0;
-    let mut in_pieces = Vec::new();
-    let mut answers = session.search(query, &[With::Page(asked, cookie)]).await?;
-    loop {
-        match answers.next().await? {
-            Answer::Entry(entry) => {
-                entries_count += 1;
-                if entries_count > asked {
-                    return Err(Cause::TooManyEntries { asked });
+    async fn read(
+        &mut self,
+        session: &mut Session,
+        budget: &mut Budget,
+        progress: Option<&Progress>,
+    ) -> Result<Vec<Entry>, Cause> {
+        let mut entries = Vec::new();
+        let mut answers = session
+            .search(self.query, &[With::Page(self.size, &self.cookie)])
+            .await?;
+        loop {
+            match answers.next().await? {
+                Answer::Entry(entry) => {
+                    if entries.len() as u64 >= u64::from(self.size) {
+                        return Err(Cause::TooManyEntries { asked: self.size });
+                    }
+                    budget.spend_entry(&entry)?;
+                    entries.push(entry);
+                    if let Some(progress) = progress {
+                        progress.count_entry();
+                    }
                 }
-                budget.spend_entry(&entry)?;
-                if range::has_range(&entry) {
-                    in_pieces.push(entry);
-                } else {
-                    found.records.push(Record::from_entry(entry));
+                Answer::Reference(urls) => {
+                    for url in urls {
+                        budget.spend(url.len() + size_of::<String>())?;
+                        self.references.insert(url);
+                    }
                 }
-                progress.count_entry();
-            }
-            Answer::Reference(urls) => {
-                for url in urls {
-                    budget.spend(url.len() + size_of::<String>())?;
-                    found.references.insert(url);
+                Answer::End(end) => {
+                    // The result first: what a refusal says counts more than that it came without a control.
+                    let cookie = end.cookie();
+                    success(end.outcome)?;
+                    self.cookie = cookie?;
+                    return Ok(entries);
                 }
-            }
-            Answer::End(end) => {
-                // The result first: what a refusal says counts more than that it came without a control.
-                let cookie = end.cookie();
-                success(end.outcome)?;
-                return Ok(PageRead {
-                    entries_count,
-                    in_pieces,
-                    cookie: cookie?,
-                });
             }
         }
     }

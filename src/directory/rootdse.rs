@@ -7,6 +7,9 @@ use super::failure::Cause;
 use super::session::{DIRSYNC, Session};
 
 const DEFAULT_NAMING_CONTEXT: &str = "defaultNamingContext";
+const CONFIGURATION_NAMING_CONTEXT: &str = "configurationNamingContext";
+const SCHEMA_NAMING_CONTEXT: &str = "schemaNamingContext";
+const CATALOG_READY: &str = "isGlobalCatalogReady";
 const SERVICE_NAME: &str = "dsServiceName";
 const HIGHEST_USN: &str = "highestCommittedUSN";
 const SUPPORTED_CONTROL: &str = "supportedControl";
@@ -18,6 +21,12 @@ const INVOCATION_ID: &str = "invocationId";
 pub struct RootDse {
     /// What it proposes as base.
     pub default_naming_context: Option<String>,
+    /// Where what is one for the whole forest lies.
+    pub configuration_naming_context: Option<String>,
+    /// Where the schema lies.
+    pub schema_naming_context: Option<String>,
+    /// Whether it is a global catalog that holds every domain by now.
+    pub is_catalog_ready: bool,
     /// Whether it tells what changed (DirSync).
     pub offers_dirsync: bool,
     highest_usn: Option<u64>,
@@ -29,6 +38,9 @@ impl RootDse {
     pub async fn read(session: &mut Session) -> Result<RootDse, Cause> {
         let names = [
             DEFAULT_NAMING_CONTEXT,
+            CONFIGURATION_NAMING_CONTEXT,
+            SCHEMA_NAMING_CONTEXT,
+            CATALOG_READY,
             SERVICE_NAME,
             HIGHEST_USN,
             SUPPORTED_CONTROL,
@@ -45,9 +57,13 @@ impl RootDse {
             .and_then(|service| service.values(INVOCATION_ID).next())
             .filter(|id| id.len() == 16)
             .map(crate::hold::hex);
+        let name = |attribute| text(&root, attribute).filter(|name| !name.is_empty());
         Ok(RootDse {
-            default_naming_context: text(&root, DEFAULT_NAMING_CONTEXT)
-                .filter(|name| !name.is_empty()),
+            default_naming_context: name(DEFAULT_NAMING_CONTEXT),
+            configuration_naming_context: name(CONFIGURATION_NAMING_CONTEXT),
+            schema_naming_context: name(SCHEMA_NAMING_CONTEXT),
+            is_catalog_ready: text(&root, CATALOG_READY)
+                .is_some_and(|ready| ready.eq_ignore_ascii_case("TRUE")),
             offers_dirsync: root
                 .values(SUPPORTED_CONTROL)
                 .any(|control| control == DIRSYNC.as_bytes()),

@@ -16,7 +16,6 @@ use crate::report::key;
 use crate::state::head::Frozen;
 use crate::state::runs::TableCounts;
 use crate::table::format::is_said;
-use crate::table::wanted;
 use crate::time::Timestamp;
 
 /// The whole report.
@@ -32,6 +31,8 @@ pub struct Difference {
     pub holds: Vec<HoldReport>,
     /// Per source.
     pub sources: BTreeMap<String, SourceReport>,
+    /// Domains with signs that recipients of theirs live elsewhere, to the signs.
+    pub elsewhere: BTreeMap<String, String>,
     /// Addresses in their grace.
     pub leaving: Vec<Leaving>,
     /// Values left out, by reason.
@@ -130,6 +131,9 @@ pub struct SourceReport {
     pub answered_by: Option<String>,
     /// Its records.
     pub records: u64,
+    /// Containers with mail-enabled public folders that no `base` of it reaches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders_out_of_reach: Vec<String>,
 }
 
 /// How a source was found.
@@ -203,25 +207,41 @@ impl Difference {
             tables: plan
                 .tables
                 .iter()
-                .map(|table| (table.table.name.clone(), of_table(config, table)))
+                .map(|table| (table.table.name.clone(), of_table(plan, table)))
                 .collect(),
             holds: holds.into_iter().map(of_hold).collect(),
-            sources: of_sources(&plan.sources),
+            sources: of_sources(&plan.sources, |name| {
+                plan.domains.folders_out_of_reach(name)
+            }),
+            elsewhere: plan
+                .domains
+                .elsewhere
+                .iter()
+                .map(|found| (found.domain.clone(), found.signs_text()))
+                .collect(),
             leaving: leaving(config, plan),
             left_out: plan.counted.left_out.clone(),
             noted: noted(plan),
         }
     }
 
-    /// The same report, of a run that found the sources so.
+    /// The same report, of a run that found the sources so, and their organisations as they were.
     pub fn set_sources(&mut self, sources: &[SourceNow]) {
-        self.sources = of_sources(sources);
+        let before = std::mem::take(&mut self.sources);
+        self.sources = of_sources(sources, |name| {
+            let known = before.get(name);
+            known.map_or_else(Vec::new, |known| known.folders_out_of_reach.clone())
+        });
     }
 }
 
-fn of_sources(sources: &[SourceNow]) -> BTreeMap<String, SourceReport> {
+fn of_sources(
+    sources: &[SourceNow],
+    folders_out_of_reach: impl Fn(&str) -> Vec<String>,
+) -> BTreeMap<String, SourceReport> {
     let of_source = |source: &SourceNow| {
-        let report = of_source(&source.status, source.records_count);
+        let mut report = of_source(&source.status, source.records_count);
+        report.folders_out_of_reach = folders_out_of_reach(&source.name);
         (source.name.clone(), report)
     };
     sources.iter().map(of_source).collect()
@@ -246,14 +266,14 @@ pub fn counts(table: &TablePlan<'_>) -> TableCounts {
     }
 }
 
-fn of_table(config: &Config, table: &TablePlan<'_>) -> TableDifference {
-    let forms = wanted::domain_forms(&config.domains, table.folding);
+fn of_table(plan: &Plan<'_>, table: &TablePlan<'_>) -> TableDifference {
+    let forms = plan.domains.listed.forms(table.folding);
     let mut domains: BTreeMap<String, DomainCounts> = BTreeMap::new();
     let mut tally = |keys: &mut dyn Iterator<Item = &[u8]>,
                      field: fn(&mut DomainCounts) -> &mut u64| {
         for found in keys {
             let part = domain_part(found);
-            let name = forms.get(part).cloned().unwrap_or_else(|| key(part));
+            let name = forms.name_of(part).map_or_else(|| key(part), str::to_owned);
             *field(domains.entry(name).or_default()) += 1;
         }
     };
@@ -323,6 +343,7 @@ fn of_source(status: &SourceStatus, records: u64) -> SourceReport {
         cause: cause.map(|cause| key(cause.as_bytes())),
         answered_by: answered_by.map(str::to_owned),
         records,
+        folders_out_of_reach: Vec::new(),
     };
     let known = |state, frozen: &Frozen| {
         let (since, cause) = (Some(frozen.since), Some(frozen.cause.as_str()));

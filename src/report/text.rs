@@ -27,6 +27,12 @@ pub fn difference(out: &mut dyn Write, report: &Difference) -> io::Result<()> {
     for hold in &report.holds {
         hold_report(out, hold)?;
     }
+    for (domain, signs) in &report.elsewhere {
+        writeln!(
+            out,
+            "{HELD}elsewhere{HELD:#}  recipients of {domain} may live where no source reads: {signs}"
+        )?;
+    }
     sources(out, report)?;
     counts(out, "left out", &report.left_out)?;
     counts(out, "accepted, though", &report.noted)
@@ -140,7 +146,7 @@ pub fn release(hold: &HoldReport) -> String {
     if is_approvable(hold.cause, hold.removed.len() as u64) {
         format!("rcptsync approve {}", short(&hold.digest))
     } else {
-        "let the source be read once, or take it out of the configuration".to_owned()
+        "let it be read once, or take it out of the configuration".to_owned()
     }
 }
 
@@ -170,7 +176,7 @@ pub fn hold_sentence(hold: &HoldReport) -> String {
         Cause::SourceEmpty => format!("the source answered success with nothing; {waiting}"),
         Cause::SourceNeverComplete => format!("the source has never been read completely; {waiting}"),
         Cause::SourceRemoved => format!("the source is not in the configuration any more; {waiting}"),
-        Cause::DomainRemoved => format!("the domain is not in the configuration any more; {waiting}"),
+        Cause::DomainRemoved => format!("the domain is not listed any more; {waiting}"),
         Cause::MustContain => format!("no source gives this address of must_contain; {waiting}"),
         Cause::RecipientsMin => format!(
             "{:.0} recipients are fewer than recipients_min = {:.0}; {waiting}",
@@ -190,6 +196,13 @@ pub fn hold_sentence(hold: &HoldReport) -> String {
         Cause::ForeignValues => "the values in this file differ from row to row, so it may serve as an access or transport \
                                  map too; nothing is changed in it"
             .to_owned(),
+        Cause::DomainsNeverRead => format!("which domains it gives has never been read completely; {waiting}"),
+        Cause::RecipientsElsewhere => format!(
+            "there are signs that recipients of it live elsewhere, and a first table without them would refuse them: add a \
+             source for them (contrib/export-cloud-recipients.ps1 writes a list), or say [domain.\"{}\"] \
+             directory_is_complete = true; {waiting}",
+            hold.scope
+        ),
         Cause::UncoveredReferral => format!(
             "the directory holds a part of what was asked for there, and no source covers it: add one, or approve; \
              {waiting}"
@@ -214,6 +227,12 @@ fn sources(out: &mut dyn Write, report: &Difference) -> io::Result<()> {
                 )?;
             }
             (None, None) => writeln!(out, "source {name}  {}", source.state.name())?,
+        }
+        for container in &source.folders_out_of_reach {
+            writeln!(
+                out,
+                "{HELD}source {name}{HELD:#}  no base reaches the mail-enabled public folders in {container}"
+            )?;
         }
     }
     Ok(())

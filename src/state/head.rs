@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::digest;
 use crate::config::Format;
 use crate::current::Controller;
+use crate::domains::Entry;
+use crate::exchange::Organisation;
 use crate::guard::Counts;
 use crate::hold::Cause;
 use crate::snapshot::Cursor;
@@ -61,6 +63,9 @@ pub struct Head {
     pub next_file: u64,
     /// Per source.
     pub sources: BTreeMap<String, SourceState>,
+    /// `relay_domains`, where domains come from there.
+    #[serde(default)]
+    pub relay_domains: RelayDomainsState,
     /// Per table.
     pub tables: BTreeMap<String, TableState>,
     /// Holds of the last runs, by digest; their rows stand in `hold/DIGEST`.
@@ -94,6 +99,7 @@ impl Default for Head {
             published: 0,
             next_file: 1,
             sources: BTreeMap::new(),
+            relay_domains: RelayDomainsState::default(),
             tables: BTreeMap::new(),
             holds: BTreeMap::new(),
             removals: Vec::new(),
@@ -138,6 +144,22 @@ pub struct SourceState {
     pub frozen: Option<Frozen>,
     /// It answered success with nothing, and somebody approved of that.
     pub is_empty_approved: bool,
+    /// What its directory last said of Exchange.
+    #[serde(default)]
+    pub organisation: Option<Organisation>,
+    /// Since when and why its accepted domains cannot be read.
+    #[serde(default)]
+    pub domains_frozen: Option<Frozen>,
+}
+
+/// What is known of `relay_domains`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelayDomainsState {
+    /// As read last; empty while it was never read.
+    pub entries: Vec<Entry>,
+    /// Since when and why it cannot be read.
+    pub frozen: Option<Frozen>,
 }
 
 /// Since when and why a source cannot be read.
@@ -162,6 +184,9 @@ pub struct TableState {
     pub rows_count: u64,
     /// When a row that is leaving must go at the latest.
     pub next_deadline: Option<Timestamp>,
+    /// Rows that are leaving.
+    #[serde(default)]
+    pub leaving_count: u64,
     /// What stands on the disk.
     pub artefacts: Vec<Artefact>,
     /// SHA-256 of the foreign files found last whose originals are kept, so that each is kept once.

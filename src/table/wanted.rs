@@ -1,20 +1,25 @@
 //! The rows that the sources and the configuration want: from records to a table, in one straight walk. Pure.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use crate::address::Address;
-use crate::config::Config;
+use crate::config::Recipients;
 use crate::current::SourceRecords;
-use crate::domain::Domain;
+use crate::domains::{Domains, ListedDomain};
 use crate::fold::Folding;
-use crate::keys::{Key, folded_forms};
+use crate::keys::Key;
 use crate::policy::{Counted, Policy};
 use crate::record;
 use crate::table::rows::{Facts, Rows, RowsBuilder, SourceSet};
 
 /// The wanted rows of a table, and what was counted on the way. `records` are per source, by number.
-pub fn rows(config: &Config, records: &[&SourceRecords], folding: Folding) -> (Rows, Counted) {
-    let policy = Policy::of(config);
+pub fn rows(
+    recipients: &Recipients,
+    domains: &Domains,
+    records: &[&SourceRecords],
+    folding: Folding,
+) -> (Rows, Counted) {
+    let policy = Policy::new(recipients, domains);
     let mut rows = RowsBuilder::default();
     let mut counted = Counted::default();
     for (number, records) in records.iter().enumerate() {
@@ -37,7 +42,7 @@ pub fn rows(config: &Config, records: &[&SourceRecords], folding: Folding) -> (R
         is_always: true,
         ..Facts::default()
     };
-    for address in always(config) {
+    for address in always(recipients, domains) {
         for key in Key::all_of(&address, folding) {
             rows.push(key.as_str().as_bytes(), facts);
         }
@@ -45,30 +50,20 @@ pub fn rows(config: &Config, records: &[&SourceRecords], folding: Folding) -> (R
     (rows.finish(), counted)
 }
 
-/// The addresses that `recipients.always` gives to every domain.
-pub fn always(config: &Config) -> impl Iterator<Item = Address> {
-    let locals = config.recipients.always.iter();
-    locals.flat_map(|local| {
-        let address = move |domain: &Domain| {
+/// The addresses that `recipients.always` gives to every listed domain. A domain of which the sub-domains alone are listed
+/// gets none: nobody knows which of them exist.
+pub fn always<'run>(
+    recipients: &'run Recipients,
+    domains: &'run Domains,
+) -> impl Iterator<Item = Address> + 'run {
+    recipients.always.iter().flat_map(move |local| {
+        let address = move |listed: &ListedDomain| {
             let quoted = local.replace('\\', "\\\\").replace('"', "\\\"");
-            Address::parse(&format!("\"{quoted}\"@{}", domain.ascii())).ok()
+            Address::parse(&format!("\"{quoted}\"@{}", listed.domain.ascii())).ok()
         };
-        config.domains.iter().filter_map(address)
+        let listed = domains.iter().filter(|listed| listed.reach.is_itself());
+        listed.filter_map(address)
     })
-}
-
-/// Every form in which a configured domain stands in a key, to the domain's name.
-pub fn domain_forms(domains: &[Domain], folding: Folding) -> HashMap<Vec<u8>, String> {
-    let mut forms = HashMap::new();
-    for domain in domains {
-        for form in [domain.ascii(), domain.unicode()]
-            .into_iter()
-            .flat_map(|form| folded_forms(form, folding))
-        {
-            forms.insert(form.into_bytes(), domain.to_string());
-        }
-    }
-    forms
 }
 
 /// Removes from `keys` those that any record ever knew, accepted or not; what is left, no source knows.

@@ -15,6 +15,12 @@ pub const BASE: &str = "DC=corp,DC=example";
 /// What `[domains] list` says in the tests.
 pub const DOMAINS: [&str; 3] = ["example.com", "sub.example.com", "bücher.example"];
 
+/// Says of every domain of the company that nobody of it is elsewhere: it has remote mailboxes, which are a sign of others.
+pub fn complete_domains() -> String {
+    let section = |domain: &&str| format!("[domain.\"{domain}\"]\ndirectory_is_complete = true\n");
+    DOMAINS.iter().map(section).collect()
+}
+
 /// What `relay_domains` says: Postfix wants both forms.
 pub const RELAY_DOMAINS: [&str; 4] = [
     "example.com",

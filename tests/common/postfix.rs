@@ -35,7 +35,9 @@ pub struct Options {
     /// `recipient_delimiter`
     pub recipient_delimiter: &'static str,
     /// `relay_domains`
-    pub relay_domains: Vec<&'static str>,
+    pub relay_domains: Vec<String>,
+    /// `parent_domain_matches_subdomains`; without one, Postfix's own.
+    pub parent_domain_matches_subdomains: Option<&'static str>,
 }
 
 impl Default for Options {
@@ -43,7 +45,8 @@ impl Default for Options {
         Options {
             smtputf8: true,
             recipient_delimiter: "",
-            relay_domains: RELAY_DOMAINS.to_vec(),
+            relay_domains: RELAY_DOMAINS.map(str::to_owned).to_vec(),
+            parent_domain_matches_subdomains: None,
         }
     }
 }
@@ -137,6 +140,11 @@ impl Gateway {
         codes
     }
 
+    /// For `MAIL_CONFIG`.
+    pub fn config_directory(&self) -> PathBuf {
+        self.instance.config_directory()
+    }
+
     /// What Postfix logged.
     pub fn mail_log(&self) -> String {
         let log = self.instance.directory.path().join("mail.log");
@@ -172,6 +180,17 @@ impl Instance {
         Instance { directory }
     }
 
+    /// Gives a parameter another value.
+    pub fn set(&self, name: &str, value: &str) {
+        let path = self.config_directory().join("main.cf");
+        let text = std::fs::read_to_string(&path).expect("our own file");
+        let others = text
+            .lines()
+            .filter(|line| !line.starts_with(&format!("{name} =")));
+        let others: String = others.map(|line| format!("{line}\n")).collect();
+        write_file(&path, format!("{others}{name} = {value}\n"));
+    }
+
     /// For `MAIL_CONFIG` and `-c`.
     pub fn config_directory(&self) -> PathBuf {
         self.directory.path().join("etc")
@@ -203,7 +222,10 @@ impl Instance {
 
 fn main_cf(root: &Path, map: &str, options: &Options) -> String {
     let root = root.display();
-    format!(
+    let parents = options
+        .parent_domain_matches_subdomains
+        .map(|value| format!("parent_domain_matches_subdomains = {value}\n"));
+    let text = format!(
         "compatibility_level = 3.6\n\
          queue_directory = {root}/queue\n\
          data_directory = {root}/data\n\
@@ -247,7 +269,8 @@ fn main_cf(root: &Path, map: &str, options: &Options) -> String {
         smtputf8 = if options.smtputf8 { "yes" } else { "no" },
         delimiter = options.recipient_delimiter,
         relay_domains = options.relay_domains.join(", "),
-    )
+    );
+    text + &parents.unwrap_or_default()
 }
 
 fn master_cf(port: u16) -> String {

@@ -14,6 +14,8 @@ const RUN_SECONDS_MAX: &str = "180";
 #[derive(Debug)]
 pub struct Rcptsync {
     directory: TempDir,
+    /// The Postfix that the program asks; without one, that of this machine.
+    pub mail_config: Option<PathBuf>,
 }
 
 /// The LDAP source of a configuration, and the rest of it as text.
@@ -38,7 +40,10 @@ impl Rcptsync {
         let directory = temp_dir(name);
         // The program makes its state directory itself; tables live where other accounts may read them.
         std::fs::create_dir(directory.path().join("tables")).expect("a directory of our own");
-        Rcptsync { directory }
+        Rcptsync {
+            directory,
+            mail_config: None,
+        }
     }
 
     /// The directory of this installation.
@@ -127,6 +132,7 @@ impl Rcptsync {
             .arg(self.config_file())
             .args(arguments)
             .env_remove("RCPTSYNC_CONFIG")
+            .envs(self.mail_config.iter().map(|path| ("MAIL_CONFIG", path)))
             .output()
             .expect("coreutils' timeout runs");
         Outcome {

@@ -15,7 +15,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::certificates::Authority;
-use super::directory::{BASE, Company, DOMAINS, Dialect};
+use super::directory::{BASE, Company, DOMAINS, Dialect, complete_domains};
 use super::process::{Server, command, succeed};
 use super::rcptsync::{LdapConfig, Rcptsync};
 use super::{ldif, names, poll_until, require, require_root, set_mode, temp_dir, write_file};
@@ -380,7 +380,8 @@ impl Samba {
         self.directory.join("svc-sync.password")
     }
 
-    /// Configures a program to read this controller, and these when it does not answer, over LDAPS.
+    /// Configures a program to read this controller, and these when it does not answer, over LDAPS. Nobody of
+    /// the company is elsewhere, remote mailboxes or not.
     pub fn configure(&self, program: &Rcptsync, others: &[&Samba], source_more: &str, more: &str) {
         let servers = std::iter::once(self).chain(others.iter().copied());
         let servers: Vec<String> = servers.map(Samba::ldaps_url).collect();
@@ -393,7 +394,7 @@ impl Samba {
             page_size: 1_000,
             source_more,
             domains: &DOMAINS,
-            more,
+            more: &(complete_domains() + more),
         });
     }
 
@@ -423,6 +424,47 @@ impl Samba {
     fn administrator_tool(&self, tool: &str) -> Command {
         let password_file = self.directory.join("administrator.password");
         self.ldap_tool_as(tool, ADMINISTRATOR, &password_file)
+    }
+
+    /// Hides what lies in a container from ordinary accounts; gives what [`Samba::show_contents`] needs to show it again.
+    #[track_caller]
+    pub fn hide_contents(&self, container: &str) -> String {
+        let found = succeed(
+            command("ldbsearch")
+                .arg(format!(
+                    "--configfile={}",
+                    smb_conf(&self.directory).display()
+                ))
+                .arg("-H")
+                .arg(sam_ldb(&self.directory))
+                .args(["-b", container, "-s", "base", "nTSecurityDescriptor"]),
+        );
+        // Folded lines are joined; what is left of the entry is its DN and the descriptor.
+        let text = String::from_utf8_lossy(&found.stdout).replace("\n ", "");
+        let descriptor = text
+            .lines()
+            .find(|line| line.starts_with("nTSecurityDescriptor:"))
+            .unwrap_or_else(|| panic!("no descriptor: {text}"));
+        let restore = format!(
+            "dn: {container}\nchangetype: modify\nreplace: nTSecurityDescriptor\n{descriptor}\n\n"
+        );
+        succeed(
+            command("samba-tool")
+                .args(["dsacl", "set"])
+                .arg(format!("--objectdn={container}"))
+                .arg("--sddl=(D;;LC;;;AU)")
+                .arg("-s")
+                .arg(smb_conf(&self.directory))
+                .arg("-H")
+                .arg(sam_ldb(&self.directory)),
+        );
+        restore
+    }
+
+    /// Shows what was hidden. The tools of ldb write a descriptor as text, which only they read back.
+    #[track_caller]
+    pub fn show_contents(&self, restore: &str) {
+        offline(&self.directory, "ldbmodify", &[], restore);
     }
 
     fn ldap_tool_as(&self, tool: &str, account: &str, password_file: &Path) -> Command {

@@ -2,6 +2,7 @@
 //!
 //! `sync` carries a plan out, `diff` shows it; both are the same call, so a dry run is judged exactly as the real one.
 
+pub mod domains;
 pub mod settled;
 pub mod sources;
 mod tables;
@@ -11,7 +12,8 @@ use std::time::Instant;
 use crate::config::{Config, Format, Table, TableFolding};
 use crate::current::{Controller, SourceRecords};
 use crate::diff::{Diff, Values};
-use crate::error::Failure;
+use crate::error::{Failure, Result};
+use crate::exchange::Organisation;
 use crate::exit::Exit;
 use crate::fold::Folding;
 use crate::guard::Judgement;
@@ -26,6 +28,7 @@ use crate::state::files::Ledger;
 use crate::state::head::{Frozen, Head};
 use crate::table::rows::Rows;
 use crate::time::Timestamp;
+use domains::DomainsNow;
 use tables::Desk;
 
 /// A run under way: the configuration, and the time, taken once.
@@ -59,6 +62,8 @@ pub enum Planned<'run> {
 pub struct Plan<'run> {
     /// Per configured source, then per removed one.
     pub sources: Vec<SourceNow>,
+    /// The domains that rows may exist for.
+    pub domains: DomainsNow,
     /// Per table.
     pub tables: Vec<TablePlan<'run>>,
     /// Values left out, by reason, and values accepted with a note.
@@ -108,6 +113,8 @@ pub struct SourceNow {
     pub status: SourceStatus,
     /// Search references that no source covers.
     pub uncovered_referrals: Vec<String>,
+    /// What was read of Exchange's organisation, until the domains of the run are found from it.
+    pub organisation: Option<Result<Organisation>>,
 }
 
 /// How a source was found.
@@ -210,11 +217,18 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
     let readings = sources::read(run, head);
     let needs_gateway = (run.config.tables.iter()).any(|table| table.folding == TableFolding::Auto);
     let gateway = if needs_gateway { Gateway::ask() } else { None };
-    if let Some(quiet) = settled::find(run, state, head, &readings, gateway.as_ref()) {
+    let relayed = domains::read_relayed(run);
+    let found = settled::Found {
+        readings: &readings,
+        relayed: relayed.as_ref(),
+        gateway: gateway.as_ref(),
+    };
+    if let Some(quiet) = settled::find(run, state, head, &found) {
         return Planned::Quiet(quiet);
     }
     let mut failures = Vec::new();
     let mut sources = sources::now(run, state, head, readings, &mut failures);
+    let domains = domains::resolve(run, head, &mut sources, relayed.as_ref(), &mut failures);
     let ledgers: Vec<Option<Ledger>> = run
         .config
         .tables
@@ -229,6 +243,7 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
                 records_count: 0,
                 status: SourceStatus::Removed,
                 uncovered_referrals: Vec::new(),
+                organisation: None,
             });
         }
     }
@@ -240,6 +255,7 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
             state,
             head,
             sources: &sources,
+            domains: &domains,
             table,
             folding: folding(table, gateway.as_ref()),
         };
@@ -254,6 +270,7 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
     }
     Planned::Made(Plan {
         sources,
+        domains,
         tables,
         counted,
         failures,

@@ -7,6 +7,7 @@
 //! Invariant: everything that `plan::make` looks at is in `made_from`, is looked at in `find`, or prevents a plan from
 //! being remembered.
 
+use super::domains::{self, Relayed};
 use super::{Plan, Run, SourceNow, SourceStatus};
 use crate::error::Result;
 use crate::postfix::Gateway;
@@ -30,17 +31,21 @@ pub struct Quiet {
     pub difference: Difference,
 }
 
+/// What a run found before anything is decided.
+pub(super) struct Found<'run> {
+    /// Per source.
+    pub(super) readings: &'run [Result<Reading>],
+    /// `relay_domains`, where domains come from there or can be compared.
+    pub(super) relayed: Option<&'run Relayed>,
+    /// The Postfix on this machine.
+    pub(super) gateway: Option<&'run Gateway>,
+}
+
 /// The report of the last run, if nothing that it was made from is other now.
-pub(super) fn find(
-    run: &Run<'_>,
-    state: &State,
-    head: &Head,
-    readings: &[Result<Reading>],
-    gateway: Option<&Gateway>,
-) -> Option<Quiet> {
+pub(super) fn find(run: &Run<'_>, state: &State, head: &Head, found: &Found<'_>) -> Option<Quiet> {
     let settled = head.settled.as_ref()?;
     let mut sources = Vec::new();
-    for (source, reading) in run.config.sources.iter().zip(readings) {
+    for (source, reading) in run.config.sources.iter().zip(found.readings) {
         sources.push(unchanged(run, head, &source.name, reading.as_ref().ok()?)?);
     }
     let is_over = |deadline: Option<crate::time::Timestamp>| {
@@ -54,12 +59,15 @@ pub(super) fn find(
             .sources
             .values()
             .any(|source| is_over(source.missing_until));
-    if is_time || settled.made_from != made_from(run, state, head, gateway) {
+    if is_time
+        || settled.made_from != made_from(run, state, head, found.gateway)
+        || !domains::is_as_known(run, head, found.readings, found.relayed)
+    {
         return None;
     }
     for table in &run.config.tables {
         let known = head.tables.get(&table.name)?;
-        let folding = super::folding(table, gateway);
+        let folding = super::folding(table, found.gateway);
         let files = on_disk::look(table, Some(known), &head.pending, folding).ok()?;
         let is_untouched = |file: &on_disk::OnDisk| matches!(&file.content, Content::AsPublished(found) if known.artefacts.contains(found));
         if !files.iter().all(is_untouched) {
@@ -68,6 +76,7 @@ pub(super) fn find(
     }
     let mut difference: Difference = serde_json::from_value(settled.report.clone()).ok()?;
     difference.set_sources(&sources);
+    domains::tell_again(head, found.relayed, &difference);
     Some(Quiet {
         sources,
         difference,
@@ -82,7 +91,7 @@ fn unchanged(run: &Run<'_>, head: &Head, name: &str, reading: &Reading) -> Optio
             SourceStatus::Followed {
                 is_changed: false,
                 is_expired: false,
-                followed: followed.without_changes(),
+                followed: followed.without_news(),
             },
             &known.referrals,
         ),
@@ -118,6 +127,7 @@ fn unchanged(run: &Run<'_>, head: &Head, name: &str, reading: &Reading) -> Optio
         records_count: known.records_count,
         status,
         uncovered_referrals: referral::uncovered(referrals, &run.config.sources),
+        organisation: None,
     })
 }
 
@@ -137,6 +147,8 @@ pub fn remember(
     };
     let is_settled = difference.outcome == Outcome::Unchanged
         && plan.failures.is_empty()
+        && plan.domains.frozen.is_empty()
+        && plan.domains.never_read.is_empty()
         && plan.sources.iter().all(is_current)
         && head.pending.is_empty()
         && difference.leaving.len() <= LEAVING_MAX;
@@ -161,9 +173,14 @@ fn made_from(run: &Run<'_>, state: &State, head: &Head, gateway: Option<&Gateway
     }
     for (name, source) in &head.sources {
         parts.push(format!(
-            "{name} {} {:?}",
-            source.is_empty_approved, source.missing_until
+            "{name} {} {:?} {:?} {:?}",
+            source.is_empty_approved,
+            source.missing_until,
+            source.organisation,
+            source.domains_frozen
         ));
     }
+    // With the text of the configuration and the organisations, this is all that the list of domains is made from.
+    parts.push(format!("{:?}", head.relay_domains));
     digest(parts.join("\n").as_bytes())
 }

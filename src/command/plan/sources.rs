@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Run, SourceNow, SourceStatus};
+use super::{Run, SourceNow, SourceStatus, domains};
 use crate::config::{LdapSource, Source, SourceKind};
 use crate::current::{self, Controller, SourceRecords};
 use crate::directory::Earlier;
@@ -61,6 +61,7 @@ fn earlier<'run>(
             || run.now >= complete_at.after(full_every(ldap, cursor))
             // A clock that was set back must not put it off.
             || run.now < complete_at,
+        needs_organisation: domains::needs_look(run, source, known),
     })
 }
 
@@ -152,6 +153,7 @@ impl Desk<'_, '_> {
                 cursor: snapshot.cursor,
             },
             uncovered_referrals,
+            organisation: snapshot.organisation,
         }
     }
 
@@ -243,12 +245,13 @@ impl Desk<'_, '_> {
         }
     }
 
-    fn followed(&self, followed: Followed) -> Option<SourceNow> {
+    fn followed(&self, mut followed: Followed) -> Option<SourceNow> {
         let known = self.known?;
         let SourceKind::Ldap(ldap) = &self.source.kind else {
             return None;
         };
         let mut records = self.stored()?;
+        let organisation = followed.organisation.take();
         let is_changed = records.change(followed.changes());
         let is_expired = records.expire(&followed.controller, ldap.replication_delay, self.run.now);
         tracing::info!(
@@ -268,6 +271,7 @@ impl Desk<'_, '_> {
                 followed,
             },
             uncovered_referrals: referral::uncovered(&known.referrals, &self.run.config.sources),
+            organisation,
         })
     }
 
@@ -335,6 +339,7 @@ impl Desk<'_, '_> {
             records: Some(records),
             status,
             uncovered_referrals,
+            organisation: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::domains::DomainsNow;
 use super::{Run, SourceNow, SourceStatus, TablePlan};
 use crate::address::Address;
 use crate::config::{Format, Table};
@@ -44,6 +45,7 @@ pub(super) struct Desk<'desk, 'run> {
     pub(super) state: &'desk State,
     pub(super) head: &'desk Head,
     pub(super) sources: &'desk [SourceNow],
+    pub(super) domains: &'desk DomainsNow,
     pub(super) table: &'run Table,
     pub(super) folding: Folding,
 }
@@ -56,7 +58,12 @@ impl<'run> Desk<'_, 'run> {
             .iter()
             .map(|source| source.records.as_ref().unwrap_or(&none))
             .collect();
-        let (wanted, counted) = wanted::rows(self.run.config, &records, self.folding);
+        let (wanted, counted) = wanted::rows(
+            &self.run.config.recipients,
+            &self.domains.listed,
+            &records,
+            self.folding,
+        );
         // Without a ledger nothing is known to be ours.
         let known = ledger
             .as_ref()
@@ -73,7 +80,9 @@ impl<'run> Desk<'_, 'run> {
             is_first,
             values_vary: on_disk.iter().any(has_varying_values),
             sources: &self.source_evidence(&released),
-            domains: &wanted::domain_forms(&self.run.config.domains, self.folding),
+            domains: &self.domains.listed.forms(self.folding),
+            domains_never_read: &self.domains.never_read,
+            elsewhere: &self.domains.elsewhere,
             canaries_missing: &self.canaries_missing(&wanted),
             limits: &self.run.config.guard,
             grace: self.run.config.recipients.grace,

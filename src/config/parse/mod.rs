@@ -3,17 +3,20 @@
 //! Pure: it opens nothing, so `check` of a configuration needs neither the secret nor the network. A path that is not
 //! absolute is taken from the directory of the configuration file.
 
+mod domains;
 mod source;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::{Placed, Problem, Reader, Section};
-use super::{Config, Format, Hook, Limits, Recipients, Table, TableFolding, Treatment};
+use super::{
+    Config, DomainRules, Format, Hook, Limits, Recipients, Table, TableFolding, Treatment,
+};
 use crate::address::Address;
 use crate::dn::DistinguishedName;
 use crate::domain::Domain;
-use crate::fold::{self, Folding};
+use crate::fold::Folding;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -34,15 +37,10 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, Vec<Problem>> {
 
 fn root(path: &Path, text: &str, reader: &Reader<'_>, root: Section<'_, '_>) -> Config {
     let directory = path.parent().unwrap_or(Path::new("/"));
-    let domains = root.section("domains").map(domains);
-    if domains.is_none() && !reader.has_told_of("domains") {
-        reader.report_missing(
-            "domains",
-            "missing: name the domains to publish, [domains] list = [\"example.com\"]",
-        );
-    }
-    let domains = domains.unwrap_or_default();
+    let parsed = domains::parse(&root, reader);
     let sources = source::sources(&root, directory);
+    domains::check_origin(&root, &parsed, &sources);
+    let complete = domains::complete(&root, &parsed);
     if sources.is_empty() && !reader.has_told_of("source") {
         reader.report_missing(
             "source",
@@ -64,10 +62,14 @@ fn root(path: &Path, text: &str, reader: &Reader<'_>, root: Section<'_, '_>) -> 
         run_timeout: positive(&root, "run_timeout", 15 * MINUTE),
         recipients: root
             .section("recipients")
-            .map_or_else(default_recipients, |section| recipients(section, &domains)),
+            .map_or_else(default_recipients, |section| {
+                recipients(section, &parsed.rules.list)
+            }),
         guard: root
             .section("guard")
-            .map_or_else(default_limits, |section| limits(section, &domains)),
+            .map_or_else(default_limits, |section| {
+                limits(section, parsed.whole_list())
+            }),
         hooks: root
             .listed_sections("hook")
             .into_iter()
@@ -78,7 +80,10 @@ fn root(path: &Path, text: &str, reader: &Reader<'_>, root: Section<'_, '_>) -> 
             section.finish();
             keep
         }),
-        domains,
+        domains: DomainRules {
+            complete,
+            ..parsed.rules
+        },
         sources,
         tables,
     };
@@ -108,41 +113,6 @@ fn duplicates(root: &Section<'_, '_>, key: &'static str, names: impl Iterator<It
     for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {
         root.problem(key, format!("\"{}\" stands there twice", pair[0]));
     }
-}
-
-fn domains(section: Section<'_, '_>) -> Vec<Domain> {
-    if section.text("from").is_some() {
-        section.problem("from", "this version does not read domains from Exchange or Postfix; use list = [\"example.com\"]");
-    }
-    let mut domains: Vec<Domain> = Vec::new();
-    for text in section.texts_needed("list", "[\"example.com\"]") {
-        let domain = match Domain::parse(&text.value) {
-            Ok(domain) => domain,
-            Err(error) => {
-                section.problem_at(&text.at, "list", format!("\"{}\": {error}", text.value));
-                continue;
-            }
-        };
-        let folded = fold::unicode(domain.unicode());
-        match domains
-            .iter()
-            .find(|other| fold::unicode(other.unicode()) == folded)
-        {
-            Some(other) if *other == domain => {
-                section.problem_at(&text.at, "list", format!("{domain} stands there twice"));
-            }
-            // straße.example and strasse.example: two owners, one lookup key.
-            Some(other) => {
-                let message = format!(
-                    "{domain} and {other} are one domain to Postfix, which folds both to {folded}"
-                );
-                section.problem_at(&text.at, "list", message);
-            }
-            None => domains.push(domain),
-        }
-    }
-    section.finish();
-    domains
 }
 
 fn default_recipients() -> Recipients {
@@ -260,7 +230,7 @@ fn default_limits() -> Limits {
     }
 }
 
-fn limits(section: Section<'_, '_>, domains: &[Domain]) -> Limits {
+fn limits(section: Section<'_, '_>, domains: Option<&[Domain]>) -> Limits {
     let default = default_limits();
     let limits = Limits {
         removed_percent_max: section.percent("removed_percent_max", default.removed_percent_max),
@@ -269,7 +239,7 @@ fn limits(section: Section<'_, '_>, domains: &[Domain]) -> Limits {
         added_percent_max: section.percent("added_percent_max", default.added_percent_max),
         added_floor: section.integer("added_floor", default.added_floor, 0..u64::MAX),
         recipients_min: section.integer("recipients_min", default.recipients_min, 0..u64::MAX),
-        must_contain: addresses(&section, "must_contain", Some(domains)),
+        must_contain: addresses(&section, "must_contain", domains),
     };
     section.finish();
     limits

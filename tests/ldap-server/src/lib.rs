@@ -256,6 +256,11 @@ impl Directory {
         }
     }
 
+    /// Says in its root DSE that the configuration is there.
+    pub fn configuration(self, dn: &str) -> Directory {
+        self.root("configurationNamingContext", dn)
+    }
+
     /// With one more entry, whose values are text.
     pub fn entry(self, dn: &str, attributes: &[(&str, &[&str])]) -> Directory {
         let attributes = attributes.iter().map(|(name, values)| {

@@ -1,0 +1,352 @@
+//! Signs that recipients of a domain live where no source reads: in Exchange Online, or behind a relay. Pure.
+//!
+//! A directory that is in hybrid operation does not hold mailboxes and groups that were made in the cloud, so a table made
+//! from it alone refuses them. Nobody can count what is not there; there are only signs. They are taken back by a source of
+//! kind `list` or `ldif` that gives the domain addresses, and by `directory_is_complete = true`. What follows from a sign is
+//! the guard's to say.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::current::SourceRecords;
+use crate::domain::Domain;
+use crate::domains::Domains;
+use crate::exchange::{Organisation, Relation};
+use crate::kind;
+use crate::policy::{Decision, Policy};
+use crate::record::Record;
+
+/// One sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// So many addresses of the domain belong to mailboxes that are in the cloud.
+    RemoteMailboxes(u64),
+    /// The organisation that gives the domain addresses has a hybrid configuration.
+    HybridConfiguration,
+    /// That organisation accepts mail for a domain through which the cloud is reached.
+    CloudRouting(Domain),
+    /// The domain itself is an internal relay domain.
+    InternalRelay,
+}
+
+impl fmt::Display for Sign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sign::RemoteMailboxes(1) => f.write_str("1 address of a remote mailbox"),
+            Sign::RemoteMailboxes(count) => write!(f, "{count} addresses of remote mailboxes"),
+            Sign::HybridConfiguration => f.write_str("a hybrid configuration"),
+            Sign::CloudRouting(domain) => write!(f, "the accepted domain {domain}"),
+            Sign::InternalRelay => f.write_str("it is an internal relay domain"),
+        }
+    }
+}
+
+/// A listed domain with signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The name of the domain.
+    pub domain: String,
+    /// What speaks for it, most telling first.
+    pub signs: Vec<Sign>,
+}
+
+impl Elsewhere {
+    /// Addresses of remote mailboxes.
+    pub fn remote_count(&self) -> u64 {
+        let count = |sign: &Sign| match sign {
+            Sign::RemoteMailboxes(count) => *count,
+            Sign::HybridConfiguration | Sign::CloudRouting(_) | Sign::InternalRelay => 0,
+        };
+        self.signs.iter().map(count).sum()
+    }
+
+    /// All signs in one line.
+    pub fn signs_text(&self) -> String {
+        let signs: Vec<String> = self.signs.iter().map(ToString::to_string).collect();
+        signs.join(", ")
+    }
+}
+
+/// What is known of a source.
+#[derive(Clone, Copy, Debug)]
+pub struct Witness<'run> {
+    /// Its records.
+    pub records: &'run SourceRecords,
+    /// What its directory says of Exchange.
+    pub organisation: Option<&'run Organisation>,
+    /// Whether it is a file, which somebody fills on purpose.
+    pub is_file: bool,
+}
+
+/// Addresses that one source gives to one domain.
+#[derive(Clone, Copy, Default)]
+struct Given {
+    addresses_count: u64,
+    remote_count: u64,
+}
+
+/// The listed domains with signs, in the order of the list, without those that are said to be `complete`.
+pub fn find(
+    policy: &Policy<'_>,
+    domains: &Domains,
+    complete: &[Domain],
+    witnesses: &[Witness<'_>],
+) -> Vec<Elsewhere> {
+    if !witnesses.iter().any(has_signs) {
+        return Vec::new();
+    }
+    let given: Vec<BTreeMap<String, Given>> = witnesses
+        .iter()
+        .map(|witness| given_by(policy, domains, witness.records))
+        .collect();
+    let mut found = Vec::new();
+    for listed in domains
+        .iter()
+        .filter(|listed| !complete.contains(&listed.domain))
+    {
+        let name = listed.domain.to_string();
+        let mut signs = Vec::new();
+        let mut is_answered = false;
+        for (witness, given) in witnesses.iter().zip(&given) {
+            let given = given.get(&name).copied().unwrap_or_default();
+            let its_signs = signs_of(&listed.domain, witness, given);
+            is_answered |= witness.is_file && given.addresses_count > 0 && its_signs.is_empty();
+            signs.extend(its_signs);
+        }
+        if !signs.is_empty() && !is_answered {
+            found.push(Elsewhere {
+                domain: name,
+                signs: merged(signs),
+            });
+        }
+    }
+    found
+}
+
+/// Whether a walk through the records can find anything.
+fn has_signs(witness: &Witness<'_>) -> bool {
+    let of_organisation = |organisation: &Organisation| {
+        organisation.is_hybrid == Some(true)
+            || organisation.accepted_domains.iter().any(|accepted| {
+                accepted.is_cloud_routing() || accepted.relation == Relation::InternalRelay
+            })
+    };
+    witness.organisation.is_some_and(of_organisation) || witness.records.all().any(is_remote)
+}
+
+fn is_remote(record: &Record) -> bool {
+    record.recipient_type.is_some_and(kind::is_remote)
+}
+
+fn given_by(
+    policy: &Policy<'_>,
+    domains: &Domains,
+    records: &SourceRecords,
+) -> BTreeMap<String, Given> {
+    let mut given: BTreeMap<String, Given> = BTreeMap::new();
+    for record in records.all() {
+        for value in &record.proxy_addresses {
+            if let Decision::Accepted(address) = policy.decide(record, value)
+                && let Some(listed) = domains.find(address.domain())
+            {
+                let given = given.entry(listed.domain.to_string()).or_default();
+                given.addresses_count += 1;
+                given.remote_count += u64::from(is_remote(record));
+            }
+        }
+    }
+    given
+}
+
+fn signs_of(domain: &Domain, witness: &Witness<'_>, given: Given) -> Vec<Sign> {
+    let mut signs = Vec::new();
+    if given.remote_count > 0 {
+        signs.push(Sign::RemoteMailboxes(given.remote_count));
+    }
+    let Some(organisation) = witness.organisation else {
+        return signs;
+    };
+    let accepted = organisation.accepted(domain);
+    if accepted.is_some_and(|accepted| accepted.relation == Relation::InternalRelay) {
+        signs.push(Sign::InternalRelay);
+    }
+    // What is true of the organisation concerns the domains that it fills.
+    if given.addresses_count > 0 {
+        let routing = organisation.accepted_domains.iter();
+        signs.extend((organisation.is_hybrid == Some(true)).then_some(Sign::HybridConfiguration));
+        signs.extend(
+            routing
+                .filter(|accepted| accepted.is_cloud_routing())
+                .map(|accepted| Sign::CloudRouting(accepted.domain.clone())),
+        );
+    }
+    signs
+}
+
+/// Signs of several sources, each told once.
+fn merged(signs: Vec<Sign>) -> Vec<Sign> {
+    let mut all: Vec<Sign> = Vec::new();
+    let mut remote_count = 0;
+    for sign in signs {
+        match sign {
+            Sign::RemoteMailboxes(count) => remote_count += count,
+            Sign::HybridConfiguration | Sign::CloudRouting(_) | Sign::InternalRelay => {
+                if !all.contains(&sign) {
+                    all.push(sign);
+                }
+            }
+        }
+    }
+    if remote_count > 0 {
+        all.insert(0, Sign::RemoteMailboxes(remote_count));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::AcceptedDomain;
+
+    fn record(recipient_type: u64, address: &str) -> Record {
+        Record {
+            recipient_type: Some(recipient_type),
+            proxy_addresses: vec![format!("smtp:{address}").into_bytes()],
+            ..Record::default()
+        }
+    }
+
+    const LOCAL: u64 = 1;
+    const REMOTE: u64 = 0x8000_0000;
+
+    fn organisation(is_hybrid: bool, accepted: &[(&str, Relation)]) -> Organisation {
+        let accepted = accepted.iter().map(|(name, relation)| AcceptedDomain {
+            domain: Domain::parse(name).expect("a domain"),
+            relation: *relation,
+            with_sub_domains: false,
+        });
+        Organisation {
+            accepted_domains: accepted.collect(),
+            is_hybrid: Some(is_hybrid),
+            ..Organisation::default()
+        }
+    }
+
+    /// `expected`: per domain its signs.
+    #[track_caller]
+    fn check(
+        organisation: &Organisation,
+        records: &[Record],
+        list: &[Record],
+        complete: &[&str],
+        expected: &[&str],
+    ) {
+        let text = "[domains]\nlist=['example.com','example.org']\n[table.t]\npath='t'\nformats=['cdb']\n\
+                    [source.a]\nkind='list'\npath='a'\n";
+        let config =
+            crate::config::parse(std::path::Path::new("/c"), text).expect("a configuration");
+        let domains = Domains::exact(&config.domains.list);
+        let complete: Vec<Domain> = complete
+            .iter()
+            .map(|name| Domain::parse(name).expect("a domain"))
+            .collect();
+        let [records, list] = [records, list].map(|records| SourceRecords::shown(records.to_vec()));
+        let witnesses = [
+            Witness {
+                records: &records,
+                organisation: Some(organisation),
+                is_file: false,
+            },
+            Witness {
+                records: &list,
+                organisation: None,
+                is_file: true,
+            },
+        ];
+        let policy = Policy::new(&config.recipients, &domains);
+        let found: Vec<String> = find(&policy, &domains, &complete, &witnesses)
+            .iter()
+            .map(|found| format!("{}: {}", found.domain, found.signs_text()))
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn remote_mailboxes_are_a_sign_for_their_domain() {
+        let none = organisation(false, &[]);
+        let both = [
+            record(LOCAL, "a@example.com"),
+            record(REMOTE, "b@example.org"),
+        ];
+        let expected = ["example.org: 1 address of a remote mailbox"];
+        check(&none, &both[..1], &[], &[], &[]);
+        check(&none, &both, &[], &[], &expected);
+        check(&none, &both, &[], &["example.com"], &expected);
+        check(&none, &both, &[], &["example.org"], &[]);
+        // Addresses that nobody lists are no recipients of ours.
+        check(&none, &[record(REMOTE, "b@example.net")], &[], &[], &[]);
+    }
+
+    #[test]
+    fn an_organisation_speaks_for_the_domains_that_it_fills() {
+        let records = [record(LOCAL, "a@example.com")];
+        check(
+            &organisation(true, &[]),
+            &records,
+            &[],
+            &[],
+            &["example.com: a hybrid configuration"],
+        );
+        let cloud = organisation(
+            false,
+            &[("corp.mail.onmicrosoft.com", Relation::Authoritative)],
+        );
+        let expected = ["example.com: the accepted domain corp.mail.onmicrosoft.com"];
+        check(&cloud, &records, &[], &[], &expected);
+        let near = organisation(
+            false,
+            &[("mail.onmicrosoft.com.example", Relation::Authoritative)],
+        );
+        check(&near, &records, &[], &[], &[]);
+        let relay = organisation(
+            false,
+            &[
+                ("example.org", Relation::InternalRelay),
+                ("example.com", Relation::ExternalRelay),
+            ],
+        );
+        check(
+            &relay,
+            &records,
+            &[],
+            &[],
+            &["example.org: it is an internal relay domain"],
+        );
+    }
+
+    #[test]
+    fn a_file_that_gives_the_domain_addresses_is_an_answer() {
+        let hybrid = organisation(true, &[]);
+        let records = [
+            record(LOCAL, "a@example.com"),
+            record(LOCAL, "a@example.org"),
+        ];
+        let cloud = [Record::from_list_line(1, "cloud@example.com")];
+        check(
+            &hybrid,
+            &records,
+            &cloud,
+            &[],
+            &["example.org: a hybrid configuration"],
+        );
+        // An export of the same directory is none.
+        let export = [record(REMOTE, "cloud@example.com")];
+        check(
+            &organisation(false, &[]),
+            &records,
+            &export,
+            &[],
+            &["example.com: 1 address of a remote mailbox"],
+        );
+    }
+}
