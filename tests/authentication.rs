@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::directory::{BASE, Company, DOMAINS, Dialect};
+use common::directory::{BASE, Company, DOMAINS, Dialect, complete_domains};
 use common::rcptsync::{Outcome, Rcptsync};
 use common::slapd::{self, Slapd};
 use common::{set_mode, write_file};
@@ -29,8 +29,9 @@ impl Client {
     fn sync_with(&self, slapd: &Slapd, source: &str) -> Outcome {
         let ca_file = slapd.ca_file();
         let source = format!(
-            "[source.corp]\nkind = \"ldap\"\nbase = [\"{BASE}\"]\nca_file = \"{}\"\n{source}\n[guard]\nremoved_floor = 1000\n",
-            ca_file.display()
+            "[source.corp]\nkind = \"ldap\"\nbase = [\"{BASE}\"]\nca_file = \"{}\"\n{source}\n{}[guard]\nremoved_floor = 1000\n",
+            ca_file.display(),
+            complete_domains()
         );
         self.program.configure(&DOMAINS, &source, "");
         self.program.run(&["sync"])

@@ -9,7 +9,7 @@ mod common;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 
-use common::directory::{BASE, DOMAINS};
+use common::directory::{BASE, DOMAINS, complete_domains};
 use common::rcptsync::{Outcome, Rcptsync};
 use common::samba::{self, CHANGED_ACCOUNT, DISABLED_ACCOUNT, HOST_NAME, SERVICE, Samba};
 use common::{set_mode, write_file};
@@ -58,7 +58,8 @@ impl Reading {
             principal = self.principal,
             keytab = self.keytab.display(),
         );
-        program.configure(&DOMAINS, &source, "[guard]\nremoved_floor = 1000\n");
+        let more = complete_domains() + "[guard]\nremoved_floor = 1000\n";
+        program.configure(&DOMAINS, &source, &more);
         let at = |name: &str| program.directory().join(name);
         let address = self.address;
         write_file(
