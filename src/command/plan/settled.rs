@@ -46,15 +46,16 @@ pub(super) fn find(
     let is_over = |deadline: Option<crate::time::Timestamp>| {
         deadline.is_some_and(|deadline| run.now >= deadline)
     };
-    let is_time = head
-        .tables
-        .values()
+    let is_time = (run.config.tables.iter())
+        .filter_map(|table| head.tables.get(&table.name))
         .any(|table| is_over(table.next_deadline))
         || head
             .sources
             .values()
             .any(|source| is_over(source.missing_until));
-    if is_time || settled.made_from != made_from(run, state, head, gateway) {
+    // A clock that was set back: what counts from a time that is yet to come is counted anew.
+    let was_set_back = run.now < settled.at;
+    if is_time || was_set_back || settled.made_from != made_from(run, state, head, gateway) {
         return None;
     }
     for table in &run.config.tables {
@@ -92,8 +93,14 @@ fn unchanged(run: &Run<'_>, head: &Head, name: &str, reading: &Reading) -> Optio
                 (None, None) => true,
                 _ => false,
             };
+            // New references are told.
+            let has_same_referrals = snapshot.referrals == known.referrals;
             let is_plain = known.changes.is_empty() && known.missing_until.is_none();
-            if !is_plain || !is_same_controller || snapshot.reported.is_some() {
+            if !is_plain
+                || !is_same_controller
+                || !has_same_referrals
+                || snapshot.reported.is_some()
+            {
                 return None;
             }
             let file = records_to_bytes(snapshot.records(), &[]);
@@ -142,6 +149,7 @@ pub fn remember(
         && difference.leaving.len() <= LEAVING_MAX;
     is_settled.then_some(())?;
     Some(Settled {
+        at: run.now,
         made_from: made_from(run, state, head, plan.gateway.as_ref()),
         report: serde_json::to_value(difference).ok()?,
     })
@@ -165,5 +173,9 @@ fn made_from(run: &Run<'_>, state: &State, head: &Head, gateway: Option<&Gateway
             source.is_empty_approved, source.missing_until
         ));
     }
+    // Approvals lapse.
+    let approved = head.holds.iter();
+    let approved = approved.filter(|(_, hold)| hold.is_approved(run.now));
+    parts.extend(approved.map(|(digest, _)| digest.clone()));
     digest(parts.join("\n").as_bytes())
 }
