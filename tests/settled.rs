@@ -319,3 +319,74 @@ fn looking_writes_nothing() {
     server.change(|directory| directory.deleted(&dn("CN=1")));
     check();
 }
+
+/// Another controller does not show somebody: the delay ends in the middle of quiet runs, and the address goes then.
+#[test]
+fn a_quiet_run_sees_the_end_of_the_replication_delay() {
+    if !require("faketime") {
+        return;
+    }
+    let (server, program) = followed(company(40), "replication_delay = \"1h\"", "");
+    let all = program.keys();
+    server.change(|directory| directory.invocation_id([8; 16]).deleted(&dn("CN=1")));
+    for _ in 0..3 {
+        program.run(&["sync"]).expect_code(0);
+        assert_eq!(program.keys(), all);
+    }
+    assert!(head(&program).settled.is_some());
+    let at = |offset: &str| program.run_under(&["faketime", "-f", offset], &["sync"]);
+    at("+50m").expect_code(0);
+    assert_eq!(program.keys(), all);
+    at("+70m").expect_code(0);
+    assert_eq!(program.table_keys().len(), 39);
+}
+
+/// The controller of before comes back, and another one does not know what it showed: nobody is lost on the way, and what
+/// is deleted on the one that showed it goes at once.
+#[test]
+fn what_a_late_controller_catches_up_with_is_missing_no_more() {
+    let (server, program) = followed(company(40), "", "");
+    let addresses = |directory: Directory, values: &[&str]| {
+        directory.changed(&dn("CN=1"), "proxyAddresses", values)
+    };
+    server.change(|directory| addresses(directory, &["SMTP:1@example.com", "smtp:x@example.com"]));
+    program.run(&["sync"]).expect_code(0);
+    assert!(program.keys().ends_with(" x"));
+    server.change(|directory| addresses(directory.invocation_id([8; 16]), &["SMTP:1@example.com"]));
+    program.run(&["sync"]).expect_code(0);
+    assert!(program.keys().ends_with(" x"), "the second one may be late");
+    server.change(|directory| addresses(directory, &["SMTP:1@example.com", "smtp:x@example.com"]));
+    program.run(&["sync"]).expect_code(0);
+    assert!(program.keys().ends_with(" x"));
+    server.change(|directory| addresses(directory, &["SMTP:1@example.com"]));
+    program.run(&["sync"]).expect_code(0);
+    assert!(
+        !program.keys().ends_with(" x"),
+        "the second one showed it last"
+    );
+}
+
+/// DirSync tells of one naming context, and a base may lie in another one that looks as if it were below the first.
+#[test]
+fn a_base_in_another_naming_context_is_not_followed() {
+    let entry = |directory: Directory, name: &str, address: &str| {
+        let guid = format!("{name:-<16}");
+        let dn = format!("CN={name},CN=Configuration,{BASE}");
+        let values: (&str, &[&str]) = ("proxyAddresses", &[address]);
+        directory.entry(&dn, &[("objectGUID", [guid.as_str()].as_slice()), values])
+    };
+    let directory = company(8).root("namingContexts", &format!("CN=Configuration,{BASE}"));
+    let directory = entry(directory, "anna", "SMTP:anna@example.com");
+    let authority = format!("base = [\"CN=Configuration,{BASE}\"]\nincremental = \"auto\"");
+    let (server, program) = embedded::install("settled", directory, &authority, "");
+    program.run(&["sync"]).expect_code(0);
+    server.change(|directory| {
+        entry(
+            directory.changed_elsewhere(),
+            "bert",
+            "SMTP:bert@example.com",
+        )
+    });
+    program.run(&["sync"]).expect_code(0);
+    assert_eq!(program.keys(), "anna bert");
+}

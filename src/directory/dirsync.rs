@@ -83,8 +83,13 @@ impl<'read> Following<'read> {
         let naming_context = naming_context.ok_or("the server names no naming context")?;
         let root = DistinguishedName::parse(naming_context)
             .map_err(|_| "the naming context of the server is no distinguished name")?;
+        let parsed = server.naming_contexts.iter();
+        let parsed = parsed.filter_map(|name| DistinguishedName::parse(name).ok());
+        let others: Vec<_> = parsed.filter(|other| !root.is_at_or_under(other)).collect();
         let is_inside = |base: &String| {
-            DistinguishedName::parse(base).is_ok_and(|base| base.is_at_or_under(&root))
+            DistinguishedName::parse(base).is_ok_and(|base| {
+                base.is_at_or_under(&root) && !others.iter().any(|other| base.is_at_or_under(other))
+            })
         };
         if !source.bases.iter().all(is_inside) {
             return Err("a base lies outside of the server's own naming context");

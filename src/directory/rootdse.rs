@@ -7,6 +7,7 @@ use super::failure::Cause;
 use super::session::{DIRSYNC, Session};
 
 const DEFAULT_NAMING_CONTEXT: &str = "defaultNamingContext";
+const NAMING_CONTEXTS: &str = "namingContexts";
 const SERVICE_NAME: &str = "dsServiceName";
 const HIGHEST_USN: &str = "highestCommittedUSN";
 const SUPPORTED_CONTROL: &str = "supportedControl";
@@ -18,6 +19,8 @@ const INVOCATION_ID: &str = "invocationId";
 pub struct RootDse {
     /// What it proposes as base.
     pub default_naming_context: Option<String>,
+    /// All that it holds: the configuration of a forest has a name below that of the domain, and is none of its parts.
+    pub naming_contexts: Vec<String>,
     /// Whether it tells what changed (DirSync).
     pub offers_dirsync: bool,
     highest_usn: Option<u64>,
@@ -29,6 +32,7 @@ impl RootDse {
     pub async fn read(session: &mut Session) -> Result<RootDse, Cause> {
         let names = [
             DEFAULT_NAMING_CONTEXT,
+            NAMING_CONTEXTS,
             SERVICE_NAME,
             HIGHEST_USN,
             SUPPORTED_CONTROL,
@@ -48,6 +52,9 @@ impl RootDse {
         Ok(RootDse {
             default_naming_context: text(&root, DEFAULT_NAMING_CONTEXT)
                 .filter(|name| !name.is_empty()),
+            naming_contexts: (root.values(NAMING_CONTEXTS))
+                .map(|name| String::from_utf8_lossy(name).into_owned())
+                .collect(),
             offers_dirsync: root
                 .values(SUPPORTED_CONTROL)
                 .any(|control| control == DIRSYNC.as_bytes()),
