@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use common::embedded::{self, BASE};
 use common::plain::STAFF;
+use common::process::command;
 use common::rcptsync::Rcptsync;
 use common::{require, write_file};
 use ldap_server::{Directory, Server};
@@ -389,4 +390,104 @@ fn a_base_in_another_naming_context_is_not_followed() {
     });
     program.run(&["sync"]).expect_code(0);
     assert_eq!(program.keys(), "anna bert");
+}
+
+/// One run is killed in front of a call, for every such call that it makes; then changes go on, and the next run is right.
+#[track_caller]
+fn check_killed(change: impl Fn(Directory) -> Directory, expected: &str) {
+    // By all of their names; a question mark where an architecture may lack one.
+    let calls = ["?rename,?renameat,renameat2", "fsync", "?unlink,unlinkat"];
+    for call in calls {
+        for number in 1.. {
+            let (server, program) = followed(company(40), "", "");
+            let before = program.keys();
+            server.change(&change);
+            let status = command("strace")
+                .args(["-f", "-qq", "-o", "/dev/null", "-e", "signal=none", "-e"])
+                .arg(format!("inject={call}:signal=SIGKILL:when={number}"))
+                .arg(env!("CARGO_BIN_EXE_rcptsync"))
+                .arg("--config")
+                .arg(program.config_file())
+                .args(["--quiet", "sync"])
+                .status()
+                .expect("strace runs");
+            let what = format!("{call} {number}");
+            let keys = program.keys();
+            assert!(keys == before || keys == expected, "{what}: {keys}");
+            if status.success() {
+                assert!(
+                    number > 2 || call.contains("unlink"),
+                    "{what}: strace saw nothing"
+                );
+                break;
+            }
+            server.change(|directory| {
+                directory.added(&dn("CN=z"), &[("proxyAddresses", &["SMTP:z@example.com"])])
+            });
+            program.run(&["sync"]).expect_code(0);
+            assert_eq!(program.keys(), format!("{expected} z"), "{what}");
+            program.run(&["sync", "--full"]).expect_code(0);
+            assert_eq!(program.keys(), format!("{expected} z"), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_killed_run_loses_no_change_that_was_followed() {
+    if !require("strace") {
+        return;
+    }
+    let numbers = |from: usize| {
+        let mut keys: Vec<String> = (from..40).map(|number| number.to_string()).collect();
+        keys.sort_by_key(|key| format!("{key}@"));
+        keys.join(" ")
+    };
+    // A file of changes is added to the records.
+    check_killed(|directory| directory.deleted(&dn("CN=0")), &numbers(1));
+    // So many that all records are written anew.
+    let more = |directory: Directory| {
+        (0..12).fold(directory, |directory, number| {
+            let address = format!("SMTP:x{number:02}@example.com");
+            let addresses = [address.as_str()];
+            directory.added(
+                &dn(&format!("CN=x{number}")),
+                &[("proxyAddresses", &addresses)],
+            )
+        })
+    };
+    let new: String = (0..12).map(|number| format!(" x{number:02}")).collect();
+    check_killed(more, &format!("{}{new}", numbers(0)));
+}
+
+/// Whom the other controller may not know yet, nobody can say where the records are lost: nothing is removed before the
+/// controller of before answers, or the delay is over.
+#[test]
+fn an_answer_of_another_controller_does_not_replace_lost_records() {
+    if !require("faketime") {
+        return;
+    }
+    for is_back in [true, false] {
+        let (server, program) = followed(company(40), "replication_delay = \"1h\"", "");
+        let all = program.keys();
+        server.change(|directory| directory.invocation_id([8; 16]).deleted(&dn("CN=1")));
+        let damage = || {
+            for path in files(&program.state_dir().join("source/corp")).into_keys() {
+                std::fs::remove_file(path).expect("our own file");
+            }
+        };
+        damage();
+        for _ in 0..2 {
+            let run = program.run(&["sync"]).expect_code(65);
+            run.expect_answers(&["its stored records are lost"]);
+            assert_eq!(program.keys(), all);
+        }
+        if is_back {
+            server.change(|directory| directory.invocation_id([7; 16]));
+            program.run(&["sync"]).expect_code(0);
+        } else {
+            let later = ["faketime", "-f", "+70m"];
+            program.run_under(&later, &["sync"]).expect_code(0);
+        }
+        assert_eq!(program.table_keys().len(), 39);
+    }
 }
