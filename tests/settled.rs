@@ -491,3 +491,49 @@ fn an_answer_of_another_controller_does_not_replace_lost_records() {
         assert_eq!(program.table_keys().len(), 39);
     }
 }
+
+/// Whatever the configuration says else is decided anew, though no source has anything new.
+#[test]
+fn another_configuration_ends_the_quiet() {
+    let (_server, program) = followed(company(40), "", "");
+    let config = std::fs::read_to_string(program.config_file()).expect("a configuration");
+    let key = "folding = \"unicode\"\n";
+    let more = |section: &str| config.clone() + section;
+    for (changed, code) in [
+        (more("[recipients]\nexclude = [\"1@example.com\"]\n"), 2),
+        (
+            more(&format!("[recipients]\nexclude_dn = [\"CN=1,{BASE}\"]\n")),
+            2,
+        ),
+        (more("[recipients]\nalways = [\"postmaster\"]\n"), 2),
+        (more("[guard]\nmust_contain = [\"x@example.com\"]\n"), 65),
+        (more("[guard]\nrecipients_min = 41\n"), 65),
+        (
+            more("[source.more]\nkind = \"list\"\npath = \"absent\"\n"),
+            75,
+        ),
+        (config.replace("source.corp", "source.other"), 0),
+        (config.replace("[\"example.com\"]", "[\"example.org\"]"), 65),
+        (
+            config.replace(key, "folding = \"unicode\"\nvalue = \"x\"\n"),
+            2,
+        ),
+        (config.replace("tables/relay_recipients", "tables/moved"), 2),
+        (
+            config.replace("incremental = \"dirsync\"", "incremental = \"off\""),
+            0,
+        ),
+    ] {
+        program.run(&["diff"]).expect_code(0);
+        program.write_config(&changed);
+        let diff = program.run(&["diff"]);
+        assert_eq!(
+            diff.code,
+            Some(code),
+            "{changed}{}{}",
+            diff.stdout,
+            diff.stderr
+        );
+        program.write_config(&config);
+    }
+}
