@@ -107,7 +107,7 @@ impl SourceRecords {
 
     /// What counts after a complete read by `answering`, where these counted after the last one by `before`.
     pub fn after_complete_read(
-        self,
+        mut self,
         before: &Controller,
         shown: Vec<Record>,
         answering: &Controller,
@@ -118,6 +118,7 @@ impl SourceRecords {
         if is_same && self.missing.is_empty() {
             return SourceRecords::shown(shown);
         }
+        self.count_from(now);
         let present: HashSet<&Record> = shown.iter().collect();
         let mut missing: Vec<Missing> = self
             .missing
@@ -145,7 +146,7 @@ impl SourceRecords {
     /// Applies what a controller reports; whether anything is other than before.
     pub fn change(&mut self, changes: &Changes) -> bool {
         let before = (self.shown.len(), self.missing.len());
-        let mut changed: HashMap<&[u8], &Record> = changes
+        let changed: HashMap<&[u8], &Record> = changes
             .changed
             .iter()
             .map(|record| (record.guid.as_slice(), record))
@@ -158,30 +159,46 @@ impl SourceRecords {
             .collect();
         self.shown
             .retain(|record| !gone.contains(record.guid.as_slice()));
-        self.missing
-            .retain(|missing| !deleted.contains(missing.record.guid.as_slice()));
+        // What is shown again is missing no more.
+        self.missing.retain(|missing| {
+            let guid = missing.record.guid.as_slice();
+            !deleted.contains(guid) && changed.get(guid) != Some(&&missing.record)
+        });
         let mut is_other = before != (self.shown.len(), self.missing.len());
+        let mut met: HashSet<&[u8]> = HashSet::new();
+        // More than one of an object: below two bases, or moved while everything was read.
         for record in &mut self.shown {
-            if let Some(now) = changed.remove(record.guid.as_slice())
-                && record != now
-            {
-                record.clone_from(now);
-                is_other = true;
+            if let Some((guid, now)) = changed.get_key_value(record.guid.as_slice()) {
+                met.insert(guid);
+                if record != *now {
+                    record.clone_from(now);
+                    is_other = true;
+                }
             }
         }
-        is_other |= !changed.is_empty();
-        let added = changes.changed.iter();
-        let added = added.filter_map(|record| changed.remove(record.guid.as_slice()));
-        self.shown.extend(added.cloned());
+        let added = changes.changed.iter().filter_map(|record| {
+            let guid = record.guid.as_slice();
+            changed.get(guid).filter(|_| met.insert(guid))
+        });
+        let added: Vec<Record> = added.map(|record| (*record).clone()).collect();
+        is_other |= !added.is_empty();
+        self.shown.extend(added);
         is_other
     }
 
-    /// Lets go of what has been missing for the delay; whether there was any.
+    /// Lets go of what has been missing for the delay; whether there was any, or any since a time to come.
     pub fn expire(&mut self, answering: &Controller, delay: Duration, now: Timestamp) -> bool {
         let before = self.missing.len();
+        let was_ahead = self.count_from(now);
         self.missing
             .retain(|missing| missing.counts(answering, delay, now));
-        before != self.missing.len()
+        was_ahead || before != self.missing.len()
+    }
+
+    /// A clock that was ahead when a record was missed must not make the delay longer; whether it was.
+    fn count_from(&mut self, now: Timestamp) -> bool {
+        let ahead = (self.missing.iter_mut()).filter(|missing| missing.since > now);
+        ahead.map(|missing| missing.since = now).count() > 0
     }
 
     /// When the first of the missing will have been so for longer than the delay.
@@ -322,6 +339,9 @@ mod tests {
         check(&[first, ("y", 9, 1, "a1"), ("y", 9, 101, "a1")], "a1 b1?1");
         check(&[first, ("y", 9, 1, "a1"), ("z", 9, 101, "a1")], "a1 b1?1");
         check(&[first, ("y", 9, 1, "a1"), ("y", 9, 102, "a1")], "a1");
+        // The clock was ahead at the first answer without it.
+        let ahead = ("y", 9, 1_000_000, "a1");
+        check(&[first, ahead, ("y", 9, 2, "a1")], "a1 b1?2");
         // What the second one showed is missed in its turn.
         check(&[first, ("y", 9, 1, "a1 c1"), ("x", 6, 2, "a1")], "a1 c1?2");
     }
@@ -360,6 +380,11 @@ mod tests {
         check_changes("a1 b1", ("c1", "b", ""), "a1 c1 m1?1", true);
         check_changes("a1 b1", ("", "", "a m"), "b1", true);
         check_changes("a1 b1", ("", "m", ""), "a1 b1 m1?1", false);
+        // Missing on another controller, and shown by now.
+        check_changes("a1 b1", ("m1", "", ""), "a1 b1 m1", true);
+        check_changes("a1 b1", ("m2", "", ""), "a1 b1 m2 m1?1", true);
+        // Read twice, in two places.
+        check_changes("a1 a2 b1", ("a3", "", ""), "a3 a3 b1 m1?1", true);
         // Gone, and there a moment later; twice, the later counts.
         check_changes("a1 b1", ("a2", "a", ""), "a2 b1 m1?1", true);
         check_changes("a1 b1", ("c1 c2", "", ""), "a1 b1 c2 m1?1", true);

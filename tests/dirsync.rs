@@ -300,3 +300,19 @@ fn no_fault_of_the_controller_loses_a_change() {
         check_fault(company(), fault);
     }
 }
+
+/// Whether anything lies below what moved is a question too, and a refusal is no answer to it.
+#[test]
+fn a_refusal_to_show_what_lies_below_a_unit_loses_nothing() {
+    let (server, program) = settled(company(), "dirsync");
+    server.change(|directory| {
+        directory
+            .moved(&dn("OU=Leavers"), &dn("OU=Former"))
+            .fault(Fault::PageCode { page: 1, code: 51 })
+    });
+    program.run(&["sync"]).expect_code(75);
+    assert_eq!(program.keys(), KEYS);
+    server.change(Directory::without_faults);
+    program.run(&["sync"]).expect_code(0);
+    assert_eq!(program.keys(), "0 1 2 3 4 5 6 7 anna bernd");
+}

@@ -207,6 +207,12 @@ fn check(deletions: Deletions) {
         drop(place);
     }
     assert_eq!(state(&followed), "unchanged");
+    let status = followed.run(&["status"]).stdout;
+    assert_eq!(
+        status.contains("/G \"svc-sync@corp.example:LCRP\""),
+        deletions == Deletions::Unseen,
+        "{status}"
+    );
     // Not through a print macro: the test harness keeps back what a successful test prints.
     writeln!(
         std::io::stderr(),

@@ -32,14 +32,21 @@ pub fn store_judgement(
 ) -> Result<()> {
     store_domains(plan, head);
     store_holds(run, state, plan, head)?;
-    forget_old_removals(run, head);
+    forget_old(run, head);
     Ok(())
 }
 
-/// Removals behind the window count no more.
-pub fn forget_old_removals(run: &Run<'_>, head: &mut Head) {
+/// Removals behind the window count no more, and holds not seen for a day can be approved no more.
+pub fn forget_old(run: &Run<'_>, head: &mut Head) {
     let begins = run.now.before(run.config.guard.window);
     head.removals.retain(|removals| removals.at > begins);
+    head.holds.retain(|_, known| {
+        let last = known
+            .approved_at
+            .map_or(known.last_seen, |at| at.max(known.last_seen));
+        known.is_current || run.now.since(last) < APPROVAL_LIFE
+    });
+    forget_oldest_holds(head, run.now);
 }
 
 /// Stores what the sources said, and notes it in `head`.
@@ -175,7 +182,7 @@ fn store_domains(plan: &Plan<'_>, head: &mut Head) {
     };
 }
 
-/// Keeps every hold's rows, so that an approval can name them, and forgets those not seen for a day.
+/// Keeps every hold's rows, so that an approval can name them.
 fn store_holds(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -> Result<()> {
     let holds: BTreeMap<String, &Hold> = plan
         .tables
@@ -184,9 +191,10 @@ fn store_holds(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -
         .map(|hold| (hold.digest(), hold))
         .collect();
     for known in head.holds.values_mut() {
-        // The holds of a table that could not be planned stand as they stood.
+        // The holds of a table that could not be planned stand as they stood; one that is gone holds nothing.
         let is_planned = |table: &TablePlan<'_>| table.table.name == known.table;
-        known.is_current &= !plan.tables.iter().any(is_planned);
+        let is_configured = (run.config.tables.iter()).any(|table| table.name == known.table);
+        known.is_current &= is_configured && !plan.tables.iter().any(is_planned);
     }
     for (digest, hold) in holds {
         state.store_hold(&digest, hold)?;
@@ -219,13 +227,6 @@ fn store_holds(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -
         };
         head.holds.insert(digest, known);
     }
-    head.holds.retain(|_, known| {
-        let last = known
-            .approved_at
-            .map_or(known.last_seen, |at| at.max(known.last_seen));
-        known.is_current || run.now.since(last) < APPROVAL_LIFE
-    });
-    forget_oldest_holds(head, run.now);
     Ok(())
 }
 

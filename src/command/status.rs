@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::plan::domains::RELAY_DOMAINS;
 use super::plan::sources::full_every;
-use crate::config::{Config, Source, SourceKind};
+use crate::config::{Bind, Config, Source, SourceKind};
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::report::{counted, key};
@@ -234,16 +234,22 @@ fn owed<'run>(config: &'run Config, head: &'run Head) -> impl Iterator<Item = &'
     names.filter(|name| head.hooks.get(*name).copied().unwrap_or(0) < head.published)
 }
 
-/// How often a source is read completely only because its account is not shown deletions.
-fn unseen_deletions(source: &Source, known: &SourceState) -> Option<Duration> {
+/// How often a source is read completely only because its account is not shown deletions, and what would show them.
+fn unseen_deletions(source: &Source, known: &SourceState) -> Option<(Duration, String)> {
     let SourceKind::Ldap(ldap) = &source.kind else {
         return None;
     };
-    let cursor = known
-        .cursor
-        .as_ref()
-        .filter(|cursor| !cursor.sees_deletions)?;
-    Some(full_every(ldap, cursor))
+    let cursor = known.cursor.as_ref();
+    let cursor = cursor.filter(|cursor| !cursor.sees_deletions)?;
+    let container = key(format!("CN=Deleted Objects,{}", cursor.naming_context).as_bytes());
+    let account = match &ldap.bind {
+        // A DN is not how this tool names an account.
+        Bind::Simple { name, .. } if !name.contains('=') => key(name.as_bytes()),
+        Bind::Gssapi { principal, .. } => key(principal.as_bytes()),
+        Bind::Simple { .. } | Bind::External { .. } | Bind::Anonymous => "ACCOUNT".to_owned(),
+    };
+    let cure = format!("dsacls \"{container}\" /G \"{account}:LCRP\"");
+    Some((full_every(ldap, cursor), cure))
 }
 
 struct Situation<'run> {
@@ -376,11 +382,11 @@ impl Situation<'_> {
             out,
             "source {name}: {records} from {answered_by}, {ago} ago{complete}"
         )?;
-        if let Some(every) = unseen_deletions(source, known) {
+        if let Some((every, cure)) = unseen_deletions(source, known) {
             writeln!(
                 out,
                 "source {name}: its account is not shown deleted objects, so a deletion counts at the next complete read only \
-                 (every {}); the README says which right cures it",
+                 (every {}); the right that cures it, on Windows (the README has the line for Samba):\n  {cure}",
                 rough(every)
             )?;
         }

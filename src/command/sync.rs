@@ -121,7 +121,7 @@ fn carry_out(
     };
     facts::store_sources(run, state, planned.sources(), &mut head)?;
     match &mut planned {
-        Planned::Quiet(_) => facts::forget_old_removals(run, &mut head),
+        Planned::Quiet(_) => facts::forget_old(run, &mut head),
         Planned::Made(plan) => {
             done.exits = plan.exits();
             failures.append(&mut plan.failures);

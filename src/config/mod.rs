@@ -208,7 +208,8 @@ impl LdapSource {
 
     /// What is asked, as one text: answers to another question do not continue the answers to this one.
     pub fn question(&self) -> String {
-        format!("{:?} below {:?}", self.filter, self.bases)
+        let Self { filter, bases, .. } = self;
+        format!("{filter:?} below {bases:?} as {}", self.bind.account())
     }
 
     /// Whether global catalogs are asked, which have a part of every domain.
@@ -296,6 +297,18 @@ pub enum Bind {
 }
 
 impl Bind {
+    /// Who asks, as one text: another account may be shown other objects, and no directory reports those as changes.
+    fn account(&self) -> String {
+        match self {
+            Bind::Anonymous => "nobody".to_owned(),
+            Bind::Simple { name, .. } => format!("{name:?}"),
+            Bind::External {
+                certificate_file, ..
+            } => format!("{certificate_file:?}"),
+            Bind::Gssapi { principal, .. } => format!("{principal:?}"),
+        }
+    }
+
     /// Why every server must be reached over TLS, where that is so.
     pub fn needs_tls(&self) -> Option<&'static str> {
         match self {

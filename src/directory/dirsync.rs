@@ -83,8 +83,13 @@ impl<'read> Following<'read> {
         let naming_context = naming_context.ok_or("the server names no naming context")?;
         let root = DistinguishedName::parse(naming_context)
             .map_err(|_| "the naming context of the server is no distinguished name")?;
+        let parsed = server.naming_contexts.iter();
+        let parsed = parsed.filter_map(|name| DistinguishedName::parse(name).ok());
+        let others: Vec<_> = parsed.filter(|other| !root.is_at_or_under(other)).collect();
         let is_inside = |base: &String| {
-            DistinguishedName::parse(base).is_ok_and(|base| base.is_at_or_under(&root))
+            DistinguishedName::parse(base).is_ok_and(|base| {
+                base.is_at_or_under(&root) && !others.iter().any(|other| base.is_at_or_under(other))
+            })
         };
         if !source.bases.iter().all(is_inside) {
             return Err("a base lies outside of the server's own naming context");
@@ -164,7 +169,18 @@ impl<'read> Following<'read> {
             changes: Changes::default(),
         };
         for (guid, report) in reports {
-            rereading.read(guid, report).await?;
+            match rereading.read(guid, report).await {
+                Ok(()) => {}
+                // One object that the server will not show must not keep all others waiting.
+                Err(trouble) if matches!(trouble.cause, Cause::Refused(_) | Cause::Entry(_)) => {
+                    tracing::info!(
+                        "what changed cannot be read again ({}): a complete read",
+                        trouble.cause
+                    );
+                    return Ok(None);
+                }
+                Err(trouble) => return Err(trouble),
+            }
         }
         let changes = rereading.changes;
         let cursor = Cursor {
@@ -206,7 +222,10 @@ impl<'read> Following<'read> {
             filter: "(isDeleted=TRUE)",
             attributes: vec![OBJECT_GUID.to_owned()],
         };
-        has_any(session, &query, &[With::Page(1, &[]), With::Deleted]).await
+        match has_any(session, &query, &[With::Page(1, &[]), With::Deleted]).await {
+            Err(Cause::Refused(_)) => Ok(false),
+            found => found,
+        }
     }
 
     /// Which objects changed since a cursor. `None`: the server does not know the cursor.
@@ -321,7 +340,7 @@ fn report(entry: &Entry) -> Result<(Vec<u8>, Report), Cause> {
     ))
 }
 
-/// Whether a search finds anything; a refusal to search is a no.
+/// Whether a search finds anything.
 async fn has_any(
     session: &mut Session,
     query: &Query<'_>,
@@ -333,7 +352,7 @@ async fn has_any(
         match answers.next().await? {
             Answer::Entry(_) => is_any = true,
             Answer::Reference(_) => {}
-            Answer::End(end) => return Ok(is_any && end.outcome.code == 0),
+            Answer::End(end) => return success(end.outcome).map(|()| is_any),
         }
     }
 }
@@ -356,6 +375,12 @@ impl Rereading<'_, '_> {
         }
         let base = format!("<GUID={}>", dashed(&guid));
         match self.read_object(&base).await? {
+            Some(record) if record.guid != guid => {
+                // The account may not read its objectGUID any more, say: it could not be told from others.
+                const OTHER: Cause =
+                    Cause::Entry("an object without the objectGUID that was asked for");
+                return Err(self.following.trouble(OTHER));
+            }
             Some(record) => self.take(record),
             None => self.changes.gone.push(guid),
         }
@@ -400,9 +425,11 @@ impl Rereading<'_, '_> {
             filter: EVERYBODY,
             attributes: vec![OBJECT_GUID.to_owned()],
         };
-        has_any(self.session, &query, &[With::Page(1, &[])])
-            .await
-            .map_err(|cause| self.following.trouble(cause))
+        match has_any(self.session, &query, &[With::Page(1, &[])]).await {
+            Err(Cause::Refused(outcome)) if outcome.code == NO_SUCH_OBJECT => Ok(false),
+            // A container that cannot be looked into now is not an empty one.
+            found => found.map_err(|cause| self.following.trouble(cause)),
+        }
     }
 
     async fn read_below(&mut self, base: &str) -> Result<(), Trouble> {

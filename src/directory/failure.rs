@@ -216,6 +216,9 @@ pub enum Cause {
     /// A cookie that leads nowhere.
     #[error("the server sent {0} pages in a row without an entry and says that more follow")]
     EmptyPages(u32),
+    /// More than any forest has.
+    #[error("the server refers to more than {0} other places")]
+    TooManyReferences(usize),
     /// More than we are willing to hold.
     #[error("the entries take more than {0} bytes")]
     TooLarge(usize),
@@ -325,6 +328,7 @@ impl Trouble {
             | Cause::Entry(_)
             | Cause::TooManyEntries { .. }
             | Cause::EmptyPages(_)
+            | Cause::TooManyReferences(_)
             | Cause::TooLarge(_)
             | Cause::RangeGap { .. }
             | Cause::RangeCount { .. }
@@ -391,7 +395,7 @@ impl Trouble {
             Cause::NoDirSync(_) | Cause::NoDirSyncControl | Cause::DirSyncControl(_) => format!(
                 "set `incremental = \"off\"` in [source.{source_name}], or ask a domain controller that offers DirSync"
             ),
-            Cause::EmptyPages(_) | Cause::TooLarge(_) => {
+            Cause::EmptyPages(_) | Cause::TooManyReferences(_) | Cause::TooLarge(_) => {
                 format!("check `base` and `filter` in [source.{source_name}]; they may reach too far")
             }
             Cause::RangeGap { .. } | Cause::RangeCount { .. } | Cause::RangeVanished { .. } => {

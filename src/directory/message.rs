@@ -23,6 +23,9 @@ const FRAME_LIMITS: Limits = Limits {
     elements_max: FRAME_ELEMENTS_MAX,
 };
 
+/// A cookie is kept between runs. It has some octets for each controller that ever was in a domain: a hundred for the first.
+const COOKIE_OCTETS_MAX: usize = 1024 * 1024;
+
 /// ExtendedRequest with message id 1 and the name of StartTLS, 1.3.6.1.4.1.1466.20037 (RFC 4511 section 4.14.1).
 pub const START_TLS_REQUEST: &[u8] = b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037";
 /// The message id in [`START_TLS_REQUEST`].
@@ -250,9 +253,11 @@ pub fn dirsync_end(value: &[u8]) -> Result<DirSyncEnd, BerError> {
     let more = elements.expect(INTEGER, "MoreResults in the DirSync control")?;
     elements.expect(INTEGER, "second number in the DirSync control")?;
     let cookie = elements.expect(OCTET_STRING, "cookie in the DirSync control")?;
-    if cookie.content.is_empty() {
-        // It would mean the beginning, and the changes told so far would count as all there are.
-        return Err(BerError::Missing("cookie in the DirSync control"));
+    // An empty one would mean the beginning, and the changes told so far would count as all there are.
+    if cookie.content.is_empty() || cookie.content.len() > COOKIE_OCTETS_MAX {
+        return Err(BerError::Missing(
+            "cookie of believable size in the DirSync control",
+        ));
     }
     match (elements.read()?, outer.read()?) {
         (None, None) => Ok(DirSyncEnd {

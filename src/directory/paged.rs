@@ -20,6 +20,9 @@ use super::session::{Answer, Query, Reach, Session, With, success};
 /// nowhere.
 const EMPTY_PAGES_MAX: u32 = 100;
 
+/// A forest has a handful of domains; references are kept between runs.
+const REFERENCES_MAX: usize = 1_000;
+
 /// What entries may take in memory: three million recipients with ten addresses each. A directory that gives more is
 /// not one of a mail organisation, or does not end.
 const READ_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
@@ -203,6 +206,9 @@ impl<'query> Pages<'query> {
                     for url in urls {
                         budget.spend(url.len() + size_of::<String>())?;
                         self.references.insert(url);
+                        if self.references.len() > REFERENCES_MAX {
+                            return Err(Cause::TooManyReferences(REFERENCES_MAX));
+                        }
                     }
                 }
                 Answer::End(end) => {

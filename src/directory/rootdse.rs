@@ -10,6 +10,7 @@ const DEFAULT_NAMING_CONTEXT: &str = "defaultNamingContext";
 const CONFIGURATION_NAMING_CONTEXT: &str = "configurationNamingContext";
 const SCHEMA_NAMING_CONTEXT: &str = "schemaNamingContext";
 const CATALOG_READY: &str = "isGlobalCatalogReady";
+const NAMING_CONTEXTS: &str = "namingContexts";
 const SERVICE_NAME: &str = "dsServiceName";
 const HIGHEST_USN: &str = "highestCommittedUSN";
 const SUPPORTED_CONTROL: &str = "supportedControl";
@@ -27,6 +28,8 @@ pub struct RootDse {
     pub schema_naming_context: Option<String>,
     /// Whether it is a global catalog that holds every domain by now.
     pub is_catalog_ready: bool,
+    /// All that it holds: the configuration of a forest has a name below that of the domain, and is none of its parts.
+    pub naming_contexts: Vec<String>,
     /// Whether it tells what changed (DirSync).
     pub offers_dirsync: bool,
     highest_usn: Option<u64>,
@@ -41,6 +44,7 @@ impl RootDse {
             CONFIGURATION_NAMING_CONTEXT,
             SCHEMA_NAMING_CONTEXT,
             CATALOG_READY,
+            NAMING_CONTEXTS,
             SERVICE_NAME,
             HIGHEST_USN,
             SUPPORTED_CONTROL,
@@ -64,6 +68,9 @@ impl RootDse {
             schema_naming_context: name(SCHEMA_NAMING_CONTEXT),
             is_catalog_ready: text(&root, CATALOG_READY)
                 .is_some_and(|ready| ready.eq_ignore_ascii_case("TRUE")),
+            naming_contexts: (root.values(NAMING_CONTEXTS))
+                .map(|name| String::from_utf8_lossy(name).into_owned())
+                .collect(),
             offers_dirsync: root
                 .values(SUPPORTED_CONTROL)
                 .any(|control| control == DIRSYNC.as_bytes()),

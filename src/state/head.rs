@@ -85,6 +85,9 @@ pub struct Head {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settled {
+    /// When it was found.
+    #[serde(default)]
+    pub at: Timestamp,
     /// A digest of everything that the plan was made from.
     pub made_from: String,
     /// Its report (`report::difference`).

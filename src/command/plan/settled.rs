@@ -51,15 +51,17 @@ pub(super) fn find(run: &Run<'_>, state: &State, head: &Head, found: &Found<'_>)
     let is_over = |deadline: Option<crate::time::Timestamp>| {
         deadline.is_some_and(|deadline| run.now >= deadline)
     };
-    let is_time = head
-        .tables
-        .values()
+    let is_time = (run.config.tables.iter())
+        .filter_map(|table| head.tables.get(&table.name))
         .any(|table| is_over(table.next_deadline))
         || head
             .sources
             .values()
             .any(|source| is_over(source.missing_until));
+    // A clock that was set back: what counts from a time that is yet to come is counted anew.
+    let was_set_back = run.now < settled.at;
     if is_time
+        || was_set_back
         || settled.made_from != made_from(run, state, head, found.gateway)
         || !domains::is_as_known(run, head, found.readings, found.relayed)
     {
@@ -101,8 +103,14 @@ fn unchanged(run: &Run<'_>, head: &Head, name: &str, reading: &Reading) -> Optio
                 (None, None) => true,
                 _ => false,
             };
+            // New references are told.
+            let has_same_referrals = snapshot.referrals == known.referrals;
             let is_plain = known.changes.is_empty() && known.missing_until.is_none();
-            if !is_plain || !is_same_controller || snapshot.reported.is_some() {
+            if !is_plain
+                || !is_same_controller
+                || !has_same_referrals
+                || snapshot.reported.is_some()
+            {
                 return None;
             }
             let file = records_to_bytes(snapshot.records(), &[]);
@@ -154,6 +162,7 @@ pub fn remember(
         && difference.leaving.len() <= LEAVING_MAX;
     is_settled.then_some(())?;
     Some(Settled {
+        at: run.now,
         made_from: made_from(run, state, head, plan.gateway.as_ref()),
         report: serde_json::to_value(difference).ok()?,
     })
@@ -182,5 +191,9 @@ fn made_from(run: &Run<'_>, state: &State, head: &Head, gateway: Option<&Gateway
     }
     // With the text of the configuration and the organisations, this is all that the list of domains is made from.
     parts.push(format!("{:?}", head.relay_domains));
+    // Approvals lapse.
+    let approved = head.holds.iter();
+    let approved = approved.filter(|(_, hold)| hold.is_approved(run.now));
+    parts.extend(approved.map(|(digest, _)| digest.clone()));
     digest(parts.join("\n").as_bytes())
 }

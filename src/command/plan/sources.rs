@@ -114,15 +114,15 @@ struct Desk<'desk, 'run> {
 }
 
 impl Desk<'_, '_> {
-    /// `None`: the records that were followed are lost.
+    /// `None`: the records are lost, and what was read cannot replace them.
     fn now(&self, reading: Reading) -> Option<SourceNow> {
         match reading {
-            Reading::Complete(snapshot) => Some(self.complete(snapshot)),
+            Reading::Complete(snapshot) => self.complete(snapshot),
             Reading::Followed(followed) => self.followed(followed),
         }
     }
 
-    fn complete(&self, mut snapshot: Snapshot) -> SourceNow {
+    fn complete(&self, mut snapshot: Snapshot) -> Option<SourceNow> {
         let name = &self.source.name;
         let uncovered_referrals =
             referral::uncovered(&snapshot.referrals, &self.run.config.sources);
@@ -141,8 +141,8 @@ impl Desk<'_, '_> {
             snapshot.answered_by
         );
         self.tell_change_of_controller(&snapshot);
-        let records = self.with_missing(shown, &snapshot);
-        SourceNow {
+        let records = self.with_missing(shown, &snapshot)?;
+        Some(SourceNow {
             name: name.clone(),
             records_count: records.len() as u64,
             records: Some(records),
@@ -154,17 +154,17 @@ impl Desk<'_, '_> {
             },
             uncovered_referrals,
             organisation: snapshot.organisation,
-        }
+        })
     }
 
-    /// What was read, and what another controller showed.
+    /// What was read, and what another controller showed. `None`: that is lost, and may not be known to this one yet.
     fn with_missing(
         &self,
         shown: Vec<crate::record::Record>,
         snapshot: &Snapshot,
-    ) -> SourceRecords {
+    ) -> Option<SourceRecords> {
         let (Some(known), SourceKind::Ldap(ldap)) = (self.known, &self.source.kind) else {
-            return SourceRecords::shown(shown);
+            return Some(SourceRecords::shown(shown));
         };
         let before = known.controller.as_ref().zip(snapshot.controller.as_ref());
         let is_other = |(before, answering): (&Controller, &Controller)| {
@@ -172,10 +172,14 @@ impl Desk<'_, '_> {
         };
         let needs_stored = before.is_some_and(is_other) || snapshot.reported.is_some();
         if !needs_stored {
-            return SourceRecords::shown(shown);
+            return Some(SourceRecords::shown(shown));
         }
         let Some((stored, (before, answering))) = self.stored().zip(before) else {
-            return SourceRecords::shown(shown);
+            let is_late = |at: Timestamp| self.run.now <= at.after(ldap.replication_delay);
+            let may_be_late =
+                !ldap.replication_delay.is_zero() && known.current_at.is_some_and(is_late);
+            let is_unproven = before.is_some_and(is_other) && may_be_late;
+            return (!is_unproven).then(|| SourceRecords::shown(shown));
         };
         if let Some(reported) = &snapshot.reported {
             let drift = current::drift(
@@ -202,7 +206,7 @@ impl Desk<'_, '_> {
                 records.missing.len()
             );
         }
-        records
+        Some(records)
     }
 
     /// Why everything was read although changes were followed before.
@@ -294,9 +298,10 @@ impl Desk<'_, '_> {
             exit: crate::exit::Exit::SourceFrozen,
             what: format!("source {}: its stored records are lost", self.source.name),
             place: self.state.directory().display().to_string(),
-            why: "they are damaged, and the source could not be read anew".into(),
+            why: "another controller than the one they came from answered, and may not know yet whom that one showed"
+                .into(),
             in_force: String::new(),
-            next: "the next run reads it completely".into(),
+            next: "nothing: the source counts again when that controller answers, or after replication_delay".into(),
         })
     }
 
@@ -323,8 +328,11 @@ impl Desk<'_, '_> {
                 (records, SourceStatus::Frozen(frozen), uncovered)
             }
             None => {
-                failure.in_force =
-                    "it was never read completely, so nothing is removed from any table".into();
+                failure.in_force = if self.known.is_some_and(|known| known.base.is_some()) {
+                    "what it said before is lost, so nothing is removed from any table".into()
+                } else {
+                    "it was never read completely, so nothing is removed from any table".into()
+                };
                 (
                     SourceRecords::default(),
                     SourceStatus::Never(frozen),
