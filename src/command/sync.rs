@@ -117,6 +117,9 @@ fn carry_out(
             .map(|(name, table)| (name.clone(), table.counts))
             .collect(),
         left_out: difference.left_out.clone(),
+        answered_by: (difference.sources.iter())
+            .filter_map(|(name, source)| Some((name.clone(), source.answered_by.clone()?)))
+            .collect(),
         ..RunRecord::default()
     };
     facts::store_sources(run, state, planned.sources(), &mut head)?;

@@ -30,6 +30,9 @@ pub struct RunRecord {
     pub generation: u64,
     /// Whether it published.
     pub is_changed: bool,
+    /// Per source that answered, the server or file that did.
+    #[serde(default)]
+    pub answered_by: BTreeMap<String, String>,
     /// Rows per table.
     pub tables: BTreeMap<String, TableCounts>,
     /// Values left out, by reason.
