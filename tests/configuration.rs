@@ -1,7 +1,8 @@
 //! Broken configurations and what is said of them: one pair of files in `tests/cases/config` each.
 //!
 //! `NAME.toml` is the configuration, `NAME.expected` holds the lines that must follow `why:`, in their order. A case is
-//! added by adding two files (a third, `NAME.FEATURE.expected`, where a build with a feature has other things to say); with `UPDATE_EXPECTED=1` the second is written, to be read before it is believed.
+//! added by adding two files (a third, `NAME.FEATURE.expected`, where a build with a feature has other things to say);
+//! with `UPDATE_EXPECTED=1` the second is written, to be read before it is believed.
 
 mod common;
 

@@ -1,7 +1,8 @@
 //! Carrying a plan out: the steps between judgement and hooks, in the order that survives a kill at any point.
 //!
-//! What was found is stored already (`facts`). First every file is prepared and proven; then the generation and the ledgers are written; then head.json names the renames (from here on the next run finishes them);
-//! then the renames; the caller's last head.json is the commit.
+//! What was found is stored already (`facts`). First every file is prepared and proven; then the generation and the
+//! ledgers are written; then head.json names the renames (from here on the next run finishes them); then the renames;
+//! the caller's last head.json is the commit.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -20,8 +20,8 @@ use super::session::{Query, Reach, Session};
 /// Where Exchange keeps its own objects in each domain, public folders among them.
 const SYSTEM_OBJECTS: &str = "CN=Microsoft Exchange System Objects";
 
-/// Reads everything there is to know, where the server named its `configuration`. An error is one of the accepted domains; the rest is looked for as far as it can be
-/// seen.
+/// Reads everything there is to know, where the server named its `configuration`. An error is one of the accepted
+/// domains; the rest is looked for as far as it can be seen.
 pub async fn read(
     session: &mut Session,
     configuration: Option<&str>,

@@ -44,8 +44,8 @@ enum Marks {
     Hidden,
 }
 
-/// Checks the catalog behind a session that is bound, by what it says about itself. `elsewhere` opens a session with the ordinary port of the same
-/// server, for a catalog that shows no marks.
+/// Checks the catalog behind a session that is bound, by what it says about itself. `elsewhere` opens a session with
+/// the ordinary port of the same server, for a catalog that shows no marks.
 pub async fn check<Opened: Future<Output = Result<Session, Trouble>>>(
     session: &mut Session,
     root: &RootDse,
