@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::table::rows::Rows;
+use crate::table::rows::{Rows, RowsBuilder};
 
 /// A row whose value changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,12 +16,12 @@ pub struct Changed {
 }
 
 /// What a gateway sees change.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Diff {
-    /// Keys that come, sorted.
-    pub added: Vec<Vec<u8>>,
-    /// Keys that go, sorted.
-    pub removed: Vec<Vec<u8>>,
+    /// Rows that come.
+    pub added: Rows,
+    /// Rows that go.
+    pub removed: Rows,
     /// Rows that stay with another value, sorted.
     pub changed: Vec<Changed>,
     /// How many rows stay as they are.
@@ -32,8 +32,15 @@ impl Diff {
     /// From `before`, where a key without an entry in `values_before` has `value_before`, to `after` with one `value`.
     pub fn between(before: &Rows, values_before: &Values, after: &Rows, value: &str) -> Diff {
         let mut diff = Diff::default();
+        if before.is_empty() {
+            diff.added = after.clone();
+            return diff;
+        }
+        let (mut added, mut removed) = (RowsBuilder::default(), RowsBuilder::default());
+        let is_kept_alike = values_before.are(value.as_bytes());
         for (was, is) in before.walk(after) {
             match (was, is) {
+                (Some(_), Some(_)) if is_kept_alike => diff.kept_count += 1,
                 (Some(row), Some(_)) => {
                     let from = values_before.of(row.key);
                     if from == value.as_bytes() {
@@ -44,11 +51,13 @@ impl Diff {
                         diff.changed.push(Changed { key, from, to });
                     }
                 }
-                (Some(row), None) => diff.removed.push(row.key.to_vec()),
-                (None, Some(row)) => diff.added.push(row.key.to_vec()),
+                (Some(row), None) => removed.push(row.key, row.facts()),
+                (None, Some(row)) => added.push(row.key, row.facts()),
                 (None, None) => {}
             }
         }
+        diff.added = added.finish();
+        diff.removed = removed.finish();
         diff
     }
 
@@ -76,6 +85,11 @@ pub struct Values {
 }
 
 impl Values {
+    /// Whether every row has this one.
+    fn are(&self, value: &[u8]) -> bool {
+        self.common == value && self.others.is_empty()
+    }
+
     /// The value of a row.
     pub fn of(&self, key: &[u8]) -> &[u8] {
         self.others.get(key).unwrap_or(&self.common)
@@ -105,8 +119,8 @@ mod tests {
             &rows(&["b", "c", "d"]),
             "OK",
         );
-        assert_eq!(diff.added, [b"d".to_vec()]);
-        assert_eq!(diff.removed, [b"a".to_vec()]);
+        assert!(diff.added.keys().eq([b"d"]));
+        assert!(diff.removed.keys().eq([b"a"]));
         assert_eq!(
             diff.changed,
             [Changed {

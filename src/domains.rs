@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::Domain;
 use crate::fold::Folding;
-use crate::keys::folded_forms;
+use crate::keys::{domain_part, folded_forms};
 
 /// How far the listing of a domain reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -283,6 +283,64 @@ impl Forms {
         self.find(domain_part)
             .and_then(|number| self.names.get(number))
             .map(String::as_str)
+    }
+}
+
+/// Numbers for the domains that keys lie in, so that counting a row is an addition and not a text.
+///
+/// The listed ones come first; what lies in the sub-domains of a listed domain is counted under its name.
+#[derive(Debug)]
+pub struct Numbering<'run> {
+    listed: &'run Forms,
+    names: Vec<String>,
+    numbers: HashMap<Vec<u8>, usize>,
+    /// The first of them: a table has a handful of domains, and comparing with those is faster than a hash.
+    first: Vec<(Vec<u8>, usize)>,
+}
+
+/// More are looked up by their hash.
+const COMPARED_MAX: usize = 8;
+
+impl<'run> Numbering<'run> {
+    /// Of the listed domains and all others that keys will name.
+    pub fn of(listed: &'run Forms) -> Self {
+        Numbering {
+            listed,
+            names: listed.names().to_vec(),
+            numbers: HashMap::new(),
+            first: Vec::new(),
+        }
+    }
+
+    /// The number of the domain that a key lies in.
+    pub fn number_of(&mut self, key: &[u8]) -> usize {
+        let part = domain_part(key);
+        if let Some((_, number)) = self.first.iter().find(|(first, _)| first == part) {
+            return *number;
+        }
+        if let Some(number) = self.numbers.get(part) {
+            return *number;
+        }
+        let number = self.listed.find(part).unwrap_or_else(|| {
+            self.names.push(String::from_utf8_lossy(part).into_owned());
+            self.names.len() - 1
+        });
+        if self.first.len() < COMPARED_MAX {
+            self.first.push((part.to_vec(), number));
+        } else {
+            self.numbers.insert(part.to_vec(), number);
+        }
+        number
+    }
+
+    /// The names, by number.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// How many of them are listed.
+    pub fn listed_count(&self) -> usize {
+        self.listed.names().len()
     }
 }
 

@@ -10,14 +10,13 @@
 //!
 //! Invariant: [`Approved`] owns the very rows that were judged.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Limits;
-use crate::domains::Forms;
+use crate::domains::{Forms, Numbering};
 use crate::elsewhere::Elsewhere;
 use crate::hold::{Cause, Hold, Released};
-use crate::keys::domain_part;
 use crate::table::rows::{Facts, Row, Rows, RowsBuilder};
 use crate::time::Timestamp;
 
@@ -162,40 +161,6 @@ struct Candidate<'run> {
     is_held: bool,
 }
 
-/// Numbers for the domains that keys lie in, so that counting a row is an addition and not a text.
-///
-/// The listed ones come first; what lies in the sub-domains of a listed domain is counted under its name.
-struct Domains<'run> {
-    listed: &'run Forms,
-    names: Vec<String>,
-    numbers: HashMap<Vec<u8>, usize>,
-    listed_count: usize,
-}
-
-impl<'run> Domains<'run> {
-    fn new(listed: &'run Forms) -> Self {
-        Domains {
-            listed,
-            names: listed.names().to_vec(),
-            numbers: HashMap::new(),
-            listed_count: listed.names().len(),
-        }
-    }
-
-    fn number_of(&mut self, key: &[u8]) -> usize {
-        let part = domain_part(key);
-        if let Some(number) = self.numbers.get(part) {
-            return *number;
-        }
-        let number = self.listed.find(part).unwrap_or_else(|| {
-            self.names.push(String::from_utf8_lossy(part).into_owned());
-            self.names.len() - 1
-        });
-        self.numbers.insert(part.to_vec(), number);
-        number
-    }
-}
-
 /// Counts by number; [`Bench::named`] gives them their names.
 #[derive(Clone, Default)]
 struct Tally {
@@ -231,7 +196,7 @@ fn bump(counts: &mut Vec<u64>, at: usize) {
 
 struct Bench<'run> {
     evidence: &'run Evidence<'run>,
-    domains: Domains<'run>,
+    domains: Numbering<'run>,
     /// Removals that are neither approved, nor free, nor already leaving.
     removals: Vec<Candidate<'run>>,
     additions: Vec<Candidate<'run>>,
@@ -250,7 +215,7 @@ impl<'run> Bench<'run> {
     fn new(evidence: &'run Evidence<'run>) -> Self {
         let mut bench = Bench {
             evidence,
-            domains: Domains::new(evidence.domains),
+            domains: Numbering::of(evidence.domains),
             removals: Vec::new(),
             additions: Vec::new(),
             in_force: Tally::default(),
@@ -262,21 +227,18 @@ impl<'run> Bench<'run> {
         for (was, is) in evidence.in_force.walk(evidence.wanted) {
             let Some(row) = was.or(is) else { continue };
             let domain = bench.domains.number_of(row.key);
-            if let Some(row) = was
-                && row.facts.counts()
-                && row.facts.leaving_since.is_none()
-            {
-                bench.in_force.count(domain, row.facts);
+            if let Some(facts) = was.map(|row| row.facts()) {
+                if facts.counts() && facts.leaving_since.is_none() {
+                    bench.in_force.count(domain, facts);
+                }
+                if !facts.sources.is_empty() {
+                    bench.published.count(domain, facts);
+                }
             }
-            if let Some(row) = was
-                && !row.facts.sources.is_empty()
+            if let Some(facts) = is.map(|row| row.facts())
+                && facts.counts()
             {
-                bench.published.count(domain, row.facts);
-            }
-            if let Some(row) = is
-                && row.facts.counts()
-            {
-                bench.wanted.count(domain, row.facts);
+                bench.wanted.count(domain, facts);
             }
             let candidate = Candidate {
                 row,
@@ -297,16 +259,16 @@ impl<'run> Bench<'run> {
     /// Rows of the configuration itself go freely, unless they go because their whole domain does; a row that began to
     /// leave was judged then.
     fn needs_judgement(&self, row: Row<'_>, domain: usize) -> bool {
-        let is_listed = domain < self.domains.listed_count;
-        let is_free = row.facts.is_always && row.facts.sources.is_empty() && is_listed;
-        !is_free && row.facts.leaving_since.is_none() && !self.evidence.released.removal(row.key)
+        let is_listed = domain < self.domains.listed_count();
+        let is_free = row.facts().is_always && row.facts().sources.is_empty() && is_listed;
+        !is_free && row.facts().leaving_since.is_none() && !self.evidence.released.removal(row.key)
     }
 
     /// Removals not held so far.
     fn remaining(&self) -> Tally {
         let mut tally = Tally::default();
         for removal in self.removals.iter().filter(|removal| !removal.is_held) {
-            tally.count(removal.domain, removal.row.facts);
+            tally.count(removal.domain, removal.row.facts());
         }
         tally
     }
@@ -321,7 +283,7 @@ impl<'run> Bench<'run> {
         Counts {
             table: tally.table,
             domains: names(&tally.domains, &|number| {
-                self.domains.names.get(number).cloned()
+                self.domains.names().get(number).cloned()
             }),
             sources: names(&tally.sources, &|number| {
                 Some(self.evidence.sources.get(number)?.name.clone())
@@ -415,8 +377,8 @@ impl<'run> Bench<'run> {
     fn hold_by_signs(&mut self) {
         let evidence = self.evidence;
         for elsewhere in evidence.elsewhere {
-            let Ok(domain) =
-                self.domains.names[..self.domains.listed_count].binary_search(&elsewhere.domain)
+            let Ok(domain) = self.domains.names()[..self.domains.listed_count()]
+                .binary_search(&elsewhere.domain)
             else {
                 continue;
             };
@@ -456,15 +418,15 @@ impl<'run> Bench<'run> {
         self.hold_removals(
             Case::of(Cause::ForeignTable, self.evidence.table),
             false,
-            |removal| removal.row.facts.is_foreign,
+            |removal| removal.row.facts().is_foreign,
         );
         // A foreign file may name a million domains, and its rows are held already.
         let remaining = self.remaining();
-        for domain in self.domains.listed_count..self.domains.names.len() {
+        for domain in self.domains.listed_count()..self.domains.names().len() {
             if remaining.domain(domain) == 0 {
                 continue;
             }
-            let name = self.domains.names[domain].clone();
+            let name = self.domains.names()[domain].clone();
             self.hold_removals(Case::of(Cause::DomainRemoved, &name), false, |removal| {
                 removal.domain == domain
             });
@@ -478,7 +440,7 @@ impl<'run> Bench<'run> {
         {
             let case = Case::of(Cause::SourceRemoved, &source.name);
             self.hold_removals(case, false, |removal| {
-                removal.row.facts.sources.contains(number)
+                removal.row.facts().sources.contains(number)
             });
         }
     }
@@ -497,7 +459,7 @@ impl<'run> Bench<'run> {
             if source.is_empty {
                 let case = Case::of(Cause::SourceEmpty, &source.name);
                 self.hold_removals(case, true, |removal| {
-                    removal.row.facts.sources.contains(number)
+                    removal.row.facts().sources.contains(number)
                 });
             }
             // All of them in one hold: whoever approves of it has seen each.
@@ -523,12 +485,12 @@ impl<'run> Bench<'run> {
 
     fn hold_by_domain(&mut self) {
         let remaining = self.remaining();
-        for domain in 0..self.domains.names.len() {
+        for domain in 0..self.domains.names().len() {
             let removed = remaining.domain(domain);
             if removed == 0 {
                 continue;
             }
-            let name = self.domains.names[domain].clone();
+            let name = self.domains.names()[domain].clone();
             let earlier = self
                 .evidence
                 .window
@@ -566,7 +528,7 @@ impl<'run> Bench<'run> {
                 && let Some(case) = self.over_percentage(&source.name, removed + earlier, base)
             {
                 self.hold_removals(case, false, |removal| {
-                    removal.row.facts.sources.contains(number)
+                    removal.row.facts().sources.contains(number)
                 });
             }
         }
@@ -600,7 +562,7 @@ impl<'run> Bench<'run> {
         let evidence = self.evidence;
         let limits = evidence.limits;
         // An approval of additions answers for their number, not for what made all of them wait.
-        let is_meant = |row: Row<'_>| row.facts.counts() && !evidence.released.addition(row.key);
+        let is_meant = |row: Row<'_>| row.facts().counts() && !evidence.released.addition(row.key);
         let added = self
             .additions
             .iter()
@@ -628,21 +590,21 @@ impl<'run> Bench<'run> {
         let mut stays = Tally::default();
         for (was, is) in evidence.in_force.walk(evidence.wanted) {
             if let (Some(_), Some(row)) = (was, is)
-                && row.facts.counts()
+                && row.facts().counts()
             {
                 let domain = self.domains.number_of(row.key);
-                stays.count(domain, row.facts);
+                stays.count(domain, row.facts());
             }
         }
         let held = self.removals.iter().filter(|removal| removal.is_held);
         let come = self.additions.iter().filter(|addition| !addition.is_held);
         for candidate in held.chain(come) {
-            stays.count(candidate.domain, candidate.row.facts);
+            stays.count(candidate.domain, candidate.row.facts());
         }
         let remaining = self.remaining();
-        for domain in 0..self.domains.names.len() {
+        for domain in 0..self.domains.names().len() {
             if remaining.domain(domain) > 0 && stays.domain(domain) == 0 {
-                let name = self.domains.names[domain].clone();
+                let name = self.domains.names()[domain].clone();
                 let case = Case::of(Cause::DomainEmptied, &name).counting(0, 1);
                 self.hold_removals(case, false, |removal| removal.domain == domain);
             }
@@ -651,13 +613,36 @@ impl<'run> Bench<'run> {
 
     /// Whether a row in force stays whatever it is, because its domain is not published yet.
     fn is_not_ours(&mut self, row: Row<'_>) -> bool {
-        row.facts.sources.is_empty()
+        row.facts().sources.is_empty()
             && !self.not_ours.is_empty()
             && self.not_ours.contains(&self.domains.number_of(row.key))
     }
 
     /// Puts the table together from what flows and what waits.
     fn rise(mut self) -> Judgement {
+        let removed = self.named(&self.remaining());
+        let rows = if self.is_as_wanted() {
+            self.evidence.wanted.clone()
+        } else {
+            self.rows()
+        };
+        Judgement {
+            approved: Approved { rows, removed },
+            holds: self.holds,
+        }
+    }
+
+    /// Whether everything flows, and nothing that goes stays for its grace.
+    fn is_as_wanted(&self) -> bool {
+        let is_held = |candidates: &[Candidate<'_>]| candidates.iter().any(|one| one.is_held);
+        let has_grace = !self.evidence.grace.is_zero();
+        !is_held(&self.removals)
+            && !is_held(&self.additions)
+            && self.not_ours.is_empty()
+            && !has_grace
+    }
+
+    fn rows(&mut self) -> Rows {
         let evidence = self.evidence;
         let held = |candidates: &[Candidate<'run>], key: &[u8]| {
             let found = candidates.binary_search_by(|candidate| candidate.row.key.cmp(key));
@@ -666,35 +651,28 @@ impl<'run> Bench<'run> {
         let mut rows = RowsBuilder::default();
         for (was, is) in evidence.in_force.walk(evidence.wanted) {
             match (was, is) {
-                (Some(was), Some(_)) if self.is_not_ours(was) => rows.push(was.key, was.facts),
+                (Some(was), Some(_)) if self.is_not_ours(was) => rows.push(was.key, was.facts()),
                 (_, Some(row)) => {
                     if was.is_some() || !held(&self.additions, row.key) {
-                        rows.push(row.key, row.facts);
+                        rows.push(row.key, row.facts());
                     }
                 }
-                (Some(row), None) if held(&self.removals, row.key) => rows.push(row.key, row.facts),
+                (Some(row), None) if held(&self.removals, row.key) => {
+                    rows.push(row.key, row.facts());
+                }
                 (Some(row), None) => {
-                    if let Some(since) = leaving_since(row.facts, evidence) {
-                        rows.push(
-                            row.key,
-                            Facts {
-                                leaving_since: Some(since),
-                                ..row.facts
-                            },
-                        );
+                    if let Some(since) = leaving_since(row.facts(), evidence) {
+                        let facts = Facts {
+                            leaving_since: Some(since),
+                            ..row.facts()
+                        };
+                        rows.push(row.key, facts);
                     }
                 }
                 (None, None) => {}
             }
         }
-        let removed = self.named(&self.remaining());
-        Judgement {
-            approved: Approved {
-                rows: rows.finish(),
-                removed,
-            },
-            holds: self.holds,
-        }
+        rows.finish()
     }
 }
 
@@ -1269,7 +1247,7 @@ mod tests {
             .rows()
             .find(b"r0@x.example")
             .expect("it stays");
-        assert_eq!(row.facts.leaving_since, Some(NOW));
+        assert_eq!(row.facts().leaving_since, Some(NOW));
 
         for (began, rows_expected) in [
             (NOW.before(Duration::from_secs(9)), 100),
@@ -1292,7 +1270,7 @@ mod tests {
             let judgement = leaving.judge();
             let row = judgement.approved.rows().find(b"r0@x.example");
             assert!(
-                row.is_none_or(|row| row.facts.leaving_since <= Some(NOW)),
+                row.is_none_or(|row| row.facts().leaving_since <= Some(NOW)),
                 "a clock that was ahead"
             );
             assert!(leaving.judge().approved.removed().is_zero());

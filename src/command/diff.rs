@@ -44,7 +44,7 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write, tell: Tell<'_
     let planned = progress::while_reading(&entries, !options.is_quiet, || {
         plan::make(&run, &state, &head)
     });
-    let difference = planned.difference(config);
+    let difference = planned.difference(config, usize::MAX);
     let plan = planned.made();
     let failures = plan.map_or(&[][..], |plan| &plan.failures);
     failures.iter().for_each(tell);

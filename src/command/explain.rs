@@ -415,14 +415,14 @@ impl Explanation<'_, '_> {
             .iter()
             .filter_map(|key| answer.view.ledger.rows.find(key.as_str().as_bytes()))
         {
-            if let Some(since) = row.facts.leaving_since {
+            if let Some(since) = row.facts().leaving_since {
                 let until = since.after(self.archive.config.recipients.grace);
                 writeln!(
                     out,
                     "  {HELD}leaving{HELD:#}   no source has it since {since}; it stays until {until}"
                 )?;
             }
-            if row.facts.is_foreign {
+            if row.facts().is_foreign {
                 writeln!(
                     out,
                     "  {HELD}foreign{HELD:#}   the row was made by hand, and no source knows it"
@@ -550,9 +550,9 @@ impl Explanation<'_, '_> {
     fn print_holds(&self, out: &mut dyn Write) -> io::Result<bool> {
         let mut is_held = false;
         for (digest, hold) in &self.archive.holds {
-            let what = if self.is_among(&hold.added) {
+            let what = if self.has_key(|own| is_among(&hold.added, own)) {
                 "its addition waits"
-            } else if self.is_among(&hold.removed) {
+            } else if self.has_key(|own| is_among(&hold.removed, own)) {
                 "its removal waits"
             } else {
                 continue;
@@ -579,22 +579,19 @@ impl Explanation<'_, '_> {
         Ok(is_held)
     }
 
-    /// Whether sorted keys have one of the address.
-    fn is_among(&self, keys: &[Vec<u8>]) -> bool {
-        let has = |own: &Key| {
-            keys.binary_search_by(|key| key.as_slice().cmp(own.as_str().as_bytes()))
-                .is_ok()
-        };
-        self.answers.iter().flat_map(|answer| &answer.keys).any(has)
+    /// Whether one of the address's keys is such a one.
+    fn has_key(&self, is_such: impl Fn(&[u8]) -> bool) -> bool {
+        let mut keys = self.answers.iter().flat_map(|answer| &answer.keys);
+        keys.any(|own| is_such(own.as_str().as_bytes()))
     }
 
     /// The last generation that brought or took it.
     fn print_history(&self, out: &mut dyn Write) -> io::Result<bool> {
         for generation in &self.archive.generations {
             for table in &generation.tables {
-                let what = if self.is_among(&table.added) {
+                let what = if self.has_key(|own| table.added.find(own).is_some()) {
                     "since"
-                } else if self.is_among(&table.removed) {
+                } else if self.has_key(|own| table.removed.find(own).is_some()) {
                     "gone with"
                 } else {
                     continue;
@@ -610,6 +607,12 @@ impl Explanation<'_, '_> {
         }
         Ok(false)
     }
+}
+
+fn is_among(sorted: &[Vec<u8>], key: &[u8]) -> bool {
+    sorted
+        .binary_search_by(|one| one.as_slice().cmp(key))
+        .is_ok()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::exit::Exit;
 use crate::report::{BAD, GOOD, counted, key, number};
 use crate::state::State;
 use crate::state::files::{Generation, GenerationTable, Origin};
+use crate::table::rows::Rows;
 
 /// Lists all generations, or the rows of one.
 pub fn run(
@@ -108,10 +109,10 @@ fn rows(out: &mut dyn Write, generation: &Generation) -> std::io::Result<()> {
             table.name,
             counted(table.rows_count, "row", "rows")
         )?;
-        for added in &table.added {
+        for added in table.added.keys() {
             writeln!(out, "  {GOOD}+ {}{GOOD:#}", key(added))?;
         }
-        for removed in &table.removed {
+        for removed in table.removed.keys() {
             writeln!(out, "  {BAD}- {}{BAD:#}", key(removed))?;
         }
         for (changed, from) in &table.changed {
@@ -134,7 +135,7 @@ fn summary(generation: &Generation) -> serde_json::Value {
 }
 
 fn to_json(generation: &Generation) -> serde_json::Value {
-    let keys = |keys: &[Vec<u8>]| keys.iter().map(|bytes| key(bytes)).collect::<Vec<_>>();
+    let keys = |rows: &Rows| rows.keys().map(key).collect::<Vec<_>>();
     let of_table = |table: &GenerationTable| {
         json!({ "table": table.name, "rows": table.rows_count, "added": keys(&table.added), "removed": keys(&table.removed),
                 "changed": table.changed.iter().map(|(changed, from)| json!({ "key": key(changed), "from": key(from),

@@ -223,7 +223,7 @@ fn store_ledger(
         head.next_file += 1;
     }
     known.rows_count = rows.len() as u64;
-    let leaving = || rows.iter().filter_map(|row| row.facts.leaving_since);
+    let leaving = || rows.iter().filter_map(|row| row.facts().leaving_since);
     known.leaving_count = leaving().count() as u64;
     known.next_deadline = leaving()
         .min()
@@ -346,12 +346,12 @@ fn since(
         if let Some(table) = generation.table(table) {
             table
                 .added
-                .iter()
-                .for_each(|key| *net.entry(key.clone()).or_default() += 1);
+                .keys()
+                .for_each(|key| *net.entry(key.to_vec()).or_default() += 1);
             table
                 .removed
-                .iter()
-                .for_each(|key| *net.entry(key.clone()).or_default() -= 1);
+                .keys()
+                .for_each(|key| *net.entry(key.to_vec()).or_default() -= 1);
         }
     }
     let of_sign = |sign: i32| {

@@ -111,7 +111,9 @@ fn carry_out(
     let mut planned = progress::while_reading(run.progress, !options.is_quiet, || {
         plan::make(run, state, &head)
     });
-    let difference = done.difference.insert(planned.difference(run.config));
+    let difference = done
+        .difference
+        .insert(planned.difference(run.config, text::ROWS_SHOWN_MAX));
     let mut record = RunRecord {
         tables: (difference.tables.iter())
             .map(|(name, table)| (name.clone(), table.counts))

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::plan::{Plan, SourceNow, SourceStatus, TablePlan};
 use crate::config::{Config, Format};
+use crate::domains::Numbering;
 use crate::hold::{Cause, Hold};
-use crate::keys::domain_part;
 use crate::policy::{LeftOut, Note, Noted};
 use crate::report::key;
 use crate::state::head::Frozen;
@@ -189,8 +189,8 @@ pub struct Leaving {
 }
 
 impl Difference {
-    /// The report of a plan.
-    pub fn of(config: &Config, plan: &Plan<'_>) -> Difference {
+    /// The report of a plan. Of the rows that come and of those that go, no more than `rows_max` are listed.
+    pub fn of(config: &Config, plan: &Plan<'_>, rows_max: usize) -> Difference {
         let holds: Vec<&Hold> = plan
             .tables
             .iter()
@@ -207,7 +207,7 @@ impl Difference {
             tables: plan
                 .tables
                 .iter()
-                .map(|table| (table.table.name.clone(), of_table(plan, table)))
+                .map(|table| (table.table.name.clone(), of_table(plan, table, rows_max)))
                 .collect(),
             holds: holds.into_iter().map(of_hold).collect(),
             sources: of_sources(&plan.sources, |name| {
@@ -266,33 +266,7 @@ pub fn counts(table: &TablePlan<'_>) -> TableCounts {
     }
 }
 
-fn of_table(plan: &Plan<'_>, table: &TablePlan<'_>) -> TableDifference {
-    let forms = plan.domains.listed.forms(table.folding);
-    let mut domains: BTreeMap<String, DomainCounts> = BTreeMap::new();
-    let mut tally = |keys: &mut dyn Iterator<Item = &[u8]>,
-                     field: fn(&mut DomainCounts) -> &mut u64| {
-        for found in keys {
-            let part = domain_part(found);
-            let name = forms.name_of(part).map_or_else(|| key(part), str::to_owned);
-            *field(domains.entry(name).or_default()) += 1;
-        }
-    };
-    tally(&mut table.in_force.keys(), |counts| &mut counts.in_force);
-    tally(&mut table.wanted.keys(), |counts| &mut counts.wanted);
-    tally(&mut table.diff.added.iter().map(Vec::as_slice), |counts| {
-        &mut counts.added
-    });
-    tally(
-        &mut table.diff.removed.iter().map(Vec::as_slice),
-        |counts| &mut counts.removed,
-    );
-    let held = table
-        .judgement
-        .holds
-        .iter()
-        .flat_map(|hold| hold.added.iter().chain(&hold.removed));
-    tally(&mut held.map(Vec::as_slice), |counts| &mut counts.held);
-
+fn of_table(plan: &Plan<'_>, table: &TablePlan<'_>, rows_max: usize) -> TableDifference {
     let restored = if table.diff.is_empty() {
         table.writes.as_slice()
     } else {
@@ -300,9 +274,9 @@ fn of_table(plan: &Plan<'_>, table: &TablePlan<'_>) -> TableDifference {
     };
     TableDifference {
         counts: counts(table),
-        domains,
-        added: keys(&table.diff.added),
-        removed: keys(&table.diff.removed),
+        domains: of_domains(plan, table),
+        added: table.diff.added.keys().take(rows_max).map(key).collect(),
+        removed: table.diff.removed.keys().take(rows_max).map(key).collect(),
         changed: table
             .diff
             .changed
@@ -318,6 +292,37 @@ fn of_table(plan: &Plan<'_>, table: &TablePlan<'_>) -> TableDifference {
             .map(|format| table.table.file(*format).display().to_string())
             .collect(),
     }
+}
+
+fn of_domains(plan: &Plan<'_>, table: &TablePlan<'_>) -> BTreeMap<String, DomainCounts> {
+    let forms = plan.domains.listed.forms(table.folding);
+    let mut numbering = Numbering::of(&forms);
+    let mut counts: Vec<DomainCounts> = Vec::new();
+    let mut tally = |keys: &mut dyn Iterator<Item = &[u8]>,
+                     field: fn(&mut DomainCounts) -> &mut u64| {
+        for found in keys {
+            let number = numbering.number_of(found);
+            if counts.len() <= number {
+                counts.resize_with(number + 1, DomainCounts::default);
+            }
+            *field(&mut counts[number]) += 1;
+        }
+    };
+    tally(&mut table.in_force.keys(), |counts| &mut counts.in_force);
+    tally(&mut table.wanted.keys(), |counts| &mut counts.wanted);
+    tally(&mut table.diff.added.keys(), |counts| &mut counts.added);
+    tally(&mut table.diff.removed.keys(), |counts| &mut counts.removed);
+    let held = table
+        .judgement
+        .holds
+        .iter()
+        .flat_map(|hold| hold.added.iter().chain(&hold.removed));
+    tally(&mut held.map(Vec::as_slice), |counts| &mut counts.held);
+    let named = numbering.names().iter().zip(counts);
+    named
+        .filter(|(_, counts)| *counts != DomainCounts::default())
+        .map(|(name, counts)| (key(name.as_bytes()), counts))
+        .collect()
 }
 
 fn of_hold(hold: &Hold) -> HoldReport {
@@ -399,7 +404,7 @@ fn leaving(config: &Config, plan: &Plan<'_>) -> Vec<Leaving> {
         .iter()
         .flat_map(|table| table.judgement.approved.rows().iter())
     {
-        if let Some(since) = row.facts.leaving_since {
+        if let Some(since) = row.facts().leaving_since {
             found.insert(
                 key(row.key),
                 since.after(config.recipients.grace).to_string(),

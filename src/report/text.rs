@@ -12,6 +12,9 @@ use crate::hold::{Cause, is_approvable, short};
 /// Lines of one list before it is folded into a count.
 const LINES_MAX: usize = 40;
 
+/// Rows of a list that are shown at most: folding one line would save nothing.
+pub const ROWS_SHOWN_MAX: usize = LINES_MAX + 1;
+
 /// The whole report.
 pub fn difference(out: &mut dyn Write, report: &Difference) -> io::Result<()> {
     for (name, table) in &report.tables {
@@ -86,12 +89,14 @@ fn table_difference(out: &mut dyn Write, name: &str, table: &TableDifference) ->
     list(
         out,
         &table.added,
+        counts.added,
         &format!("  {GOOD}+"),
         &format!("{GOOD:#}"),
     )?;
     list(
         out,
         &table.removed,
+        counts.removed,
         &format!("  {BAD}-"),
         &format!("{BAD:#}"),
     )?;
@@ -100,25 +105,31 @@ fn table_difference(out: &mut dyn Write, name: &str, table: &TableDifference) ->
         .iter()
         .map(|row| format!("{} {} -> {}", row.key, row.from, row.to))
         .collect();
-    list(out, &changed, "  ~", "")?;
+    list(out, &changed, counts.changed, "  ~", "")?;
     for path in &table.restored {
         writeln!(out, "  written anew, with the same rows: {path}")?;
     }
     Ok(())
 }
 
-fn list(out: &mut dyn Write, lines: &[String], before: &str, after: &str) -> io::Result<()> {
-    // Folding one line would save nothing.
-    let shown = if lines.len() > LINES_MAX + 1 {
+/// Shows `lines`, the first of `count`.
+fn list(
+    out: &mut dyn Write,
+    lines: &[String],
+    count: u64,
+    before: &str,
+    after: &str,
+) -> io::Result<()> {
+    let shown = if count > ROWS_SHOWN_MAX as u64 {
         LINES_MAX
     } else {
         lines.len()
     };
-    for line in &lines[..shown] {
+    for line in lines.iter().take(shown) {
         writeln!(out, "{before} {line}{after}")?;
     }
-    if shown < lines.len() {
-        let more = (lines.len() - shown) as u64;
+    let more = count.saturating_sub(shown as u64);
+    if more > 0 {
         writeln!(
             out,
             "{before} … and {} more (--format unified shows all){after}",
@@ -136,8 +147,8 @@ fn hold_report(out: &mut dyn Write, hold: &HoldReport) -> io::Result<()> {
         hold.table,
         hold_sentence(hold)
     )?;
-    list(out, &hold.added, "  +", "")?;
-    list(out, &hold.removed, "  -", "")?;
+    list(out, &hold.added, hold.added.len() as u64, "  +", "")?;
+    list(out, &hold.removed, hold.removed.len() as u64, "  -", "")?;
     writeln!(out, "  release: {}", release(hold))
 }
 

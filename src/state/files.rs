@@ -2,18 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sealed::{Broken, Reader, Writer};
+use super::sealed::{Broken, Reader, Writer, last_octets};
 use crate::config::Format;
 use crate::current::{Changes, Controller, Missing, SourceRecords};
 use crate::hold::{Cause, Hold};
 use crate::record::Record;
-use crate::table::rows::{Facts, FormatSet, Rows, RowsBuilder, SourceSet};
+use crate::table::rows::{Rows, SourceSet};
 use crate::time::Timestamp;
 
 const RECORDS: &str = "records 2";
 const CHANGES: &str = "changes 1";
-const LEDGER: &str = "ledger 1";
-const GENERATION: &str = "generation 1";
+const LEDGER: &str = "ledger 2";
+const GENERATION: &str = "generation 2";
 const HOLD: &str = "hold 1";
 
 /// The records of a source, as a whole file.
@@ -112,7 +112,7 @@ impl Ledger {
         let used = self
             .rows
             .iter()
-            .fold(0, |used, row| used | row.facts.sources.0);
+            .fold(0, |used, row| used | row.facts().sources.0);
         let names = self.source_names.iter().enumerate();
         names
             .filter(move |(number, _)| SourceSet(used).contains(*number))
@@ -126,42 +126,21 @@ impl Ledger {
             writer.octets(name.as_bytes())
         });
         writer.octets(self.value.as_bytes());
-        writer.number(self.rows.len() as u64);
-        for row in self.rows.iter() {
-            writer.octets(row.key);
-            writer.number(row.facts.sources.0);
-            writer.number(flags(row.facts));
-            writer.number(row.facts.leaving_since.map_or(0, |since| since.0));
-        }
+        writer.octets(self.rows.octets());
         writer.seal()
     }
 
     /// The ledger in a file.
-    pub fn from_bytes(file: &[u8]) -> Result<Ledger, Broken> {
-        let mut reader = Reader::open(LEDGER, file)?;
+    pub fn from_bytes(file: Vec<u8>) -> Result<Ledger, Broken> {
+        let mut reader = Reader::open(LEDGER, &file)?;
         let source_names = reader.list(Reader::text)?;
         let value = reader.text()?;
-        let mut rows = RowsBuilder::default();
-        for _ in 0..reader.number()? {
-            let key = reader.octets()?;
-            let sources = SourceSet(reader.number()?);
-            let flags = reader.number()?;
-            let leaving_since = Some(Timestamp(reader.number()?)).filter(|since| since.0 > 0);
-            rows.push(
-                key,
-                Facts {
-                    sources,
-                    is_always: flags & 1 != 0,
-                    is_foreign: flags & 2 != 0,
-                    only_in: FormatSet((flags >> 8) as u8),
-                    leaving_since,
-                },
-            );
-        }
+        let length = reader.last_octets_length()?;
+        let rows = Rows::from_octets(last_octets(file, length)).map_err(|_| Broken::Content)?;
         Ok(Ledger {
             source_names,
             value,
-            rows: rows.finish(),
+            rows,
         })
     }
 }
@@ -198,10 +177,10 @@ pub struct GenerationTable {
     pub name: String,
     /// Rows after it.
     pub rows_count: u64,
-    /// Keys added, sorted.
-    pub added: Vec<Vec<u8>>,
-    /// Keys removed, sorted.
-    pub removed: Vec<Vec<u8>>,
+    /// Rows added.
+    pub added: Rows,
+    /// Rows removed.
+    pub removed: Rows,
     /// Keys whose value changed, with the value before.
     pub changed: Vec<(Vec<u8>, Vec<u8>)>,
     /// The value of every row after it.
@@ -221,8 +200,8 @@ impl Generation {
         writer.list(&self.tables, |writer, table| {
             writer.octets(table.name.as_bytes());
             writer.number(table.rows_count);
-            writer.list(&table.added, |writer, key| writer.octets(key));
-            writer.list(&table.removed, |writer, key| writer.octets(key));
+            writer.octets(table.added.octets());
+            writer.octets(table.removed.octets());
             writer.list(&table.changed, |writer, (key, from)| {
                 writer.octets(key);
                 writer.octets(from);
@@ -252,8 +231,8 @@ impl Generation {
                 Ok(GenerationTable {
                     name: reader.text()?,
                     rows_count: reader.number()?,
-                    added: keys(reader)?,
-                    removed: keys(reader)?,
+                    added: rows(reader)?,
+                    removed: rows(reader)?,
                     changed: reader.list(|reader| {
                         Ok((reader.octets()?.to_vec(), reader.octets()?.to_vec()))
                     })?,
@@ -270,9 +249,8 @@ impl Generation {
     }
 }
 
-/// What is true of a row, and in the second octet the formats that alone have it.
-fn flags(facts: Facts) -> u64 {
-    u64::from(facts.is_always) | u64::from(facts.is_foreign) << 1 | u64::from(facts.only_in.0) << 8
+fn rows(reader: &mut Reader<'_>) -> Result<Rows, Broken> {
+    Rows::from_octets(reader.octets()?.to_vec()).map_err(|_| Broken::Content)
 }
 
 fn keys(reader: &mut Reader<'_>) -> Result<Vec<Vec<u8>>, Broken> {
@@ -317,6 +295,7 @@ pub fn original_name(number: u64, table: &str, format: Format) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::rows::{Facts, FormatSet, RowsBuilder};
 
     #[test]
     fn records_survive_the_disk() {
@@ -372,7 +351,7 @@ mod tests {
             value: "OK".into(),
             rows: rows.finish(),
         };
-        let found = Ledger::from_bytes(&ledger.to_bytes()).expect("whole");
+        let found = Ledger::from_bytes(ledger.to_bytes()).expect("whole");
         assert!(found.rows.iter().eq(ledger.rows.iter()));
         assert_eq!(
             (found.source_names, found.value),
@@ -382,6 +361,11 @@ mod tests {
 
     #[test]
     fn generations_and_holds_survive_the_disk() {
+        let rows = |key: &str| {
+            let mut rows = RowsBuilder::default();
+            rows.push(key.as_bytes(), Facts::default());
+            rows.finish()
+        };
         let generation = Generation {
             number: 3,
             at: Timestamp(5),
@@ -390,8 +374,8 @@ mod tests {
             tables: vec![GenerationTable {
                 name: "t".into(),
                 rows_count: 2,
-                added: vec![b"a@x".to_vec()],
-                removed: vec![b"b@x".to_vec()],
+                added: rows("a@x"),
+                removed: rows("b@x"),
                 changed: vec![(b"c@x".to_vec(), b"1".to_vec())],
                 value: "OK".into(),
                 files: vec![("/p".into(), "d".into())],

@@ -206,9 +206,8 @@ impl State {
 
     /// A table as it was published last.
     pub fn ledger(&self, table: &str, number: u64) -> std::result::Result<Ledger, Lost> {
-        Ok(Ledger::from_bytes(&std::fs::read(
-            self.directory.join(ledger_path(table, number)),
-        )?)?)
+        let file = std::fs::read(self.directory.join(ledger_path(table, number)))?;
+        Ok(Ledger::from_bytes(file)?)
     }
 
     /// Writes a ledger.

@@ -111,6 +111,15 @@ impl<'file> Reader<'file> {
         String::from_utf8(self.octets()?.to_vec()).map_err(|_| Broken::Content)
     }
 
+    /// The octets that the file ends with; for a payload that is too large to be copied out of it.
+    pub(super) fn last_octets_length(mut self) -> Result<usize, Broken> {
+        let octets = self.octets()?;
+        self.rest
+            .is_empty()
+            .then_some(octets.len())
+            .ok_or(Broken::Content)
+    }
+
     pub(super) fn list<T>(
         &mut self,
         mut each: impl FnMut(&mut Self) -> Result<T, Broken>,
@@ -118,6 +127,13 @@ impl<'file> Reader<'file> {
         let count = self.number()?;
         (0..count).map(|_| each(self)).collect()
     }
+}
+
+/// The last octets of a payload, out of the whole file.
+pub(super) fn last_octets(mut file: Vec<u8>, length: usize) -> Vec<u8> {
+    file.truncate(file.len().saturating_sub(DIGEST_OCTETS));
+    file.drain(..file.len().saturating_sub(length));
+    file
 }
 
 #[cfg(test)]

@@ -1,10 +1,16 @@
 //! Sorted, unique rows of a table, with what is known about each.
 //!
-//! The keys lie one behind the other in a single buffer, so a million rows are two allocations. The value is not here:
+//! The rows lie one behind the other in a single buffer, which is also how a ledger stores them: a row costs three octets
+//! beside its key, a walk reads memory from the beginning to the end, and a clone shares the buffer. The value is not here:
 //! all rows of a table have the same. Rows come from keys that the program made (`keys`) or from a file that somebody
 //! else wrote; which of the two is a fact of the row.
 //!
-//! Invariant: keys are unique and in byte order, so two sets of rows can be walked side by side.
+//! Invariant: keys are unique and in byte order, so two sets of rows can be walked side by side. The same rows are the same
+//! octets.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+use std::sync::Arc;
 
 use crate::config::Format;
 use crate::time::Timestamp;
@@ -35,7 +41,12 @@ impl SourceSet {
 
     /// The numbers of the members.
     pub fn numbers(self) -> impl Iterator<Item = usize> {
-        (0..64).filter(move |number| self.contains(*number))
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let number = left.trailing_zeros() as usize;
+            left &= left.checked_sub(1)?;
+            Some(number)
+        })
     }
 }
 
@@ -90,6 +101,22 @@ impl Facts {
         !self.sources.is_empty() || (!self.is_always && !self.is_foreign)
     }
 
+    /// What is known of a key that is given twice. Of two times to leave, the later.
+    fn with(self, other: Facts) -> Facts {
+        Facts {
+            sources: SourceSet(self.sources.0 | other.sources.0),
+            is_always: self.is_always || other.is_always,
+            is_foreign: self.is_foreign && other.is_foreign,
+            only_in: if self.only_in.is_empty() || other.only_in.is_empty() {
+                FormatSet::default()
+            } else {
+                self.only_in.with(other.only_in)
+            },
+            leaving_since: (self.leaving_since.zip(other.leaving_since))
+                .map(|(one, other)| one.max(other)),
+        }
+    }
+
     /// Whether the row is written in a format.
     pub fn is_in(self, format: Format) -> bool {
         self.only_in.is_empty() || self.only_in.contains(format)
@@ -101,38 +128,85 @@ impl Facts {
 pub struct Row<'rows> {
     /// The lookup key.
     pub key: &'rows [u8],
+    /// What is known about it, as it is stored.
+    stored: &'rows [u8],
+}
+
+impl Row<'_> {
     /// What is known about it.
-    pub facts: Facts,
+    #[inline]
+    pub fn facts(&self) -> Facts {
+        let (flags, mut rest) = self.stored.split_first().unwrap_or((&0, &[]));
+        let mut number = || {
+            let (number, octets) = split_number(rest).unwrap_or((0, 0));
+            rest = &rest[octets..];
+            number
+        };
+        Facts {
+            sources: SourceSet(number()),
+            is_always: flags & ALWAYS != 0,
+            is_foreign: flags & FOREIGN != 0,
+            only_in: FormatSet(if flags & ONLY_IN == 0 {
+                0
+            } else {
+                number() as u8
+            }),
+            leaving_since: (flags & LEAVING != 0).then(|| Timestamp(number())),
+        }
+    }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    start: usize,
-    length: usize,
-    facts: Facts,
-}
+const ALWAYS: u8 = 1;
+const FOREIGN: u8 = 2;
+const ONLY_IN: u8 = 4;
+const LEAVING: u8 = 8;
 
-/// Sorted, unique rows.
-#[derive(Clone, Debug, Default)]
+/// Sorted, unique rows. A clone shares them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
-    bytes: Vec<u8>,
-    slots: Vec<Slot>,
+    /// Row behind row: flags, the set of sources, what the flags announce, the length of the key, the key.
+    octets: Arc<Vec<u8>>,
+    /// Where every [`STRIDE`]th row begins.
+    marks: Arc<Vec<usize>>,
+    count: usize,
 }
+
+/// Rows between two marks: a lookup passes so many keys at most, and a mark costs half an octet a row.
+const STRIDE: usize = 16;
+
+/// Octets that are no rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("they are not rows in byte order")]
+pub struct NotRows;
 
 impl Rows {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.count
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.count == 0
     }
 
     /// The rows in byte order of their keys.
-    pub fn iter(&self) -> impl Iterator<Item = Row<'_>> {
-        self.slots.iter().map(|slot| self.row(slot))
+    pub fn iter(&self) -> Iter<'_> {
+        self.from(0)
+    }
+
+    /// Rows by number.
+    pub fn range(&self, range: Range<usize>) -> impl Iterator<Item = Row<'_>> {
+        let mark = range.start / STRIDE;
+        let begin = self.marks.get(mark).copied();
+        let rows = self.from(begin.unwrap_or(self.octets.len()));
+        rows.skip(range.start - mark * STRIDE).take(range.len())
+    }
+
+    fn from(&self, begin: usize) -> Iter<'_> {
+        Iter {
+            rest: &self.octets[begin..],
+        }
     }
 
     /// The keys in byte order.
@@ -142,18 +216,38 @@ impl Rows {
 
     /// The row of a key.
     pub fn find(&self, key: &[u8]) -> Option<Row<'_>> {
-        let at = self
-            .slots
-            .binary_search_by(|slot| self.row(slot).key.cmp(key))
-            .ok()?;
-        Some(self.row(&self.slots[at]))
+        let is_before = |begin: &usize| self.from(*begin).next().is_some_and(|row| row.key <= key);
+        let mark = self.marks.partition_point(is_before).checked_sub(1)?;
+        let near = self.from(*self.marks.get(mark)?).take(STRIDE);
+        near.into_iter().find(|row| row.key == key)
     }
 
-    fn row(&self, slot: &Slot) -> Row<'_> {
-        Row {
-            key: &self.bytes[slot.start..slot.start + slot.length],
-            facts: slot.facts,
+    /// The rows as they are stored; [`Rows::from_octets`] takes them back.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+
+    /// Rows that were stored.
+    pub fn from_octets(octets: Vec<u8>) -> Result<Rows, NotRows> {
+        let (mut marks, mut count, mut at) = (Vec::new(), 0_usize, 0);
+        let mut last: Option<&[u8]> = None;
+        while at < octets.len() {
+            if count.is_multiple_of(STRIDE) {
+                marks.push(at);
+            }
+            let (row, row_octets) = split_row(&octets[at..]).ok_or(NotRows)?;
+            if last.is_some_and(|last| last >= row.key) {
+                return Err(NotRows);
+            }
+            last = Some(row.key);
+            at += row_octets;
+            count += 1;
         }
+        Ok(Rows {
+            octets: Arc::new(octets),
+            marks: Arc::new(marks),
+            count,
+        })
     }
 
     /// Both sets side by side in byte order: `(ours, theirs)`, at least one of them present.
@@ -161,62 +255,311 @@ impl Rows {
         &'rows self,
         other: &'rows Rows,
     ) -> impl Iterator<Item = (Option<Row<'rows>>, Option<Row<'rows>>)> {
-        let (mut ours, mut theirs) = (self.iter().peekable(), other.iter().peekable());
-        std::iter::from_fn(move || match (ours.peek(), theirs.peek()) {
-            (None, None) => None,
-            (Some(our), Some(their)) if our.key == their.key => Some((ours.next(), theirs.next())),
-            (Some(our), Some(their)) if our.key > their.key => Some((None, theirs.next())),
-            (Some(_), _) => Some((ours.next(), None)),
-            (None, Some(_)) => Some((None, theirs.next())),
+        let (mut our_rows, mut their_rows) = (self.iter(), other.iter());
+        let (mut our, mut their) = (our_rows.next(), their_rows.next());
+        std::iter::from_fn(move || {
+            let order = match (&our, &their) {
+                (None, None) => return None,
+                (Some(our), Some(their)) => our.key.cmp(their.key),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+            };
+            let mut met = (None, None);
+            if order.is_le() {
+                met.0 = std::mem::replace(&mut our, our_rows.next());
+            }
+            if order.is_ge() {
+                met.1 = std::mem::replace(&mut their, their_rows.next());
+            }
+            Some(met)
         })
     }
+}
+
+/// Rows one after the other.
+#[derive(Clone, Debug)]
+pub struct Iter<'rows> {
+    rest: &'rows [u8],
+}
+
+impl<'rows> Iterator for Iter<'rows> {
+    type Item = Row<'rows>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Row<'rows>> {
+        let (row, octets) = split_row(self.rest)?;
+        self.rest = &self.rest[octets..];
+        Some(row)
+    }
+}
+
+/// The row that stands at the beginning, and how many octets it takes.
+#[inline]
+fn split_row(octets: &[u8]) -> Option<(Row<'_>, usize)> {
+    let flags = *octets.first()?;
+    let mut at = 1 + split_number(octets.get(1..)?)?.1;
+    if flags & (ONLY_IN | LEAVING) != 0 {
+        for flag in [ONLY_IN, LEAVING] {
+            if flags & flag != 0 {
+                at += split_number(octets.get(at..)?)?.1;
+            }
+        }
+    }
+    let (stored, behind) = octets.split_at_checked(at)?;
+    let (length, length_octets) = split_number(behind)?;
+    let key_end = length_octets.checked_add(usize::try_from(length).ok()?)?;
+    let key = behind.get(length_octets..key_end)?;
+    Some((Row { key, stored }, at + key_end))
+}
+
+/// A number in groups of seven bits, the lowest first, each but the last with its high bit set; and its length.
+#[inline]
+fn split_number(octets: &[u8]) -> Option<(u64, usize)> {
+    let mut number = 0;
+    for (at, octet) in octets.iter().take(10).enumerate() {
+        number |= u64::from(octet & 0x7f) << (7 * at);
+        if octet & 0x80 == 0 {
+            return Some((number, at + 1));
+        }
+    }
+    None
+}
+
+fn push_number(octets: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        octets.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    octets.push(number as u8);
+}
+
+fn push_row(octets: &mut Vec<u8>, key: &[u8], facts: Facts) {
+    let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+    octets.push(
+        flag(facts.is_always, ALWAYS)
+            | flag(facts.is_foreign, FOREIGN)
+            | flag(!facts.only_in.is_empty(), ONLY_IN)
+            | flag(facts.leaving_since.is_some(), LEAVING),
+    );
+    push_number(octets, facts.sources.0);
+    if !facts.only_in.is_empty() {
+        push_number(octets, u64::from(facts.only_in.0));
+    }
+    if let Some(since) = facts.leaving_since {
+        push_number(octets, since.0);
+    }
+    push_number(octets, key.len() as u64);
+    octets.extend_from_slice(key);
 }
 
 /// Rows in any order, with repetitions.
 #[derive(Debug, Default)]
 pub struct RowsBuilder {
-    rows: Rows,
+    /// As in [`Rows`], in the order given.
+    octets: Vec<u8>,
+    /// As in [`Rows`], as long as the rows come in byte order and each once.
+    marks: Vec<usize>,
+    /// One for each row, once they do not.
+    slots: Vec<Slot>,
+    count: usize,
+    last_key: Range<usize>,
 }
+
+/// A row to be sorted.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    /// Eight octets of its key, from some depth on, as a number: numbers are compared faster than octets far away. Zeros
+    /// behind the end.
+    window: u64,
+    /// Which builder it is of, in the highest octet, and where it begins there.
+    place: u64,
+}
+
+const BUILDER_SHIFT: u32 = 56;
+const BUILDERS_MAX: usize = 1 << (u64::BITS - BUILDER_SHIFT);
+
+/// Fewer are sorted before a second thread is started.
+const ROWS_WORTH_A_THREAD: usize = 20_000;
+
+/// Fewer rows alike so far are compared key by key.
+const RUN_MIN: usize = 24;
+
+/// Keys alike for longer are compared as a whole: foreign ones may be of any length.
+const DEPTH_MAX: usize = 1024;
 
 impl RowsBuilder {
     /// One more row.
     pub fn push(&mut self, key: &[u8], facts: Facts) {
-        self.rows.slots.push(Slot {
-            start: self.rows.bytes.len(),
-            length: key.len(),
-            facts,
-        });
-        self.rows.bytes.extend_from_slice(key);
+        let is_first = self.count == 0;
+        let is_in_order = is_first || self.octets[self.last_key.clone()] < *key;
+        if self.slots.is_empty() && !is_in_order {
+            self.take_slots();
+        }
+        let at = self.octets.len();
+        push_row(&mut self.octets, key, facts);
+        self.last_key = self.octets.len() - key.len()..self.octets.len();
+        if !self.slots.is_empty() {
+            self.slots.push(Slot::of(key, at));
+        } else if self.count.is_multiple_of(STRIDE) {
+            self.marks.push(at);
+        }
+        self.count += 1;
+    }
+
+    fn in_order(self) -> Rows {
+        Rows {
+            octets: Arc::new(self.octets),
+            marks: Arc::new(self.marks),
+            count: self.count,
+        }
+    }
+
+    fn take_slots(&mut self) {
+        self.marks = Vec::new();
+        let mut at = 0;
+        while let Some((row, octets)) = split_row(&self.octets[at..]) {
+            self.slots.push(Slot::of(row.key, at));
+            at += octets;
+        }
     }
 
     /// Sorts and unites: a key given by several origins is one row with all of them.
     pub fn finish(self) -> Rows {
-        let Rows { bytes, mut slots } = self.rows;
-        let key = |slot: &Slot| &bytes[slot.start..slot.start + slot.length];
-        slots.sort_by(|one, other| key(one).cmp(key(other)));
-        slots.dedup_by(|later, first| {
-            let is_same = key(later) == key(first);
-            if is_same {
-                first.facts = united(first.facts, later.facts);
+        RowsBuilder::finish_all(vec![self])
+    }
+
+    /// The rows of several builders, at most 256, as one.
+    pub fn finish_all(mut builders: Vec<RowsBuilder>) -> Rows {
+        debug_assert!(builders.len() <= BUILDERS_MAX);
+        builders.retain(|builder| builder.count > 0);
+        if builders.len() < 2 {
+            let builder = builders.pop().unwrap_or_default();
+            if builder.slots.is_empty() {
+                return builder.in_order();
             }
-            is_same
-        });
-        Rows { bytes, slots }
+            builders.push(builder);
+        }
+        let mut slots: Vec<Slot> = Vec::new();
+        for (number, builder) in builders.iter_mut().enumerate() {
+            if builder.slots.is_empty() {
+                builder.take_slots();
+            }
+            let mut of_builder = std::mem::take(&mut builder.slots);
+            if slots.is_empty() {
+                slots = of_builder;
+                continue;
+            }
+            for slot in &mut of_builder {
+                slot.place |= (number as u64) << BUILDER_SHIFT;
+            }
+            slots.append(&mut of_builder);
+        }
+        let heap = Heap(builders.into_iter().map(|builder| builder.octets).collect());
+        sort_side_by_side(&mut slots, &heap);
+        united(&slots, &heap)
     }
 }
 
-fn united(one: Facts, other: Facts) -> Facts {
-    Facts {
-        sources: SourceSet(one.sources.0 | other.sources.0),
-        is_always: one.is_always || other.is_always,
-        is_foreign: one.is_foreign && other.is_foreign,
-        only_in: if one.only_in.is_empty() || other.only_in.is_empty() {
-            FormatSet::default()
-        } else {
-            one.only_in.with(other.only_in)
-        },
-        leaving_since: one.leaving_since.and(other.leaving_since),
+impl Slot {
+    fn of(key: &[u8], at: usize) -> Slot {
+        Slot {
+            window: window(key, 0),
+            place: at as u64,
+        }
     }
+}
+
+/// The octets of all builders.
+struct Heap(Vec<Vec<u8>>);
+
+impl Heap {
+    #[inline]
+    fn row(&self, slot: &Slot) -> Row<'_> {
+        const NONE: Row<'_> = Row {
+            key: &[],
+            stored: &[],
+        };
+        let at = (slot.place & ((1 << BUILDER_SHIFT) - 1)) as usize;
+        let octets = &self.0[(slot.place >> BUILDER_SHIFT) as usize][at..];
+        split_row(octets).map_or(NONE, |(row, _)| row)
+    }
+}
+
+#[inline]
+fn window(key: &[u8], depth: usize) -> u64 {
+    let rest = key.get(depth..).unwrap_or_default();
+    if let Some(octets) = rest.first_chunk::<8>() {
+        return u64::from_be_bytes(*octets);
+    }
+    let mut octets = [0; 8];
+    octets[..rest.len()].copy_from_slice(rest);
+    u64::from_be_bytes(octets)
+}
+
+/// Sorts the two halves of many rows in two threads.
+fn sort_side_by_side(slots: &mut [Slot], heap: &Heap) {
+    if slots.len() < ROWS_WORTH_A_THREAD {
+        return sort(slots, heap, 0);
+    }
+    let middle = slots.len() / 2;
+    // Whatever is alike so far must not be torn apart.
+    let pivot = slots
+        .select_nth_unstable_by_key(middle, |slot| slot.window)
+        .1
+        .window;
+    let mut below = 0;
+    for at in 0..middle {
+        if slots[at].window < pivot {
+            slots.swap(at, below);
+            below += 1;
+        }
+    }
+    let (low, high) = slots.split_at_mut(below);
+    std::thread::scope(|scope| {
+        scope.spawn(|| sort(low, heap, 0));
+        sort(high, heap, 0);
+    });
+}
+
+/// Sorts by the windows at this depth, then what is alike there by those eight octets further on.
+fn sort(slots: &mut [Slot], heap: &Heap, depth: usize) {
+    slots.sort_unstable_by_key(|slot| slot.window);
+    for alike in slots.chunk_by_mut(|one, other| one.window == other.window) {
+        if alike.len() == 1 {
+            continue;
+        }
+        if alike.len() < RUN_MIN || depth >= DEPTH_MAX {
+            alike.sort_unstable_by(|one, other| heap.row(one).key.cmp(heap.row(other).key));
+            continue;
+        }
+        let mut is_over = true;
+        for slot in &mut *alike {
+            let key = heap.row(slot).key;
+            is_over &= key.len() <= depth + 8;
+            slot.window = window(key, depth + 8);
+        }
+        if is_over {
+            // Alike but for zeros at their end.
+            alike.sort_unstable_by_key(|slot| heap.row(slot).key.len());
+        } else {
+            sort(alike, heap, depth + 8);
+        }
+    }
+}
+
+/// Sorted rows, each once.
+fn united(slots: &[Slot], heap: &Heap) -> Rows {
+    let mut rows = RowsBuilder::default();
+    rows.octets.reserve_exact(heap.0.iter().map(Vec::len).sum());
+    let mut slots = slots.iter().map(|slot| heap.row(slot)).peekable();
+    while let Some(row) = slots.next() {
+        let mut facts = row.facts();
+        while let Some(other) = slots.next_if(|next| next.key == row.key) {
+            facts = facts.with(other.facts());
+        }
+        rows.push(row.key, facts);
+    }
+    rows.in_order()
 }
 
 #[cfg(test)]
@@ -264,9 +607,118 @@ mod tests {
             },
         );
         let rows = builder.finish();
-        let facts = rows.find(b"a@x").expect("the row").facts;
+        let facts = rows.find(b"a@x").expect("the row").facts();
         assert_eq!(facts.sources.numbers().collect::<Vec<_>>(), [0, 3]);
         assert!(facts.is_always && facts.counts());
+    }
+
+    /// Rows by the plainest means: an ordered map.
+    fn naive(given: &[(Vec<u8>, Facts)]) -> Vec<(Vec<u8>, Facts)> {
+        let mut rows: std::collections::BTreeMap<Vec<u8>, Facts> = Default::default();
+        for (key, facts) in given {
+            let known = rows.get(key).copied();
+            let facts = known.map_or(*facts, |known| known.with(*facts));
+            rows.insert(key.clone(), facts);
+        }
+        rows.into_iter().collect()
+    }
+
+    #[track_caller]
+    fn check_sorted(given: &[(Vec<u8>, Facts)], builders_count: usize) {
+        let mut builders: Vec<RowsBuilder> = Vec::new();
+        builders.resize_with(builders_count, RowsBuilder::default);
+        for (number, (key, facts)) in given.iter().enumerate() {
+            builders[number % builders_count].push(key, *facts);
+        }
+        let expected = naive(given);
+        let rows = RowsBuilder::finish_all(builders);
+        let found: Vec<_> = rows
+            .iter()
+            .map(|row| (row.key.to_vec(), row.facts()))
+            .collect();
+        assert!(found == expected, "{} rows given", given.len());
+        assert_eq!(rows.len(), expected.len());
+        let stored = Rows::from_octets(rows.octets().to_vec()).expect("rows");
+        assert!(stored.iter().eq(rows.iter()) && stored.len() == rows.len());
+        for (number, (key, facts)) in expected.iter().enumerate() {
+            let row = rows.find(key).expect("the row");
+            assert_eq!(row.facts(), *facts);
+            let range = number..(number + 3).min(rows.len());
+            let found: Vec<_> = rows.range(range.clone()).map(|row| row.key).collect();
+            let keys = expected[range].iter().map(|(key, _)| key.as_slice());
+            assert!(found.into_iter().eq(keys));
+        }
+        assert!(rows.find(b"no such key").is_none());
+        assert_eq!(rows.range(rows.len()..rows.len() + 2).count(), 0);
+    }
+
+    /// As many numbers as asked for, always the same.
+    fn numbers(count: usize) -> impl Iterator<Item = usize> {
+        (0..count).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 17)
+    }
+
+    #[test]
+    fn many_rows_are_sorted_as_a_few_are() {
+        let facts = |number: usize| Facts {
+            sources: SourceSet::of(number % 64),
+            is_always: number % 3 == 0,
+            is_foreign: number % 5 == 0,
+            only_in: FormatSet((number % 3) as u8),
+            leaving_since: (number % 7 == 0).then_some(Timestamp(number as u64)),
+        };
+        let keys: [fn(usize) -> Vec<u8>; 6] = [
+            // Few keys, each many times.
+            |number| format!("{}@example.com", number % 97).into_bytes(),
+            // Alike for longer than one window.
+            |number| format!("firstname.lastname.{}@example.com", number % 100_000).into_bytes(),
+            |number| format!("{number:0>30}").into_bytes(),
+            // In order already.
+            |number| number.to_be_bytes()[..2].to_vec(),
+            // Alike but for zeros.
+            |number| vec![0; number % 40],
+            |number| {
+                [
+                    vec![b'a'; 3 * DEPTH_MAX],
+                    vec![0; number % 3],
+                    vec![1; number % 5],
+                ]
+                .concat()
+            },
+        ];
+        for key in keys {
+            for count in [0, 1, 2, 500, ROWS_WORTH_A_THREAD + 1] {
+                let given: Vec<_> = numbers(count)
+                    .map(|number| (key(number), facts(number)))
+                    .collect();
+                let is_long = given.first().is_some_and(|(key, _)| key.len() > DEPTH_MAX);
+                let given = if is_long {
+                    &given[..count.min(500)]
+                } else {
+                    &given
+                };
+                for builders_count in [1, 2, 3] {
+                    check_sorted(given, builders_count);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn octets_that_are_no_rows_are_refused() {
+        let octets = rows(&["a@x", "b@x", "c@x"]).octets().to_vec();
+        let row_octets = octets.len() / 3;
+        for length in 0..octets.len() {
+            let found = Rows::from_octets(octets[..length].to_vec());
+            assert_eq!(found.is_ok(), length % row_octets == 0, "cut at {length}");
+        }
+        let swapped = [&octets[row_octets..], &octets[..row_octets]].concat();
+        assert!(Rows::from_octets(swapped).is_err());
+        assert!(Rows::from_octets(octets.repeat(2)).is_err());
+        for at in 0..octets.len() {
+            let mut flipped = octets.clone();
+            flipped[at] ^= 0x80;
+            let _ = Rows::from_octets(flipped);
+        }
     }
 
     #[test]

@@ -83,11 +83,11 @@ impl Planned<'_> {
         }
     }
 
-    /// Its report.
-    pub fn difference(&self, config: &Config) -> Difference {
+    /// Its report. Of the rows that come and of those that go, no more than `rows_max` are listed.
+    pub fn difference(&self, config: &Config, rows_max: usize) -> Difference {
         match self {
             Planned::Quiet(quiet) => quiet.difference.clone(),
-            Planned::Made(plan) => Difference::of(config, plan),
+            Planned::Made(plan) => Difference::of(config, plan, rows_max),
         }
     }
 

@@ -139,18 +139,8 @@ impl<'run> Desk<'_, 'run> {
                     .fold(0, |all, number| all | number.0),
             )
         };
-        let mut rows = RowsBuilder::default();
-        for row in ledger.rows.iter() {
-            rows.push(
-                row.key,
-                Facts {
-                    sources: renumbered(row.facts.sources),
-                    ..row.facts
-                },
-            );
-        }
         let mut values = Values {
-            common: ledger.value.into_bytes(),
+            common: ledger.value.clone().into_bytes(),
             ..Values::default()
         };
         let mut unknown = BTreeSet::new();
@@ -165,23 +155,40 @@ impl<'run> Desk<'_, 'run> {
         let strangers = unknown.clone();
         wanted::forget_known(&mut unknown, records, self.folding);
         self.forget_published(&mut unknown);
+        let mut beside: Vec<(&[u8], Facts)> = Vec::new();
         for file in on_disk {
             let only_in = self
                 .formats_never_published(on_disk)
                 .with(FormatSet::of(file.format));
             for (key, _) in foreign_rows(file) {
                 let known = ledger.rows.find(key);
-                if known.is_none_or(|row| !row.facts.only_in.is_empty()) {
-                    let is_foreign = known.is_some_and(|row| row.facts.is_foreign)
+                if known.is_none_or(|row| !row.facts().only_in.is_empty()) {
+                    let is_foreign = known.is_some_and(|row| row.facts().is_foreign)
                         || (strangers.contains(key) && unknown.contains(key));
                     let facts = Facts {
                         is_foreign,
                         only_in,
                         ..Facts::default()
                     };
-                    rows.push(key, facts);
+                    beside.push((key, facts));
                 }
             }
+        }
+        let is_renumbered =
+            (numbers.iter().enumerate()).any(|(number, found)| *found != SourceSet::of(number));
+        if beside.is_empty() && !is_renumbered {
+            return (ledger.rows, values);
+        }
+        let mut rows = RowsBuilder::default();
+        for row in ledger.rows.iter() {
+            let facts = Facts {
+                sources: renumbered(row.facts().sources),
+                ..row.facts()
+            };
+            rows.push(row.key, facts);
+        }
+        for (key, facts) in beside {
+            rows.push(key, facts);
         }
         (rows.finish(), values)
     }
@@ -217,7 +224,7 @@ impl<'run> Desk<'_, 'run> {
             .filter_map(|number| self.state.generation(number).ok())
         {
             for table in generation.tables {
-                for key in &table.added {
+                for key in table.added.keys() {
                     unknown.remove(key);
                 }
             }
@@ -251,7 +258,7 @@ impl<'run> Desk<'_, 'run> {
             !Key::all_of(canary, self.folding)
                 .into_iter()
                 .filter_map(row)
-                .any(|row| !row.facts.sources.is_empty())
+                .any(|row| !row.facts().sources.is_empty())
         };
         canaries
             .filter(is_missing)

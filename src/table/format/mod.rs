@@ -46,7 +46,7 @@ impl<'rows> Said<'rows> {
         }
         let mut said = RowsBuilder::default();
         for row in rows.iter().filter(is_said) {
-            said.push(row.key, row.facts);
+            said.push(row.key, row.facts());
         }
         let rows = Cow::Owned(said.finish());
         Said { format, rows }
@@ -69,7 +69,7 @@ pub fn is_said(format: Format, row: &Row<'_>) -> bool {
         Format::Text => text::can_say(row.key),
         Format::Cdb => true,
     };
-    can_say && row.facts.is_in(format)
+    can_say && row.facts().is_in(format)
 }
 
 /// The bytes of a file.
