@@ -352,37 +352,74 @@ fn push_row(octets: &mut Vec<u8>, key: &[u8], facts: Facts) {
     octets.extend_from_slice(key);
 }
 
-/// Rows in any order, with repetitions.
+/// Rows that come in byte order, each once.
 #[derive(Debug, Default)]
-pub struct RowsBuilder {
-    /// As in [`Rows`], in the order given.
+struct InOrder {
     octets: Vec<u8>,
-    /// As in [`Rows`], as long as the rows come in byte order and each once.
     marks: Vec<usize>,
-    /// One for each row, once they do not.
-    slots: Vec<Slot>,
     count: usize,
     last_key: Range<usize>,
 }
 
-/// A row to be sorted.
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    /// Eight octets of its key, from some depth on, as a number: numbers are compared faster than octets far away. Zeros
-    /// behind the end.
-    window: u64,
-    /// Which builder it is of, in the highest octet, and where it begins there.
-    place: u64,
+impl InOrder {
+    fn is_behind_last(&self, key: &[u8]) -> bool {
+        self.count == 0 || self.octets[self.last_key.clone()] < *key
+    }
+
+    fn push(&mut self, key: &[u8], facts: Facts) {
+        if self.count.is_multiple_of(STRIDE) {
+            self.marks.push(self.octets.len());
+        }
+        push_row(&mut self.octets, key, facts);
+        self.last_key = self.octets.len() - key.len()..self.octets.len();
+        self.count += 1;
+    }
+
+    /// Rows of which the first is behind our last.
+    fn append(&mut self, later: &InOrder) {
+        let mut at = self.octets.len();
+        self.octets.extend_from_slice(&later.octets);
+        while let Some((_, octets)) = split_row(&self.octets[at..]) {
+            if self.count.is_multiple_of(STRIDE) {
+                self.marks.push(at);
+            }
+            self.count += 1;
+            at += octets;
+        }
+    }
+
+    fn finish(self) -> Rows {
+        Rows {
+            octets: Arc::new(self.octets),
+            marks: Arc::new(self.marks),
+            count: self.count,
+        }
+    }
 }
 
-const BUILDER_SHIFT: u32 = 56;
-const BUILDERS_MAX: usize = 1 << (u64::BITS - BUILDER_SHIFT);
+/// Rows in any order, with repetitions.
+///
+/// They are put into drawers by the beginning of their key, in the order of the drawers, so that most of sorting happens in
+/// memory that the processor has at hand.
+#[derive(Debug, Default)]
+pub struct RowsBuilder {
+    /// All, as long as they come in byte order.
+    in_order: InOrder,
+    /// All, once they do not.
+    drawers: Vec<Drawer>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Drawer {
+    octets: Vec<u8>,
+    count: usize,
+}
 
 /// Fewer are sorted before a second thread is started.
 const ROWS_WORTH_A_THREAD: usize = 20_000;
 
 /// Fewer rows alike so far are compared key by key.
-const RUN_MIN: usize = 24;
+const ALIKE_MIN: usize = 24;
 
 /// Keys alike for longer are compared as a whole: foreign ones may be of any length.
 const DEPTH_MAX: usize = 1024;
@@ -390,36 +427,22 @@ const DEPTH_MAX: usize = 1024;
 impl RowsBuilder {
     /// One more row.
     pub fn push(&mut self, key: &[u8], facts: Facts) {
-        let is_first = self.count == 0;
-        let is_in_order = is_first || self.octets[self.last_key.clone()] < *key;
-        if self.slots.is_empty() && !is_in_order {
-            self.take_slots();
+        if self.drawers.is_empty() {
+            if self.in_order.is_behind_last(key) {
+                return self.in_order.push(key, facts);
+            }
+            self.take_drawers();
         }
-        let at = self.octets.len();
-        push_row(&mut self.octets, key, facts);
-        self.last_key = self.octets.len() - key.len()..self.octets.len();
-        if !self.slots.is_empty() {
-            self.slots.push(Slot::of(key, at));
-        } else if self.count.is_multiple_of(STRIDE) {
-            self.marks.push(at);
-        }
-        self.count += 1;
+        let drawer = &mut self.drawers[drawer_of(key)];
+        push_row(&mut drawer.octets, key, facts);
+        drawer.count += 1;
     }
 
-    fn in_order(self) -> Rows {
-        Rows {
-            octets: Arc::new(self.octets),
-            marks: Arc::new(self.marks),
-            count: self.count,
-        }
-    }
-
-    fn take_slots(&mut self) {
-        self.marks = Vec::new();
-        let mut at = 0;
-        while let Some((row, octets)) = split_row(&self.octets[at..]) {
-            self.slots.push(Slot::of(row.key, at));
-            at += octets;
+    fn take_drawers(&mut self) {
+        self.drawers = vec![Drawer::default(); DRAWERS_COUNT];
+        let rows = std::mem::take(&mut self.in_order).finish();
+        for row in rows.iter() {
+            self.push(row.key, row.facts());
         }
     }
 
@@ -428,61 +451,111 @@ impl RowsBuilder {
         RowsBuilder::finish_all(vec![self])
     }
 
-    /// The rows of several builders, at most 256, as one.
+    /// The rows of several builders as one.
     pub fn finish_all(mut builders: Vec<RowsBuilder>) -> Rows {
-        debug_assert!(builders.len() <= BUILDERS_MAX);
-        builders.retain(|builder| builder.count > 0);
-        if builders.len() < 2 {
-            let builder = builders.pop().unwrap_or_default();
-            if builder.slots.is_empty() {
-                return builder.in_order();
-            }
-            builders.push(builder);
+        if let [_] = builders.as_slice()
+            && let Some(builder) = builders.pop_if(|builder| builder.drawers.is_empty())
+        {
+            return builder.in_order.finish();
         }
-        let mut slots: Vec<Slot> = Vec::new();
-        for (number, builder) in builders.iter_mut().enumerate() {
-            if builder.slots.is_empty() {
-                builder.take_slots();
+        // Per drawer, what the builders have in it.
+        let mut drawers = vec![Vec::new(); DRAWERS_COUNT];
+        for builder in &mut builders {
+            if builder.drawers.is_empty() {
+                builder.take_drawers();
             }
-            let mut of_builder = std::mem::take(&mut builder.slots);
-            if slots.is_empty() {
-                slots = of_builder;
-                continue;
+            for (all, own) in drawers.iter_mut().zip(std::mem::take(&mut builder.drawers)) {
+                all.push(own);
             }
-            for slot in &mut of_builder {
-                slot.place |= (number as u64) << BUILDER_SHIFT;
-            }
-            slots.append(&mut of_builder);
         }
-        let heap = Heap(builders.into_iter().map(|builder| builder.octets).collect());
-        sort_side_by_side(&mut slots, &heap);
-        united(&slots, &heap)
+        let count = count_of(&drawers);
+        if count < ROWS_WORTH_A_THREAD {
+            return sorted(drawers).finish();
+        }
+        let mut below = 0;
+        let half = drawers.iter().position(|drawer| {
+            below += drawer.iter().map(|part| part.count).sum::<usize>();
+            below >= count / 2
+        });
+        let high = drawers.split_off(half.map_or(0, |half| half + 1));
+        let (mut low, high) = std::thread::scope(|scope| {
+            let low = scope.spawn(|| sorted(drawers));
+            let high = sorted(high);
+            (low.join().unwrap_or_default(), high)
+        });
+        low.append(&high);
+        low.finish()
     }
 }
 
-impl Slot {
-    fn of(key: &[u8], at: usize) -> Slot {
-        Slot {
-            window: window(key, 0),
-            place: at as u64,
-        }
-    }
+fn count_of(drawers: &[Vec<Drawer>]) -> usize {
+    drawers.iter().flatten().map(|part| part.count).sum()
 }
 
-/// The octets of all builders.
-struct Heap(Vec<Vec<u8>>);
+/// Letters and digits at the first two places of a key make a drawer; what lies between or outside of them, one each.
+const CLASSES_COUNT: usize = 39;
+const DRAWERS_COUNT: usize = CLASSES_COUNT * CLASSES_COUNT;
 
-impl Heap {
+fn drawer_of(key: &[u8]) -> usize {
+    let class = |at: usize| match key.get(at) {
+        None | Some(0..b'0') => 0,
+        Some(digit @ b'0'..=b'9') => usize::from(digit - b'0') + 1,
+        Some(b':'..b'a') => 11,
+        Some(letter @ b'a'..=b'z') => usize::from(letter - b'a') + 12,
+        Some(b'{'..) => 38,
+    };
+    class(0) * CLASSES_COUNT + class(1)
+}
+
+/// A row to be sorted.
+#[derive(Clone, Copy, Debug)]
+struct Slot<'rows> {
+    /// Eight octets of its key, from some depth on, as a number: numbers are compared faster than octets far away. Zeros
+    /// behind the end.
+    window: u64,
+    /// From its first octet on.
+    octets: &'rows [u8],
+}
+
+impl<'rows> Slot<'rows> {
     #[inline]
-    fn row(&self, slot: &Slot) -> Row<'_> {
+    fn row(&self) -> Row<'rows> {
         const NONE: Row<'_> = Row {
             key: &[],
             stored: &[],
         };
-        let at = (slot.place & ((1 << BUILDER_SHIFT) - 1)) as usize;
-        let octets = &self.0[(slot.place >> BUILDER_SHIFT) as usize][at..];
-        split_row(octets).map_or(NONE, |(row, _)| row)
+        split_row(self.octets).map_or(NONE, |(row, _)| row)
     }
+}
+
+/// The rows of all drawers in byte order, each once.
+fn sorted(drawers: Vec<Vec<Drawer>>) -> InOrder {
+    let mut rows = InOrder::default();
+    let octets = drawers.iter().flatten().map(|part| part.octets.len());
+    rows.octets.reserve_exact(octets.sum());
+    for drawer in drawers {
+        let mut slots = Vec::with_capacity(drawer.iter().map(|part| part.count).sum());
+        for part in &drawer {
+            let mut rest = part.octets.as_slice();
+            while let Some((row, octets)) = split_row(rest) {
+                slots.push(Slot {
+                    window: window(row.key, 0),
+                    octets: &rest[..octets],
+                });
+                rest = &rest[octets..];
+            }
+        }
+        sort(&mut slots, 0);
+        let mut sorted = slots.iter().map(Slot::row).peekable();
+        while let Some(row) = sorted.next() {
+            let mut facts = row.facts();
+            while let Some(other) = sorted.next_if(|next| next.key == row.key) {
+                facts = facts.with(other.facts());
+            }
+            rows.push(row.key, facts);
+        }
+    }
+    rows
 }
 
 #[inline]
@@ -496,70 +569,30 @@ fn window(key: &[u8], depth: usize) -> u64 {
     u64::from_be_bytes(octets)
 }
 
-/// Sorts the two halves of many rows in two threads.
-fn sort_side_by_side(slots: &mut [Slot], heap: &Heap) {
-    if slots.len() < ROWS_WORTH_A_THREAD {
-        return sort(slots, heap, 0);
-    }
-    let middle = slots.len() / 2;
-    // Whatever is alike so far must not be torn apart.
-    let pivot = slots
-        .select_nth_unstable_by_key(middle, |slot| slot.window)
-        .1
-        .window;
-    let mut below = 0;
-    for at in 0..middle {
-        if slots[at].window < pivot {
-            slots.swap(at, below);
-            below += 1;
-        }
-    }
-    let (low, high) = slots.split_at_mut(below);
-    std::thread::scope(|scope| {
-        scope.spawn(|| sort(low, heap, 0));
-        sort(high, heap, 0);
-    });
-}
-
 /// Sorts by the windows at this depth, then what is alike there by those eight octets further on.
-fn sort(slots: &mut [Slot], heap: &Heap, depth: usize) {
+fn sort(slots: &mut [Slot<'_>], depth: usize) {
     slots.sort_unstable_by_key(|slot| slot.window);
     for alike in slots.chunk_by_mut(|one, other| one.window == other.window) {
         if alike.len() == 1 {
             continue;
         }
-        if alike.len() < RUN_MIN || depth >= DEPTH_MAX {
-            alike.sort_unstable_by(|one, other| heap.row(one).key.cmp(heap.row(other).key));
+        if alike.len() < ALIKE_MIN || depth >= DEPTH_MAX {
+            alike.sort_unstable_by(|one, other| one.row().key.cmp(other.row().key));
             continue;
         }
         let mut is_over = true;
         for slot in &mut *alike {
-            let key = heap.row(slot).key;
+            let key = slot.row().key;
             is_over &= key.len() <= depth + 8;
             slot.window = window(key, depth + 8);
         }
         if is_over {
             // Alike but for zeros at their end.
-            alike.sort_unstable_by_key(|slot| heap.row(slot).key.len());
+            alike.sort_unstable_by_key(|slot| slot.row().key.len());
         } else {
-            sort(alike, heap, depth + 8);
+            sort(alike, depth + 8);
         }
     }
-}
-
-/// Sorted rows, each once.
-fn united(slots: &[Slot], heap: &Heap) -> Rows {
-    let mut rows = RowsBuilder::default();
-    rows.octets.reserve_exact(heap.0.iter().map(Vec::len).sum());
-    let mut slots = slots.iter().map(|slot| heap.row(slot)).peekable();
-    while let Some(row) = slots.next() {
-        let mut facts = row.facts();
-        while let Some(other) = slots.next_if(|next| next.key == row.key) {
-            facts = facts.with(other.facts());
-        }
-        rows.push(row.key, facts);
-    }
-    rows.in_order()
 }
 
 #[cfg(test)]
