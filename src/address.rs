@@ -49,10 +49,7 @@ impl Address {
     /// The limit of 64 octets for a local part (RFC 5321 section 4.5.3.1.1) is not applied: Exchange makes longer ones
     /// and Postfix takes them.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        if text
-            .chars()
-            .any(|character| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}'))
-        {
+        if text.contains(is_control) {
             return Err(AddressError::Control);
         }
         let (local, domain) = if text.starts_with('"') {
@@ -122,6 +119,11 @@ impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}@{}", self.quoted_local(), self.domain)
     }
+}
+
+/// Control characters and everything that ends a line somewhere.
+pub fn is_control(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
 fn split_plain(text: &str) -> Result<(String, &str), AddressError> {

@@ -293,13 +293,8 @@ impl Forms {
 pub struct Numbering<'run> {
     listed: &'run Forms,
     names: Vec<String>,
-    numbers: HashMap<Vec<u8>, usize>,
-    /// The first of them: a table has a handful of domains, and comparing with those is faster than a hash.
-    first: Vec<(Vec<u8>, usize)>,
+    numbers: ByName<usize>,
 }
-
-/// More are looked up by their hash.
-const COMPARED_MAX: usize = 8;
 
 impl<'run> Numbering<'run> {
     /// Of the listed domains and all others that keys will name.
@@ -307,17 +302,13 @@ impl<'run> Numbering<'run> {
         Numbering {
             listed,
             names: listed.names().to_vec(),
-            numbers: HashMap::new(),
-            first: Vec::new(),
+            numbers: ByName::default(),
         }
     }
 
     /// The number of the domain that a key lies in.
     pub fn number_of(&mut self, key: &[u8]) -> usize {
         let part = domain_part(key);
-        if let Some((_, number)) = self.first.iter().find(|(first, _)| first == part) {
-            return *number;
-        }
         if let Some(number) = self.numbers.get(part) {
             return *number;
         }
@@ -325,11 +316,7 @@ impl<'run> Numbering<'run> {
             self.names.push(String::from_utf8_lossy(part).into_owned());
             self.names.len() - 1
         });
-        if self.first.len() < COMPARED_MAX {
-            self.first.push((part.to_vec(), number));
-        } else {
-            self.numbers.insert(part.to_vec(), number);
-        }
+        self.numbers.insert(part, number);
         number
     }
 
@@ -341,6 +328,56 @@ impl<'run> Numbering<'run> {
     /// How many of them are listed.
     pub fn listed_count(&self) -> usize {
         self.listed.names().len()
+    }
+}
+
+/// Something for each name. A table has a handful of domains, and comparing with the first of them is faster than a hash.
+#[derive(Debug)]
+pub struct ByName<T> {
+    first: Vec<(Vec<u8>, T)>,
+    others: HashMap<Vec<u8>, T>,
+}
+
+/// More are looked up by their hash.
+const COMPARED_MAX: usize = 8;
+
+impl<T> Default for ByName<T> {
+    fn default() -> Self {
+        ByName {
+            first: Vec::new(),
+            others: HashMap::new(),
+        }
+    }
+}
+
+impl<T> ByName<T> {
+    /// What there is for a name.
+    #[inline]
+    pub fn get(&self, name: &[u8]) -> Option<&T> {
+        match self.first.iter().find(|(first, _)| first == name) {
+            Some((_, found)) => Some(found),
+            None if self.others.is_empty() => None,
+            None => self.others.get(name),
+        }
+    }
+
+    /// Adds what there is for a name that has nothing yet.
+    pub fn insert(&mut self, name: &[u8], new: T) {
+        if self.first.len() < COMPARED_MAX {
+            self.first.push((name.to_vec(), new));
+        } else {
+            self.others.insert(name.to_vec(), new);
+        }
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.first.len() + self.others.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_empty()
     }
 }
 

@@ -109,21 +109,21 @@ impl Counted {
     /// Adds other counts to these.
     pub fn add(&mut self, other: Counted) {
         for (reason, count) in other.left_out {
-            *self.left_out.entry(reason).or_default() += count;
+            self.leave_out(reason, count);
         }
         for (note, count) in other.noted {
-            *self.noted.entry(note).or_default() += count;
+            self.note(note, count);
         }
     }
 
-    fn note(&mut self, record: &Record, address: &Address) {
-        let class = record.recipient_type.map(kind::class);
-        if matches!(class, Some(Class::Unknown | Class::NotMailEnabled)) {
-            *self.noted.entry(Note::UnexpectedKind).or_default() += 1;
-        }
-        if address.is_refused_by_postfix_anyway() {
-            *self.noted.entry(Note::RefusedByPostfix).or_default() += 1;
-        }
+    /// More values left out.
+    pub fn leave_out(&mut self, reason: Reason, count: u64) {
+        *self.left_out.entry(reason).or_default() += count;
+    }
+
+    /// More values accepted with a note.
+    pub fn note(&mut self, note: Note, count: u64) {
+        *self.noted.entry(note).or_default() += count;
     }
 }
 
@@ -133,16 +133,13 @@ pub struct Policy<'config> {
     domains: &'config Domains,
     recipients: &'config Recipients,
     /// `recipients.exclude` by [`name_of`]: a long list must not be walked for every value of a large directory.
-    excluded: HashSet<String>,
+    excluded: HashSet<Vec<u8>>,
 }
 
 /// One text for all spellings of an address ([`Address::is_same_as`]).
-fn name_of(address: &Address) -> String {
-    format!(
-        "{}@{}",
-        fold::unicode(address.local()),
-        address.domain().ascii()
-    )
+fn name_of(address: &Address) -> Vec<u8> {
+    let local = fold::unicode(address.local());
+    format!("{local}@{}", address.domain().ascii()).into_bytes()
 }
 
 impl<'config> Policy<'config> {
@@ -164,7 +161,7 @@ impl<'config> Policy<'config> {
         if self.domains.find(address.domain()).is_none() {
             return Decision::LeftOut(Reason::ForeignDomain);
         }
-        if !self.excluded.is_empty() && self.excluded.contains(&name_of(&address)) {
+        if self.excludes_any() && self.excludes(&name_of(&address)) {
             return Decision::LeftOut(Reason::Excluded);
         }
         match self.left_out_record(record) {
@@ -173,8 +170,18 @@ impl<'config> Policy<'config> {
         }
     }
 
+    /// Whether any address is excluded by name.
+    pub fn excludes_any(&self) -> bool {
+        !self.excluded.is_empty()
+    }
+
+    /// Whether an address is, by its folded local part and the A-label form of its domain.
+    pub fn excludes(&self, name: &[u8]) -> bool {
+        self.excluded.contains(name)
+    }
+
     /// Why every address of a record is left out, if so.
-    fn left_out_record(&self, record: &Record) -> Option<Reason> {
+    pub fn left_out_record(&self, record: &Record) -> Option<Reason> {
         let rules = self.recipients;
         if !rules.exclude_dn.is_empty()
             // A name that cannot be parsed lies in no subtree: when in doubt, the recipient counts.
@@ -189,27 +196,6 @@ impl<'config> Policy<'config> {
         }
         (rules.internal_only == Treatment::LeaveOut && record.is_internal_only)
             .then_some(Reason::InternalOnly)
-    }
-
-    /// Hands every accepted address of `records` to `accept`, and counts the rest and what is worth knowing.
-    pub fn decide_all(&self, records: &[Record], mut accept: impl FnMut(&Address)) -> Counted {
-        let mut counted = Counted::default();
-        for record in records {
-            if record.other_values_count > 0 {
-                *counted.left_out.entry(Reason::NotSmtp).or_default() +=
-                    u64::from(record.other_values_count);
-            }
-            for value in &record.proxy_addresses {
-                match self.decide(record, value) {
-                    Decision::Accepted(address) => {
-                        counted.note(record, &address);
-                        accept(&address);
-                    }
-                    Decision::LeftOut(reason) => *counted.left_out.entry(reason).or_default() += 1,
-                }
-            }
-        }
-        counted
     }
 }
 
@@ -293,32 +279,6 @@ mod tests {
             "smtp:testing@example.com",
             Ok("testing@example.com"),
         );
-    }
-
-    #[test]
-    fn what_is_accepted_all_the_same_is_noted() {
-        let record = |recipient_type, value: &str| Record {
-            recipient_type,
-            proxy_addresses: vec![value.as_bytes().to_vec()],
-            ..Record::default()
-        };
-        let records = [
-            record(Some(1), "smtp:a@example.com"),
-            record(Some(999), "smtp:b@example.com"),
-            record(Some(2_097_152), "smtp:c@example.com"),
-            record(None, "smtp:-d@example.com"),
-            record(Some(999), "smtp:e@other.example"),
-        ];
-        let config =
-            crate::config::parse(std::path::Path::new("/c"), CONFIG).expect("a configuration");
-        let mut accepted_count = 0;
-        let domains = Domains::exact(&config.domains.list);
-        let policy = Policy::new(&config.recipients, &domains);
-        let counted = policy.decide_all(&records, |_| accepted_count += 1);
-        assert_eq!(accepted_count, 4);
-        assert_eq!(counted.left_out, [(Reason::ForeignDomain, 1)].into());
-        let noted = [(Note::UnexpectedKind, 2), (Note::RefusedByPostfix, 1)].into();
-        assert_eq!(counted.noted, noted);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A table: the sorted rows that a gateway reads, and the formats in which they are written.
 
 pub mod format;
+pub mod plain;
 pub mod rows;
 pub mod wanted;

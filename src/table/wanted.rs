@@ -8,9 +8,14 @@ use crate::current::SourceRecords;
 use crate::domains::{Domains, ListedDomain};
 use crate::fold::Folding;
 use crate::keys::Key;
-use crate::policy::{Counted, Policy};
-use crate::record;
-use crate::table::rows::{Facts, Rows, RowsBuilder, SourceSet};
+use crate::kind::{self, Class};
+use crate::policy::{Counted, Decision, Note, Policy, Reason};
+use crate::record::{self, Record};
+use crate::table::plain::{Plain, PlainAddresses};
+use crate::table::rows::{self, Facts, Rows, RowsBuilder, SourceSet};
+
+/// Fewer records are decided before a second thread is started.
+const RECORDS_WORTH_A_THREAD: usize = 10_000;
 
 /// The wanted rows of a table, and what was counted on the way. `records` are per source, by number.
 pub fn rows(
@@ -20,22 +25,48 @@ pub fn rows(
     folding: Folding,
 ) -> (Rows, Counted) {
     let policy = Policy::new(recipients, domains);
-    let mut rows = RowsBuilder::default();
-    let mut counted = Counted::default();
-    for (number, records) in records.iter().enumerate() {
-        let facts = Facts {
-            sources: SourceSet::of(number),
-            ..Facts::default()
-        };
-        let mut accept = |address: &Address| {
-            for key in Key::all_of(address, folding) {
-                rows.push(key.as_str().as_bytes(), facts);
+    let records_count: usize = records.iter().map(|records| records.len()).sum();
+    let desks_count = if records_count < RECORDS_WORTH_A_THREAD {
+        1
+    } else {
+        2
+    };
+    let desk = || Desk {
+        policy: &policy,
+        plain: PlainAddresses::new(&policy, domains, folding),
+        folding,
+        rows: RowsBuilder::default(),
+        counted: Counted::default(),
+    };
+    let decided = |part: usize| {
+        let mut desk = desk();
+        for (number, records) in records.iter().enumerate() {
+            let shown = &records.shown;
+            let part = shown.len() * part / desks_count..shown.len() * (part + 1) / desks_count;
+            for record in &shown[part] {
+                desk.decide(record, number);
             }
-        };
-        counted.add(policy.decide_all(&records.shown, &mut accept));
+        }
+        desk
+    };
+    let mut desks = std::thread::scope(|scope| {
+        let decided = &decided;
+        let others: Vec<_> = (1..desks_count)
+            .map(|part| scope.spawn(move || decided(part)))
+            .collect();
+        let mut desks = vec![decided(0)];
+        desks.extend(others.into_iter().map(rows::joined));
+        desks
+    });
+    let mut counted = Counted::default();
+    for desk in &mut desks {
+        counted.add(std::mem::take(&mut desk.counted));
+    }
+    let mut last = desk();
+    for (number, records) in records.iter().enumerate() {
         for missing in &records.missing {
             // Counted when it is shown.
-            policy.decide_all(std::slice::from_ref(&missing.record), &mut accept);
+            last.decide(&missing.record, number);
         }
     }
     let facts = Facts {
@@ -43,11 +74,73 @@ pub fn rows(
         ..Facts::default()
     };
     for address in always(recipients, domains) {
-        for key in Key::all_of(&address, folding) {
-            rows.push(key.as_str().as_bytes(), facts);
+        last.push(&address, facts);
+    }
+    desks.push(last);
+    let rows = RowsBuilder::finish_all(desks.into_iter().map(|desk| desk.rows).collect());
+    (rows, counted)
+}
+
+/// Where records are decided.
+struct Desk<'run> {
+    policy: &'run Policy<'run>,
+    plain: PlainAddresses<'run>,
+    folding: Folding,
+    rows: RowsBuilder,
+    counted: Counted,
+}
+
+impl Desk<'_> {
+    /// Takes the rows of a record of a source, and counts what is left out and what is worth knowing.
+    fn decide(&mut self, record: &Record, source: usize) {
+        let facts = Facts {
+            sources: SourceSet::of(source),
+            ..Facts::default()
+        };
+        let mut not_smtp_count = u64::from(record.other_values_count);
+        let mut accepted_count = 0;
+        // Looked at once, and only if a value asks for it.
+        let mut of_record: Option<Option<Reason>> = None;
+        for value in &record.proxy_addresses {
+            match self.plain.decide(value) {
+                Some(Plain::LeftOut(Reason::NotSmtp)) => not_smtp_count += 1,
+                Some(Plain::LeftOut(reason)) => self.counted.leave_out(reason, 1),
+                Some(Plain::Listed(keys)) => {
+                    let policy = self.policy;
+                    match of_record.get_or_insert_with(|| policy.left_out_record(record)) {
+                        Some(reason) => self.counted.leave_out(*reason, 1),
+                        None => {
+                            accepted_count += 1;
+                            keys.for_each(|key| self.rows.push(key, facts));
+                        }
+                    }
+                }
+                None => match self.policy.decide(record, value) {
+                    Decision::LeftOut(reason) => self.counted.leave_out(reason, 1),
+                    Decision::Accepted(address) => {
+                        accepted_count += 1;
+                        if address.is_refused_by_postfix_anyway() {
+                            self.counted.note(Note::RefusedByPostfix, 1);
+                        }
+                        self.push(&address, facts);
+                    }
+                },
+            }
+        }
+        if not_smtp_count > 0 {
+            self.counted.leave_out(Reason::NotSmtp, not_smtp_count);
+        }
+        let class = record.recipient_type.map(kind::class);
+        if accepted_count > 0 && matches!(class, Some(Class::Unknown | Class::NotMailEnabled)) {
+            self.counted.note(Note::UnexpectedKind, accepted_count);
         }
     }
-    (rows.finish(), counted)
+
+    fn push(&mut self, address: &Address, facts: Facts) {
+        for key in Key::all_of(address, self.folding) {
+            self.rows.push(key.as_str().as_bytes(), facts);
+        }
+    }
 }
 
 /// The addresses that `recipients.always` gives to every listed domain. A domain of which the sub-domains alone are listed
@@ -83,5 +176,95 @@ pub fn forget_known(keys: &mut BTreeSet<Vec<u8>>, records: &[&SourceRecords], fo
                 keys.remove(key.as_str().as_bytes());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+        [domains]
+        list = ["example.com", "bücher.example"]
+        [source.a]
+        kind = "list"
+        path = "a"
+        [table.t]
+        path = "t"
+        formats = ["cdb"]
+        [recipients]
+        always = ["postmaster"]
+    "#;
+
+    fn config() -> crate::config::Config {
+        crate::config::parse(std::path::Path::new("/c"), CONFIG).expect("a configuration")
+    }
+
+    fn wanted(config: &crate::config::Config, records: Vec<Record>) -> (Vec<String>, Counted) {
+        let domains = Domains::exact(&config.domains.list);
+        let records = SourceRecords::shown(records);
+        let (rows, counted) = rows(&config.recipients, &domains, &[&records], Folding::Unicode);
+        let keys = rows
+            .keys()
+            .map(|key| String::from_utf8_lossy(key).into_owned());
+        (keys.collect(), counted)
+    }
+
+    #[test]
+    fn what_is_accepted_all_the_same_is_noted() {
+        let record = |recipient_type, value: &str| Record {
+            recipient_type,
+            proxy_addresses: vec![value.as_bytes().to_vec()],
+            ..Record::default()
+        };
+        let records = vec![
+            record(Some(1), "smtp:a@example.com"),
+            record(Some(999), "smtp:b@example.com"),
+            record(Some(2_097_152), "smtp:c@example.com"),
+            record(None, "smtp:-d@example.com"),
+            record(Some(999), "smtp:e@other.example"),
+        ];
+        let (keys, counted) = wanted(&config(), records);
+        let expected = [
+            "-d@example.com",
+            "a@example.com",
+            "b@example.com",
+            "c@example.com",
+            "postmaster@bücher.example",
+            "postmaster@example.com",
+            "postmaster@xn--bcher-kva.example",
+        ];
+        assert_eq!(keys, expected);
+        assert_eq!(counted.left_out, [(Reason::ForeignDomain, 1)].into());
+        let noted = [(Note::UnexpectedKind, 2), (Note::RefusedByPostfix, 1)].into();
+        assert_eq!(counted.noted, noted);
+    }
+
+    #[test]
+    fn many_records_are_decided_as_each_alone() {
+        let record = |number: usize| Record {
+            is_internal_only: number.is_multiple_of(7),
+            other_values_count: (number % 3) as u32,
+            proxy_addresses: [
+                format!("SMTP:User.{}@example.com", number % 9_000),
+                format!("smtp:ü{number}@BÜCHER.example"),
+                format!("smtp:x{number}@other{}.example", number % 20),
+                format!("SIP:user.{number}@example.com"),
+            ]
+            .map(String::into_bytes)
+            .to_vec(),
+            ..Record::default()
+        };
+        let records: Vec<Record> = (0..RECORDS_WORTH_A_THREAD + 1).map(record).collect();
+        let config = config();
+        let (mut expected, mut counts) = (std::collections::BTreeSet::new(), Counted::default());
+        for record in &records {
+            let (keys, counted) = wanted(&config, vec![record.clone()]);
+            expected.extend(keys);
+            counts.add(counted);
+        }
+        let (found, counted) = wanted(&config, records);
+        assert!(found.into_iter().eq(expected));
+        assert_eq!(counted, counts);
     }
 }

@@ -229,6 +229,16 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
     let mut failures = Vec::new();
     let mut sources = sources::now(run, state, head, readings, &mut failures);
     let domains = domains::resolve(run, head, &mut sources, relayed.as_ref(), &mut failures);
+    // Before the ledgers: what they hold must not be in memory while rows are sorted.
+    let mut wanted: Vec<(Folding, Rows, Counted)> = Vec::new();
+    for table in &run.config.tables {
+        let folding = folding(table, gateway.as_ref());
+        let known = wanted.iter().find(|(known, ..)| *known == folding).cloned();
+        wanted.push(known.unwrap_or_else(|| {
+            let (rows, counted) = tables::wanted(run, &sources, &domains, folding);
+            (folding, rows, counted)
+        }));
+    }
     let ledgers: Vec<Option<Ledger>> = run
         .config
         .tables
@@ -249,7 +259,8 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
     }
     let mut counted = Counted::default();
     let mut tables = Vec::new();
-    for (table, ledger) in run.config.tables.iter().zip(ledgers) {
+    let planned = run.config.tables.iter().zip(ledgers).zip(wanted);
+    for ((table, ledger), (folding, wanted, of_table)) in planned {
         let desk = Desk {
             run,
             state,
@@ -257,10 +268,10 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
             sources: &sources,
             domains: &domains,
             table,
-            folding: folding(table, gateway.as_ref()),
+            folding,
         };
-        match desk.plan(ledger) {
-            Ok((plan, of_table)) => {
+        match desk.plan(ledger, wanted) {
+            Ok(plan) => {
                 counted = of_table;
                 tables.push(plan);
             }

@@ -39,6 +39,27 @@ pub(super) fn ledger_of(state: &State, head: &Head, table: &Table) -> Option<Led
         .ok()
 }
 
+/// The rows that sources and configuration want in tables of one folding, and what was counted on the way.
+pub(super) fn wanted(
+    run: &Run<'_>,
+    sources: &[SourceNow],
+    domains: &DomainsNow,
+    folding: Folding,
+) -> (Rows, Counted) {
+    let none = SourceRecords::default();
+    let records = records_of(sources, &none);
+    wanted::rows(&run.config.recipients, &domains.listed, &records, folding)
+}
+
+/// The records that count, per source.
+fn records_of<'run>(
+    sources: &'run [SourceNow],
+    none: &'run SourceRecords,
+) -> Vec<&'run SourceRecords> {
+    let records = |source: &'run SourceNow| source.records.as_ref().unwrap_or(none);
+    sources.iter().map(records).collect()
+}
+
 /// One table being planned.
 pub(super) struct Desk<'desk, 'run> {
     pub(super) run: &'desk Run<'run>,
@@ -51,27 +72,14 @@ pub(super) struct Desk<'desk, 'run> {
 }
 
 impl<'run> Desk<'_, 'run> {
-    pub(super) fn plan(&self, ledger: Option<Ledger>) -> Result<(TablePlan<'run>, Counted)> {
-        let none = SourceRecords::default();
-        let records: Vec<&SourceRecords> = self
-            .sources
-            .iter()
-            .map(|source| source.records.as_ref().unwrap_or(&none))
-            .collect();
-        let (wanted, counted) = wanted::rows(
-            &self.run.config.recipients,
-            &self.domains.listed,
-            &records,
-            self.folding,
-        );
+    pub(super) fn plan(&self, ledger: Option<Ledger>, wanted: Rows) -> Result<TablePlan<'run>> {
         // Without a ledger nothing is known to be ours.
         let known = ledger
             .as_ref()
             .and_then(|_| self.head.tables.get(&self.table.name));
         let on_disk = on_disk::look(self.table, known, &self.head.pending, self.folding)?;
         let is_first = ledger.is_none();
-        let (in_force, values) =
-            self.in_force(ledger.unwrap_or_default(), &on_disk, &wanted, &records);
+        let (in_force, values) = self.in_force(ledger.unwrap_or_default(), &on_disk, &wanted);
         let released = self.released();
         let evidence = Evidence {
             table: &self.table.name,
@@ -101,31 +109,22 @@ impl<'run> Desk<'_, 'run> {
         };
         let table = self.table;
         let folding = self.folding;
-        Ok((
-            TablePlan {
-                table,
-                folding,
-                on_disk,
-                in_force,
-                values,
-                wanted,
-                judgement,
-                diff,
-                writes,
-                is_first,
-            },
-            counted,
-        ))
+        Ok(TablePlan {
+            table,
+            folding,
+            on_disk,
+            in_force,
+            values,
+            wanted,
+            judgement,
+            diff,
+            writes,
+            is_first,
+        })
     }
 
     /// Rows of the ledger, with sources renumbered, and rows of foreign files beside them.
-    fn in_force(
-        &self,
-        ledger: Ledger,
-        on_disk: &[OnDisk],
-        wanted: &Rows,
-        records: &[&SourceRecords],
-    ) -> (Rows, Values) {
+    fn in_force(&self, ledger: Ledger, on_disk: &[OnDisk], wanted: &Rows) -> (Rows, Values) {
         let numbers: Vec<SourceSet> = ledger
             .source_names
             .iter()
@@ -153,7 +152,8 @@ impl<'run> Desk<'_, 'run> {
             }
         }
         let strangers = unknown.clone();
-        wanted::forget_known(&mut unknown, records, self.folding);
+        let none = SourceRecords::default();
+        wanted::forget_known(&mut unknown, &records_of(self.sources, &none), self.folding);
         self.forget_published(&mut unknown);
         let mut beside: Vec<(&[u8], Facts)> = Vec::new();
         for file in on_disk {
