@@ -10,6 +10,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::plan::{Plan, Run, TablePlan};
+use crate::config::Hook;
 use crate::error::Result;
 use crate::hook::Told;
 use crate::publish::on_disk::{Content, Foreign, OnDisk};
@@ -269,8 +270,14 @@ fn generation(run: &Run<'_>, plan: &Plan<'_>, number: u64, prepared: &[Prepared]
     }
 }
 
-/// What a hook must be told: the difference since its own last success.
-pub fn told(run: &Run<'_>, state: &State, head: &Head, told_last: Option<u64>) -> Told {
+/// What a hook must be told: the difference since its own last success. Rows are listed for a hook that wants them alone.
+pub fn told(
+    run: &Run<'_>,
+    state: &State,
+    head: &Head,
+    hook: &Hook,
+    told_last: Option<u64>,
+) -> Told {
     // Half a difference would be a wrong one.
     let told_last = told_last.filter(|told_last| {
         let mut numbers = told_last.saturating_add(1)..=head.generation;
@@ -283,13 +290,16 @@ pub fn told(run: &Run<'_>, state: &State, head: &Head, told_last: Option<u64>) -
     let mut tables = serde_json::Map::new();
     let (mut added_count, mut removed_count, mut total_count) = (0, 0, 0);
     for table in &run.config.tables {
+        let known = head.tables.get(&table.name);
+        let rows_count = known.map_or(0, |known| known.rows_count);
+        total_count += rows_count;
+        if told_last.is_none() && !hook.wants_json {
+            added_count += rows_count;
+            continue;
+        }
         let (added, removed) = since(state, head, &table.name, told_last);
         added_count += added.len() as u64;
         removed_count += removed.len() as u64;
-        total_count += head
-            .tables
-            .get(&table.name)
-            .map_or(0, |known| known.rows_count);
         tables.insert(
             table.name.clone(),
             json!({ "added": added, "removed": removed }),

@@ -191,7 +191,7 @@ fn run_hooks(
         if told_last.unwrap_or(0) >= head.published {
             continue;
         }
-        let told: Told = publication::told(run, state, head, told_last);
+        let told: Told = publication::told(run, state, head, hook, told_last);
         tracing::info!(
             hook = hook.name,
             generation = head.published,
