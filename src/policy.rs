@@ -14,7 +14,7 @@ use crate::dn::DistinguishedName;
 use crate::domains::Domains;
 use crate::fold;
 use crate::kind::{self, Class};
-use crate::record::{self, Record};
+use crate::record::{self, RecordRef};
 
 /// Why a value gets no row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -116,8 +116,8 @@ impl Counted {
         }
     }
 
-    fn note(&mut self, record: &Record, address: &Address) {
-        let class = record.recipient_type.map(kind::class);
+    fn note(&mut self, record: RecordRef<'_>, address: &Address) {
+        let class = record.recipient_type().map(kind::class);
         if matches!(class, Some(Class::Unknown | Class::NotMailEnabled)) {
             *self.noted.entry(Note::UnexpectedKind).or_default() += 1;
         }
@@ -156,7 +156,7 @@ impl<'config> Policy<'config> {
     }
 
     /// Decides one value of a record. The reason named is the first that applies, the value's own before its record's.
-    pub fn decide(&self, record: &Record, value: &[u8]) -> Decision {
+    pub fn decide(&self, record: RecordRef<'_>, value: &[u8]) -> Decision {
         let address = match parse(value) {
             Ok(address) => address,
             Err(reason) => return Decision::LeftOut(reason),
@@ -174,42 +174,43 @@ impl<'config> Policy<'config> {
     }
 
     /// Why every address of a record is left out, if so.
-    fn left_out_record(&self, record: &Record) -> Option<Reason> {
+    fn left_out_record(&self, record: RecordRef<'_>) -> Option<Reason> {
         let rules = self.recipients;
         if !rules.exclude_dn.is_empty()
             // A name that cannot be parsed lies in no subtree: when in doubt, the recipient counts.
-            && let Ok(name) = DistinguishedName::parse(&record.dn)
+            && let Ok(name) = DistinguishedName::parse(record.dn())
             && rules.exclude_dn.iter().any(|base| name.is_at_or_under(base))
         {
             return Some(Reason::ExcludedDn);
         }
-        let class = record.recipient_type.map(kind::class);
+        let class = record.recipient_type().map(kind::class);
         if rules.system == Treatment::LeaveOut && class == Some(Class::System) {
             return Some(Reason::System);
         }
-        (rules.internal_only == Treatment::LeaveOut && record.is_internal_only)
+        (rules.internal_only == Treatment::LeaveOut && record.is_internal_only())
             .then_some(Reason::InternalOnly)
     }
 
-    /// Hands every accepted address of `records` to `accept`, and counts the rest and what is worth knowing.
-    pub fn decide_all(&self, records: &[Record], mut accept: impl FnMut(&Address)) -> Counted {
-        let mut counted = Counted::default();
-        for record in records {
-            if record.other_values_count > 0 {
-                *counted.left_out.entry(Reason::NotSmtp).or_default() +=
-                    u64::from(record.other_values_count);
-            }
-            for value in &record.proxy_addresses {
-                match self.decide(record, value) {
-                    Decision::Accepted(address) => {
-                        counted.note(record, &address);
-                        accept(&address);
-                    }
-                    Decision::LeftOut(reason) => *counted.left_out.entry(reason).or_default() += 1,
+    /// Hands every accepted address of a record to `accept`, and counts the rest and what is worth knowing.
+    pub fn decide_all(
+        &self,
+        record: RecordRef<'_>,
+        counted: &mut Counted,
+        mut accept: impl FnMut(&Address),
+    ) {
+        if record.other_values_count() > 0 {
+            *counted.left_out.entry(Reason::NotSmtp).or_default() +=
+                u64::from(record.other_values_count());
+        }
+        for value in record.proxy_addresses() {
+            match self.decide(record, value) {
+                Decision::Accepted(address) => {
+                    counted.note(record, &address);
+                    accept(&address);
                 }
+                Decision::LeftOut(reason) => *counted.left_out.entry(reason).or_default() += 1,
             }
         }
-        counted
     }
 }
 
@@ -228,6 +229,7 @@ fn parse(value: &[u8]) -> Result<Address, Reason> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{Facts, Record};
 
     const CONFIG: &str = r#"
         [domains]
@@ -244,12 +246,13 @@ mod tests {
     "#;
 
     #[track_caller]
-    fn check(record: &Record, value: &str, expected: Result<&str, Reason>) {
+    fn check(facts: &Facts<'_>, value: &str, expected: Result<&str, Reason>) {
         let config =
             crate::config::parse(std::path::Path::new("/c"), CONFIG).expect("a configuration");
         let domains = Domains::exact(&config.domains.list);
         let policy = Policy::new(&config.recipients, &domains);
-        let found = match policy.decide(record, value.as_bytes()) {
+        let record = Record::of(facts.clone());
+        let found = match policy.decide(record.view(), value.as_bytes()) {
             Decision::Accepted(address) => Ok(address.to_string()),
             Decision::LeftOut(reason) => Err(reason),
         };
@@ -258,9 +261,9 @@ mod tests {
 
     #[test]
     fn every_value_is_accepted_or_has_a_reason() {
-        let person = Record {
-            dn: "CN=Anna,OU=Staff,DC=x".into(),
-            ..Record::default()
+        let person = Facts {
+            dn: "CN=Anna,OU=Staff,DC=x",
+            ..Facts::default()
         };
         check(&person, "SMTP:Anna@Example.com", Ok("Anna@example.com"));
         check(
@@ -297,10 +300,12 @@ mod tests {
 
     #[test]
     fn what_is_accepted_all_the_same_is_noted() {
-        let record = |recipient_type, value: &str| Record {
-            recipient_type,
-            proxy_addresses: vec![value.as_bytes().to_vec()],
-            ..Record::default()
+        let record = |recipient_type, value: &str| {
+            Record::of(Facts {
+                recipient_type,
+                proxy_addresses: vec![value.as_bytes()],
+                ..Facts::default()
+            })
         };
         let records = [
             record(Some(1), "smtp:a@example.com"),
@@ -314,7 +319,10 @@ mod tests {
         let mut accepted_count = 0;
         let domains = Domains::exact(&config.domains.list);
         let policy = Policy::new(&config.recipients, &domains);
-        let counted = policy.decide_all(&records, |_| accepted_count += 1);
+        let mut counted = Counted::default();
+        for record in &records {
+            policy.decide_all(record.view(), &mut counted, |_| accepted_count += 1);
+        }
         assert_eq!(accepted_count, 4);
         assert_eq!(counted.left_out, [(Reason::ForeignDomain, 1)].into());
         let noted = [(Note::UnexpectedKind, 2), (Note::RefusedByPostfix, 1)].into();
@@ -323,11 +331,11 @@ mod tests {
 
     #[test]
     fn a_record_can_be_left_out_as_a_whole() {
-        let record = |dn: &str, recipient_type, is_internal_only| Record {
-            dn: dn.into(),
+        let record = |dn: &'static str, recipient_type, is_internal_only| Facts {
+            dn,
             recipient_type,
             is_internal_only,
-            ..Record::default()
+            ..Facts::default()
         };
         let value = "smtp:a@example.com";
         check(

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use rcptsync::config::{self, SourceKind};
 use rcptsync::domains::Domains;
-use rcptsync::policy::{LeftOut, Policy, Reason};
+use rcptsync::policy::{Counted, LeftOut, Policy, Reason};
+use rcptsync::record::RecordRef;
+use rcptsync::records::Spool;
 use rcptsync::snapshot::Progress;
 use rcptsync::source::{file, ldif};
 use rcptsync::time::Timestamp;
@@ -29,15 +31,20 @@ fn the_sample_is_a_complete_company() {
     };
     // A fresh checkout is not settled yet.
     let now = Timestamp::now().after(file::SETTLED * 2);
-    let snapshot =
-        ldif::read(source, now, Instant::now(), &Progress::default()).expect("a complete export");
+    let (mut spool, progress) = (Spool::in_memory(), Progress::default());
+    let snapshot = ldif::read(source, now, Instant::now(), &mut spool, &progress);
+    let snapshot = snapshot.expect("a complete export");
     assert_eq!(snapshot.records().len(), 139);
     let mut accepted = BTreeSet::new();
     let domains = Domains::exact(&config.domains.list);
-    let counted =
-        Policy::new(&config.recipients, &domains).decide_all(snapshot.records(), |address| {
+    let policy = Policy::new(&config.recipients, &domains);
+    let mut counted = Counted::default();
+    let each = |record: RecordRef<'_>| {
+        policy.decide_all(record, &mut counted, |address| {
             accepted.insert(address.to_string().to_lowercase());
         });
+    };
+    snapshot.records().for_each(each).expect("in memory");
     // Counted by another program, too. An address in both forms of its domain is one.
     let expected = LeftOut::from([
         (Reason::NotSmtp, 79),

@@ -10,6 +10,7 @@ use crate::fold::Folding;
 use crate::keys::Key;
 use crate::policy::{Counted, Policy};
 use crate::record;
+use crate::state::Lost;
 use crate::table::rows::{Facts, Rows, RowsBuilder, SourceSet};
 
 /// The wanted rows of a table, and what was counted on the way. `records` are per source, by number.
@@ -18,7 +19,7 @@ pub fn rows(
     domains: &Domains,
     records: &[&SourceRecords],
     folding: Folding,
-) -> (Rows, Counted) {
+) -> Result<(Rows, Counted), Lost> {
     let policy = Policy::new(recipients, domains);
     let mut rows = RowsBuilder::default();
     let mut counted = Counted::default();
@@ -32,10 +33,11 @@ pub fn rows(
                 rows.push(key.as_str().as_bytes(), facts);
             }
         };
-        counted.add(policy.decide_all(&records.shown, &mut accept));
+        records.for_each_shown(|record| policy.decide_all(record, &mut counted, &mut accept))?;
         for missing in &records.missing {
             // Counted when it is shown.
-            policy.decide_all(std::slice::from_ref(&missing.record), &mut accept);
+            let mut not_counted = Counted::default();
+            policy.decide_all(missing.record.view(), &mut not_counted, &mut accept);
         }
     }
     let facts = Facts {
@@ -47,7 +49,7 @@ pub fn rows(
             rows.push(key.as_str().as_bytes(), facts);
         }
     }
-    (rows.finish(), counted)
+    Ok((rows.finish(), counted))
 }
 
 /// The addresses that `recipients.always` gives to every listed domain. A domain of which the sub-domains alone are listed
@@ -67,15 +69,15 @@ pub fn always<'run>(
 }
 
 /// Removes from `keys` those that any record ever knew, accepted or not; what is left, no source knows.
-pub fn forget_known(keys: &mut BTreeSet<Vec<u8>>, records: &[&SourceRecords], folding: Folding) {
-    let values = records
-        .iter()
-        .flat_map(|records| records.all())
-        .flat_map(|record| &record.proxy_addresses);
-    for value in values {
-        if keys.is_empty() {
-            return;
-        }
+pub fn forget_known(
+    keys: &mut BTreeSet<Vec<u8>>,
+    records: &[&SourceRecords],
+    folding: Folding,
+) -> Result<(), Lost> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut forget = |value: &[u8]| {
         let address =
             record::smtp_address(value).and_then(|address| std::str::from_utf8(address).ok());
         if let Some(Ok(address)) = address.map(Address::parse) {
@@ -83,5 +85,9 @@ pub fn forget_known(keys: &mut BTreeSet<Vec<u8>>, records: &[&SourceRecords], fo
                 keys.remove(key.as_str().as_bytes());
             }
         }
+    };
+    for records in records {
+        records.for_each(|record| record.proxy_addresses().for_each(&mut forget))?;
     }
+    Ok(())
 }

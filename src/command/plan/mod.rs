@@ -20,7 +20,6 @@ use crate::guard::Judgement;
 use crate::policy::Counted;
 use crate::postfix::Gateway;
 use crate::publish::on_disk::{Content, OnDisk};
-use crate::record::Record;
 use crate::report::difference::Difference;
 use crate::snapshot::{Cursor, Followed, Progress};
 use crate::state::State;
@@ -205,16 +204,9 @@ impl Plan<'_> {
     }
 }
 
-impl SourceNow {
-    /// The records that the last answer shows.
-    pub fn shown(&self) -> &[Record] {
-        self.records.as_ref().map_or(&[], |records| &records.shown)
-    }
-}
-
 /// Reads the sources and makes the plan of a run.
 pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> {
-    let readings = sources::read(run, head);
+    let readings = sources::read(run, state, head);
     let needs_gateway = (run.config.tables.iter()).any(|table| table.folding == TableFolding::Auto);
     let gateway = if needs_gateway { Gateway::ask() } else { None };
     let relayed = domains::read_relayed(run);
@@ -228,10 +220,17 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
     }
     let mut failures = Vec::new();
     let mut sources = sources::now(run, state, head, readings, &mut failures);
-    let domains = domains::resolve(run, head, &mut sources, relayed.as_ref(), &mut failures);
-    let ledgers: Vec<Option<Ledger>> = run
-        .config
-        .tables
+    let mut domains = domains::resolve(run, head, &mut sources, relayed.as_ref(), &mut failures);
+    let mut planned_tables = run.config.tables.as_slice();
+    match domains::find_elsewhere(run, &sources, &domains) {
+        Ok(found) => domains.elsewhere = found,
+        Err(lost) => {
+            // What speaks against a table is not known.
+            failures.push(tables::not_planned(state, "the tables", &lost));
+            planned_tables = &[];
+        }
+    }
+    let ledgers: Vec<Option<Ledger>> = planned_tables
         .iter()
         .map(|table| tables::ledger_of(state, head, table))
         .collect();
@@ -249,7 +248,7 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
     }
     let mut counted = Counted::default();
     let mut tables = Vec::new();
-    for (table, ledger) in run.config.tables.iter().zip(ledgers) {
+    for (table, ledger) in planned_tables.iter().zip(ledgers) {
         let desk = Desk {
             run,
             state,

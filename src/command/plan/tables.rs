@@ -8,16 +8,17 @@ use crate::address::Address;
 use crate::config::{Format, Table};
 use crate::current::SourceRecords;
 use crate::diff::{Diff, Values};
-use crate::error::Result;
+use crate::error::{Failure, Result};
+use crate::exit::Exit;
 use crate::fold::Folding;
 use crate::guard::{self, Counts, Evidence, Judgement, SourceEvidence};
 use crate::hold::{Cause, Released};
 use crate::keys::Key;
 use crate::policy::Counted;
 use crate::publish::on_disk::{self, Content, OnDisk};
-use crate::state::State;
 use crate::state::files::Ledger;
 use crate::state::head::{Head, TableState};
+use crate::state::{Lost, State};
 use crate::table::format::{self, Said};
 use crate::table::rows::{Facts, FormatSet, Rows, RowsBuilder, SourceSet};
 use crate::table::wanted;
@@ -37,6 +38,18 @@ pub(super) fn ledger_of(state: &State, head: &Head, table: &Table) -> Option<Led
             )
         })
         .ok()
+}
+
+/// Records that were whole a moment ago cannot be read any more.
+pub(super) fn not_planned(state: &State, what: &str, lost: &Lost) -> Failure {
+    Failure {
+        exit: Exit::NotWritten,
+        what: format!("{what}: not looked at, since the records of a source cannot be read back"),
+        place: state.directory().display().to_string(),
+        why: lost.to_string(),
+        in_force: Failure::NOTHING_TOUCHED.into(),
+        next: "look for faults of the disk; the next run reads what is damaged anew".into(),
+    }
 }
 
 /// One table being planned.
@@ -63,15 +76,17 @@ impl<'run> Desk<'_, 'run> {
             &self.domains.listed,
             &records,
             self.folding,
-        );
+        )
+        .map_err(|lost| self.lost(&lost))?;
         // Without a ledger nothing is known to be ours.
         let known = ledger
             .as_ref()
             .and_then(|_| self.head.tables.get(&self.table.name));
         let on_disk = on_disk::look(self.table, known, &self.head.pending, self.folding)?;
         let is_first = ledger.is_none();
-        let (in_force, values) =
-            self.in_force(ledger.unwrap_or_default(), &on_disk, &wanted, &records);
+        let (in_force, values) = self
+            .in_force(ledger.unwrap_or_default(), &on_disk, &wanted, &records)
+            .map_err(|lost| self.lost(&lost))?;
         let released = self.released();
         let evidence = Evidence {
             table: &self.table.name,
@@ -125,7 +140,7 @@ impl<'run> Desk<'_, 'run> {
         on_disk: &[OnDisk],
         wanted: &Rows,
         records: &[&SourceRecords],
-    ) -> (Rows, Values) {
+    ) -> std::result::Result<(Rows, Values), Lost> {
         let numbers: Vec<SourceSet> = ledger
             .source_names
             .iter()
@@ -163,7 +178,7 @@ impl<'run> Desk<'_, 'run> {
             }
         }
         let strangers = unknown.clone();
-        wanted::forget_known(&mut unknown, records, self.folding);
+        wanted::forget_known(&mut unknown, records, self.folding)?;
         self.forget_published(&mut unknown);
         for file in on_disk {
             let only_in = self
@@ -183,7 +198,12 @@ impl<'run> Desk<'_, 'run> {
                 }
             }
         }
-        (rows.finish(), values)
+        Ok((rows.finish(), values))
+    }
+
+    fn lost(&self, lost: &Lost) -> Box<Failure> {
+        let table = format!("table {}", self.table.name);
+        Box::new(not_planned(self.state, &table, lost))
     }
 
     /// Formats that the gateway has no file of yet: a table that is taken over is taken over into them whole.
@@ -237,7 +257,7 @@ impl<'run> Desk<'_, 'run> {
                 name: source.name.clone(),
                 is_removed: matches!(source.status, SourceStatus::Removed),
                 is_never_complete: matches!(source.status, SourceStatus::Never(_)),
-                is_empty: is_current && source.shown().is_empty() && !is_approved,
+                is_empty: is_current && source.records_count == 0 && !is_approved,
                 uncovered_referrals: source.uncovered_referrals.clone(),
             }
         };
