@@ -12,11 +12,15 @@
 //! controller reports, or by the delay.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::record::Record;
+use crate::record::{Record, RecordRef};
+use crate::records::Records;
+use crate::state::Lost;
 use crate::time::Timestamp;
 
 /// Who answered, and as of when by its own count.
@@ -49,12 +53,45 @@ pub struct Missing {
 }
 
 /// The records of a source that count.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct SourceRecords {
-    /// What the last answer shows.
-    pub shown: Vec<Record>,
-    /// What it does not show, and another showed.
+    /// What the last complete read showed.
+    base: Records,
+    /// By `objectGUID`, what is known of objects that changes since have named. Small beside the base.
+    changed: HashMap<Vec<u8>, Changed>,
+    /// Objects that the base does not have, in the order in which they came.
+    added: Vec<Record>,
+    /// How many are shown.
+    count: u64,
+    /// Whether the file of the base names others as missing.
+    is_base_with_missing: bool,
+    /// What the last answer does not show, and another showed.
     pub missing: Vec<Missing>,
+}
+
+/// An object that changes have named.
+#[derive(Debug, Default)]
+struct Changed {
+    /// Its records in the base. More than one of an object: below two bases, or moved while everything was read.
+    stored: Vec<Record>,
+    /// What stands in their place now.
+    now: Now,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Now {
+    #[default]
+    AsStored,
+    Other(Record),
+    Gone,
+}
+
+/// A part of the records that are shown; all parts one after the other are all of them, in their order.
+#[derive(Clone, Debug)]
+pub struct Part<'records> {
+    records: &'records SourceRecords,
+    blocks: Range<usize>,
+    is_last: bool,
 }
 
 /// What changed in a source since its last answer, by `objectGUID`.
@@ -78,78 +115,146 @@ impl Changes {
     pub fn len(&self) -> usize {
         self.changed.len() + self.gone.len() + self.deleted.len()
     }
+
+    /// Every object named.
+    fn guids(&self) -> impl Iterator<Item = &[u8]> {
+        let changed = self.changed.iter().map(|record| record.view().guid());
+        let gone = self.gone.iter().chain(&self.deleted);
+        changed.chain(gone.map(Vec::as_slice))
+    }
 }
 
 impl SourceRecords {
     /// Records that are shown and nothing else.
-    pub fn shown(shown: Vec<Record>) -> SourceRecords {
+    pub fn shown(base: Records) -> SourceRecords {
+        SourceRecords::with_missing(base, Vec::new())
+    }
+
+    /// Records that are shown, and those that are missing.
+    pub fn with_missing(base: Records, missing: Vec<Missing>) -> SourceRecords {
         SourceRecords {
-            shown,
-            missing: Vec::new(),
+            count: base.len(),
+            base,
+            is_base_with_missing: !missing.is_empty(),
+            missing,
+            ..SourceRecords::default()
         }
     }
 
-    /// All that count.
-    pub fn all(&self) -> impl Iterator<Item = &Record> {
-        let missing = self.missing.iter().map(|missing| &missing.record);
-        self.shown.iter().chain(missing)
-    }
-
     /// How many are shown.
-    pub fn len(&self) -> usize {
-        self.shown.len()
+    pub fn len(&self) -> u64 {
+        self.count
     }
 
     /// Whether none is shown.
     pub fn is_empty(&self) -> bool {
-        self.shown.is_empty()
+        self.count == 0
+    }
+
+    /// The records of a complete read, where nothing changed since and nothing is missing.
+    pub fn unchanged_base(&self) -> Option<&Records> {
+        let is_as_stored = |changed: &Changed| changed.now == Now::AsStored;
+        let is_unchanged = self.added.is_empty() && self.changed.values().all(is_as_stored);
+        let has_missing = self.is_base_with_missing || !self.missing.is_empty();
+        (is_unchanged && !has_missing).then_some(&self.base)
+    }
+
+    /// Shows every record that the last answer shows.
+    pub fn for_each_shown(&self, each: impl FnMut(RecordRef<'_>)) -> Result<(), Lost> {
+        let all = Part {
+            records: self,
+            blocks: 0..self.base.blocks_count(),
+            is_last: true,
+        };
+        all.for_each(each)
+    }
+
+    /// Shows every record that counts: those that are shown, then those that are missing.
+    pub fn for_each(&self, mut each: impl FnMut(RecordRef<'_>)) -> Result<(), Lost> {
+        self.for_each_shown(&mut each)?;
+        let missing = self.missing.iter();
+        missing.for_each(|missing| each(missing.record.view()));
+        Ok(())
+    }
+
+    /// What is shown, in so many parts of about the same size.
+    pub fn parts(&self, count: usize) -> Vec<Part<'_>> {
+        let blocks_count = self.base.blocks_count();
+        let part = |number: usize| Part {
+            records: self,
+            blocks: blocks_count * number / count..blocks_count * (number + 1) / count,
+            is_last: number + 1 == count,
+        };
+        (0..count).map(part).collect()
     }
 
     /// What counts after a complete read by `answering`, where these counted after the last one by `before`.
     pub fn after_complete_read(
         mut self,
         before: &Controller,
-        shown: Vec<Record>,
+        shown: Records,
         answering: &Controller,
         delay: Duration,
         now: Timestamp,
-    ) -> SourceRecords {
+    ) -> Result<SourceRecords, Lost> {
         let is_same = answering.is_at_least(before);
         if is_same && self.missing.is_empty() {
-            return SourceRecords::shown(shown);
+            return Ok(SourceRecords::shown(shown));
         }
         self.count_from(now);
-        let present: HashSet<&Record> = shown.iter().collect();
-        let mut missing: Vec<Missing> = self
-            .missing
-            .into_iter()
-            .filter(|missing| !present.contains(&missing.record))
-            .filter(|missing| missing.counts(answering, delay, now))
-            .collect();
+        let mut present: HashSet<Name> = HashSet::new();
+        shown.for_each(|record| {
+            present.insert(name_of(&[record.octets()]));
+        })?;
+        let is_present = |record: RecordRef<'_>| present.contains(&name_of(&[record.octets()]));
+        let mut missing = std::mem::take(&mut self.missing);
+        missing.retain(|missing| !is_present(missing.record.view()));
         if !is_same {
-            let vanished = self.shown.into_iter();
-            missing.extend(
-                vanished
-                    .filter(|record| !present.contains(record))
-                    .map(|record| Missing {
-                        record,
+            self.for_each_shown(|record| {
+                if !is_present(record) {
+                    missing.push(Missing {
+                        record: record.to_record(),
                         since: now,
                         shown_by: before.clone(),
-                    }),
-            );
+                    });
+                }
+            })?;
         }
         missing.retain(|missing| missing.counts(answering, delay, now));
-        drop(present);
-        SourceRecords { shown, missing }
+        Ok(SourceRecords::with_missing(shown, missing))
+    }
+
+    /// Looks up in the base what changes name, so that [`Self::change`] needs no look at it: one walk for all of them.
+    pub fn look_up<'changes>(
+        &mut self,
+        changes: impl IntoIterator<Item = &'changes Changes>,
+    ) -> Result<(), Lost> {
+        let mut found: HashMap<Vec<u8>, Changed> = HashMap::new();
+        for guid in changes.into_iter().flat_map(Changes::guids) {
+            if !self.changed.contains_key(guid) {
+                found.entry(guid.to_vec()).or_default();
+            }
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        self.base.for_each(|record| {
+            if let Some(changed) = found.get_mut(record.guid()) {
+                changed.stored.push(record.to_record());
+            }
+        })?;
+        self.changed.extend(found);
+        Ok(())
     }
 
     /// Applies what a controller reports; whether anything is other than before.
-    pub fn change(&mut self, changes: &Changes) -> bool {
-        let before = (self.shown.len(), self.missing.len());
+    pub fn change(&mut self, changes: &Changes) -> Result<bool, Lost> {
+        self.look_up([changes])?;
+        let before = (self.count, self.missing.len());
         let changed: HashMap<&[u8], &Record> = changes
             .changed
             .iter()
-            .map(|record| (record.guid.as_slice(), record))
+            .map(|record| (record.view().guid(), record))
             .collect();
         let deleted: HashSet<&[u8]> = changes.deleted.iter().map(Vec::as_slice).collect();
         // Read as gone and, a moment later, as there: it is there.
@@ -157,33 +262,45 @@ impl SourceRecords {
             .chain(deleted.iter().copied())
             .filter(|guid| !changed.contains_key(guid))
             .collect();
-        self.shown
-            .retain(|record| !gone.contains(record.guid.as_slice()));
-        // What is shown again is missing no more.
-        self.missing.retain(|missing| {
-            let guid = missing.record.guid.as_slice();
-            !deleted.contains(guid) && changed.get(guid) != Some(&&missing.record)
-        });
-        let mut is_other = before != (self.shown.len(), self.missing.len());
-        let mut met: HashSet<&[u8]> = HashSet::new();
-        // More than one of an object: below two bases, or moved while everything was read.
-        for record in &mut self.shown {
-            if let Some((guid, now)) = changed.get_key_value(record.guid.as_slice()) {
-                met.insert(guid);
-                if record != *now {
-                    record.clone_from(now);
-                    is_other = true;
-                }
+        for guid in &gone {
+            if let Some(known) = self.changed.get_mut(*guid) {
+                known.now = Now::Gone;
             }
         }
-        let added = changes.changed.iter().filter_map(|record| {
-            let guid = record.guid.as_slice();
+        self.added
+            .retain(|record| !gone.contains(record.view().guid()));
+        // What is shown again is missing no more.
+        self.missing.retain(|missing| {
+            let guid = missing.record.view().guid();
+            !deleted.contains(guid) && changed.get(guid) != Some(&&missing.record)
+        });
+        let mut is_other = false;
+        let mut met: HashSet<&[u8]> = HashSet::new();
+        for (guid, record) in &changed {
+            if let Some(known) = self.changed.get_mut(*guid).filter(|known| known.is_shown()) {
+                met.insert(guid);
+                is_other |= known.become_other(record);
+            }
+        }
+        for record in &mut self.added {
+            if let Some((guid, now)) = changed.get_key_value(record.view().guid()) {
+                met.insert(guid);
+                is_other |= record != *now;
+                record.clone_from(now);
+            }
+        }
+        let new = changes.changed.iter().filter_map(|record| {
+            let guid = record.view().guid();
             changed.get(guid).filter(|_| met.insert(guid))
         });
-        let added: Vec<Record> = added.map(|record| (*record).clone()).collect();
-        is_other |= !added.is_empty();
-        self.shown.extend(added);
-        is_other
+        let new: Vec<Record> = new.map(|record| (*record).clone()).collect();
+        is_other |= !new.is_empty();
+        self.added.extend(new);
+        let of_base = self.changed.values();
+        let gone = of_base.filter(|known| !known.is_shown());
+        let gone: usize = gone.map(|known| known.stored.len()).sum();
+        self.count = self.base.len() - gone as u64 + self.added.len() as u64;
+        Ok(is_other || before != (self.count, self.missing.len()))
     }
 
     /// Lets go of what has been missing for the delay; whether there was any, or any since a time to come.
@@ -208,6 +325,49 @@ impl SourceRecords {
     }
 }
 
+impl Changed {
+    /// Whether anything stands in its place, or places.
+    fn is_shown(&self) -> bool {
+        !self.stored.is_empty() && self.now != Now::Gone
+    }
+
+    /// Whether that is other than what stood there.
+    fn become_other(&mut self, record: &Record) -> bool {
+        let is_same = match &self.now {
+            Now::AsStored => self.stored.iter().all(|stored| stored == record),
+            Now::Other(now) => now == record,
+            Now::Gone => false,
+        };
+        if !is_same {
+            self.now = Now::Other(record.clone());
+        }
+        !is_same
+    }
+}
+
+impl Part<'_> {
+    /// Shows the records of this part.
+    pub fn for_each(&self, mut each: impl FnMut(RecordRef<'_>)) -> Result<(), Lost> {
+        let SourceRecords {
+            base,
+            changed,
+            added,
+            ..
+        } = self.records;
+        base.for_each_in(self.blocks.clone(), |record| {
+            match changed.get(record.guid()).map(|known| &known.now) {
+                None | Some(Now::AsStored) => each(record),
+                Some(Now::Other(now)) => each(now.view()),
+                Some(Now::Gone) => {}
+            }
+        })?;
+        if self.is_last {
+            added.iter().for_each(|record| each(record.view()));
+        }
+        Ok(())
+    }
+}
+
 impl Missing {
     /// Whether it counts although `answering` does not show it.
     fn counts(&self, answering: &Controller, delay: Duration, now: Timestamp) -> bool {
@@ -217,43 +377,60 @@ impl Missing {
     }
 }
 
+/// So much of a SHA-256 names a record, or an object: a million of them must not take the memory of a million records.
+type Name = [u8; 16];
+
+fn name_of(parts: &[&[u8]]) -> Name {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    let mut name = Name::default();
+    let length = name.len();
+    name.copy_from_slice(&hash.finalize()[..length]);
+    name
+}
+
 /// How many objects are other in a complete read than in what was known before, apart from those that `explained` says:
 /// what following the changes had missed.
 pub fn drift(
-    known: &[Record],
-    read: &[Record],
+    known: &SourceRecords,
+    read: &Records,
     explained: impl Fn(&[u8]) -> bool,
     with_places: bool,
-) -> Drift {
-    let by_guid: HashMap<&[u8], &Record> = known
-        .iter()
-        .map(|record| (record.guid.as_slice(), record))
-        .collect();
-    let mut drift = Drift::default();
-    let mut met = HashSet::new();
-    for record in read {
-        met.insert(record.guid.as_slice());
-        let is_same = |known: &Record| {
-            *known == *record
-                || (!with_places
-                    && Record {
-                        dn: record.dn.clone(),
-                        ..known.clone()
-                    } == *record)
-        };
-        match by_guid.get(record.guid.as_slice()) {
-            _ if explained(&record.guid) => {}
-            None => drift.appeared += 1,
-            Some(known) if is_same(known) => {}
-            Some(_) => drift.changed += 1,
+) -> Result<Drift, Lost> {
+    let content = |record: RecordRef<'_>| {
+        if with_places {
+            name_of(&[record.octets()])
+        } else {
+            name_of(&record.octets_without_dn())
         }
-    }
-    drift.vanished = by_guid
-        .keys()
-        .filter(|guid| !met.contains(**guid) && !explained(guid))
-        .count();
-    drift
+    };
+    let mut by_object: HashMap<Name, (Name, IsMet)> = HashMap::new();
+    known.for_each_shown(|record| {
+        if !explained(record.guid()) {
+            let known = (content(record), IsMet(false));
+            by_object.insert(name_of(&[record.guid()]), known);
+        }
+    })?;
+    let mut drift = Drift::default();
+    read.for_each(|record| {
+        if explained(record.guid()) {
+            return;
+        }
+        match by_object.get_mut(&name_of(&[record.guid()])) {
+            None => drift.appeared += 1,
+            Some((known, is_met)) => {
+                is_met.0 = true;
+                drift.changed += usize::from(*known != content(record));
+            }
+        }
+    })?;
+    let vanished = by_object.values().filter(|(_, is_met)| !is_met.0);
+    drift.vanished = vanished.count();
+    Ok(drift)
 }
+
+/// Whether an object that was known was read.
+struct IsMet(bool);
 
 /// What following the changes had missed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -269,6 +446,7 @@ pub struct Drift {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Facts;
 
     const DELAY: Duration = Duration::from_secs(100);
 
@@ -281,19 +459,38 @@ mod tests {
 
     /// `a1 b2`: object a with its first version, object b with its second.
     fn records(text: &str) -> Vec<Record> {
-        let record = |word: &str| Record {
-            guid: word.as_bytes()[..1].to_vec(),
-            dn: word.to_owned(),
-            ..Record::default()
+        let record = |word: &str| {
+            Record::of(Facts {
+                guid: &word.as_bytes()[..1],
+                dn: word,
+                ..Facts::default()
+            })
         };
         text.split_whitespace().map(record).collect()
     }
 
+    fn read(text: &str) -> Records {
+        Records::of(&records(text))
+    }
+
     fn shown(records: &SourceRecords) -> String {
-        let shown = records.shown.iter().map(|record| record.dn.clone());
+        let mut shown = Vec::new();
+        let each = |record: RecordRef<'_>| shown.push(record.dn().to_owned());
+        records.for_each_shown(each).expect("in memory");
+        assert_eq!(records.len(), shown.len() as u64);
+        let mut in_parts = Vec::new();
+        for part in records.parts(3) {
+            let each = |record: RecordRef<'_>| in_parts.push(record.dn().to_owned());
+            part.for_each(each).expect("in memory");
+        }
+        assert_eq!(in_parts, shown);
         let missing = (records.missing.iter())
-            .map(|missing| format!("{}?{}", missing.record.dn, missing.since.0));
-        shown.chain(missing).collect::<Vec<_>>().join(" ")
+            .map(|missing| format!("{}?{}", missing.record.view().dn(), missing.since.0));
+        shown
+            .into_iter()
+            .chain(missing)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// Complete reads, one after the other: who answered with which USN at what time, and with what.
@@ -303,14 +500,10 @@ mod tests {
         for (identity, usn, now, text) in reads {
             let answering = controller(identity, *usn);
             let found = match before.take() {
-                None => SourceRecords::shown(records(text)),
-                Some((known, earlier)) => known.after_complete_read(
-                    &earlier,
-                    records(text),
-                    &answering,
-                    DELAY,
-                    Timestamp(*now),
-                ),
+                None => SourceRecords::shown(read(text)),
+                Some((known, earlier)) => known
+                    .after_complete_read(&earlier, read(text), &answering, DELAY, Timestamp(*now))
+                    .expect("in memory"),
             };
             before = Some((found, answering));
         }
@@ -351,7 +544,7 @@ mod tests {
         let guids = |text: &str| {
             records(text)
                 .into_iter()
-                .map(|record| record.guid)
+                .map(|record| record.view().guid().to_vec())
                 .collect()
         };
         let missing = records("m1").into_iter().map(|record| Missing {
@@ -359,16 +552,13 @@ mod tests {
             since: Timestamp(1),
             shown_by: controller("x", 1),
         });
-        let mut found = SourceRecords {
-            shown: records(known),
-            missing: missing.collect(),
-        };
+        let mut found = SourceRecords::with_missing(read(known), missing.collect());
         let changes = Changes {
             changed: records(changes.0),
             gone: guids(changes.1),
             deleted: guids(changes.2),
         };
-        assert_eq!(found.change(&changes), is_other);
+        assert_eq!(found.change(&changes).expect("in memory"), is_other);
         assert_eq!(shown(&found), expected);
     }
 
@@ -390,11 +580,55 @@ mod tests {
         check_changes("a1 b1", ("c1 c2", "", ""), "a1 b1 c2 m1?1", true);
     }
 
+    /// One change after the other gives what each of them says; the base is looked at once.
+    #[test]
+    fn changes_follow_changes() {
+        let mut found = SourceRecords::shown(read("a1 b1 b2 c1 d1"));
+        let changes = [
+            ("a2 e1", "b"),
+            ("a2 b3 f1", ""),
+            ("e2 f1", "c x"),
+            ("c2 a1", "e"),
+            ("", "f"),
+            ("f2 e3", ""),
+        ]
+        .map(|(changed, gone)| Changes {
+            changed: records(changed),
+            gone: gone.split_whitespace().map(|guid| guid.into()).collect(),
+            deleted: Vec::new(),
+        });
+        found.look_up(&changes).expect("in memory");
+        let mut seen = Vec::new();
+        for changes in &changes {
+            assert!(found.change(changes).expect("in memory"));
+            seen.push(shown(&found));
+        }
+        let expected = [
+            "a2 c1 d1 e1",
+            "a2 c1 d1 e1 b3 f1",
+            "a2 d1 e2 b3 f1",
+            "a1 d1 b3 f1 c2",
+            "a1 d1 b3 c2",
+            "a1 d1 b3 c2 f2 e3",
+        ];
+        assert_eq!(seen, expected);
+        // Other again, and as it was.
+        assert!(found.unchanged_base().is_none());
+        assert!(!found.change(&changes[5]).expect("in memory"));
+    }
+
     #[test]
     fn drift_is_what_nobody_reported() {
         let explained = |guid: &[u8]| guid == b"e";
         let check = |known: &str, read: &str, with_places: bool, expected: [usize; 3]| {
-            let found = drift(&records(known), &records(read), explained, with_places);
+            let known_records = SourceRecords::shown(super::tests::read(known));
+            let found = drift(
+                &known_records,
+                &super::tests::read(read),
+                explained,
+                with_places,
+            )
+            .expect("in memory");
             let found = [found.appeared, found.changed, found.vanished];
             assert_eq!(found, expected, "{known} -> {read}");
         };

@@ -14,7 +14,8 @@ use crate::domains::Domains;
 use crate::exchange::{Organisation, Relation};
 use crate::kind;
 use crate::policy::{Decision, Policy};
-use crate::record::Record;
+use crate::record::RecordRef;
+use crate::state::Lost;
 
 /// One sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,14 +92,16 @@ pub fn find(
     domains: &Domains,
     complete: &[Domain],
     witnesses: &[Witness<'_>],
-) -> Vec<Elsewhere> {
-    if !witnesses.iter().any(has_signs) {
-        return Vec::new();
+) -> Result<Vec<Elsewhere>, Lost> {
+    let signs: Result<Vec<bool>, Lost> = witnesses.iter().map(has_signs).collect();
+    if !signs?.contains(&true) {
+        return Ok(Vec::new());
     }
-    let given: Vec<BTreeMap<String, Given>> = witnesses
+    let given: Result<Vec<BTreeMap<String, Given>>, Lost> = witnesses
         .iter()
         .map(|witness| given_by(policy, domains, witness.records))
         .collect();
+    let given = given?;
     let mut found = Vec::new();
     for listed in domains
         .iter()
@@ -120,32 +123,38 @@ pub fn find(
             });
         }
     }
-    found
+    Ok(found)
 }
 
 /// Whether a walk through the records can find anything.
-fn has_signs(witness: &Witness<'_>) -> bool {
+fn has_signs(witness: &Witness<'_>) -> Result<bool, Lost> {
     let of_organisation = |organisation: &Organisation| {
         organisation.is_hybrid == Some(true)
             || organisation.accepted_domains.iter().any(|accepted| {
                 accepted.is_cloud_routing() || accepted.relation == Relation::InternalRelay
             })
     };
-    witness.organisation.is_some_and(of_organisation) || witness.records.all().any(is_remote)
+    let mut has_any = witness.organisation.is_some_and(of_organisation);
+    if !has_any {
+        witness
+            .records
+            .for_each(|record| has_any |= is_remote(record))?;
+    }
+    Ok(has_any)
 }
 
-fn is_remote(record: &Record) -> bool {
-    record.recipient_type.is_some_and(kind::is_remote)
+fn is_remote(record: RecordRef<'_>) -> bool {
+    record.recipient_type().is_some_and(kind::is_remote)
 }
 
 fn given_by(
     policy: &Policy<'_>,
     domains: &Domains,
     records: &SourceRecords,
-) -> BTreeMap<String, Given> {
+) -> Result<BTreeMap<String, Given>, Lost> {
     let mut given: BTreeMap<String, Given> = BTreeMap::new();
-    for record in records.all() {
-        for value in &record.proxy_addresses {
+    records.for_each(|record| {
+        for value in record.proxy_addresses() {
             if let Decision::Accepted(address) = policy.decide(record, value)
                 && let Some(listed) = domains.find(address.domain())
             {
@@ -154,8 +163,8 @@ fn given_by(
                 given.remote_count += u64::from(is_remote(record));
             }
         }
-    }
-    given
+    })?;
+    Ok(given)
 }
 
 fn signs_of(domain: &Domain, witness: &Witness<'_>, given: Given) -> Vec<Sign> {
@@ -207,13 +216,15 @@ fn merged(signs: Vec<Sign>) -> Vec<Sign> {
 mod tests {
     use super::*;
     use crate::exchange::AcceptedDomain;
+    use crate::record::{Facts, Record};
+    use crate::records::Records;
 
     fn record(recipient_type: u64, address: &str) -> Record {
-        Record {
+        Record::of(Facts {
             recipient_type: Some(recipient_type),
-            proxy_addresses: vec![format!("smtp:{address}").into_bytes()],
-            ..Record::default()
-        }
+            proxy_addresses: vec![format!("smtp:{address}").as_bytes()],
+            ..Facts::default()
+        })
     }
 
     const LOCAL: u64 = 1;
@@ -250,7 +261,8 @@ mod tests {
             .iter()
             .map(|name| Domain::parse(name).expect("a domain"))
             .collect();
-        let [records, list] = [records, list].map(|records| SourceRecords::shown(records.to_vec()));
+        let [records, list] =
+            [records, list].map(|records| SourceRecords::shown(Records::of(records)));
         let witnesses = [
             Witness {
                 records: &records,
@@ -265,6 +277,7 @@ mod tests {
         ];
         let policy = Policy::new(&config.recipients, &domains);
         let found: Vec<String> = find(&policy, &domains, &complete, &witnesses)
+            .expect("in memory")
             .iter()
             .map(|found| format!("{}: {}", found.domain, found.signs_text()))
             .collect();

@@ -33,6 +33,7 @@ pub mod time;
 pub mod config;
 
 pub mod current;
+pub mod records;
 pub mod snapshot;
 
 pub mod directory;

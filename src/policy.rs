@@ -14,7 +14,7 @@ use crate::dn::DistinguishedName;
 use crate::domains::Domains;
 use crate::fold;
 use crate::kind::{self, Class};
-use crate::record::{self, Record};
+use crate::record::{self, RecordRef};
 
 /// Why a value gets no row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -153,7 +153,7 @@ impl<'config> Policy<'config> {
     }
 
     /// Decides one value of a record. The reason named is the first that applies, the value's own before its record's.
-    pub fn decide(&self, record: &Record, value: &[u8]) -> Decision {
+    pub fn decide(&self, record: RecordRef<'_>, value: &[u8]) -> Decision {
         let address = match parse(value) {
             Ok(address) => address,
             Err(reason) => return Decision::LeftOut(reason),
@@ -181,20 +181,20 @@ impl<'config> Policy<'config> {
     }
 
     /// Why every address of a record is left out, if so.
-    pub fn left_out_record(&self, record: &Record) -> Option<Reason> {
+    pub fn left_out_record(&self, record: RecordRef<'_>) -> Option<Reason> {
         let rules = self.recipients;
         if !rules.exclude_dn.is_empty()
             // A name that cannot be parsed lies in no subtree: when in doubt, the recipient counts.
-            && let Ok(name) = DistinguishedName::parse(&record.dn)
+            && let Ok(name) = DistinguishedName::parse(record.dn())
             && rules.exclude_dn.iter().any(|base| name.is_at_or_under(base))
         {
             return Some(Reason::ExcludedDn);
         }
-        let class = record.recipient_type.map(kind::class);
+        let class = record.recipient_type().map(kind::class);
         if rules.system == Treatment::LeaveOut && class == Some(Class::System) {
             return Some(Reason::System);
         }
-        (rules.internal_only == Treatment::LeaveOut && record.is_internal_only)
+        (rules.internal_only == Treatment::LeaveOut && record.is_internal_only())
             .then_some(Reason::InternalOnly)
     }
 }
@@ -214,6 +214,7 @@ fn parse(value: &[u8]) -> Result<Address, Reason> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{Facts, Record};
 
     const CONFIG: &str = r#"
         [domains]
@@ -230,12 +231,13 @@ mod tests {
     "#;
 
     #[track_caller]
-    fn check(record: &Record, value: &str, expected: Result<&str, Reason>) {
+    fn check(facts: &Facts<'_>, value: &str, expected: Result<&str, Reason>) {
         let config =
             crate::config::parse(std::path::Path::new("/c"), CONFIG).expect("a configuration");
         let domains = Domains::exact(&config.domains.list);
         let policy = Policy::new(&config.recipients, &domains);
-        let found = match policy.decide(record, value.as_bytes()) {
+        let record = Record::of(facts.clone());
+        let found = match policy.decide(record.view(), value.as_bytes()) {
             Decision::Accepted(address) => Ok(address.to_string()),
             Decision::LeftOut(reason) => Err(reason),
         };
@@ -244,9 +246,9 @@ mod tests {
 
     #[test]
     fn every_value_is_accepted_or_has_a_reason() {
-        let person = Record {
-            dn: "CN=Anna,OU=Staff,DC=x".into(),
-            ..Record::default()
+        let person = Facts {
+            dn: "CN=Anna,OU=Staff,DC=x",
+            ..Facts::default()
         };
         check(&person, "SMTP:Anna@Example.com", Ok("Anna@example.com"));
         check(
@@ -283,11 +285,11 @@ mod tests {
 
     #[test]
     fn a_record_can_be_left_out_as_a_whole() {
-        let record = |dn: &str, recipient_type, is_internal_only| Record {
-            dn: dn.into(),
+        let record = |dn: &'static str, recipient_type, is_internal_only| Facts {
+            dn,
             recipient_type,
             is_internal_only,
-            ..Record::default()
+            ..Facts::default()
         };
         let value = "smtp:a@example.com";
         check(

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::current::{Changes, Controller};
 use crate::error::Result;
 use crate::exchange::Organisation;
-use crate::record::Record;
+use crate::records::{Records, Spool, SpoolError};
 
 /// What a source said.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Reading {
 #[derive(Debug)]
 pub struct Snapshot {
     /// The records, in the order read.
-    records: Vec<Record>,
+    records: Records,
     /// The server or file that gave them.
     pub answered_by: String,
     /// The search references met, as URLs: subtrees that the server holds elsewhere and whose entries are therefore not
@@ -100,28 +100,28 @@ pub struct Cursor {
 impl Snapshot {
     /// To be called by a reader that has proven that nothing is missing, and by nobody else.
     pub(crate) fn of_complete_read(
-        records: Vec<Record>,
+        records: &mut Spool,
         answered_by: String,
         referrals: Vec<String>,
-    ) -> Snapshot {
-        Snapshot {
-            records,
+    ) -> std::result::Result<Snapshot, SpoolError> {
+        Ok(Snapshot {
+            records: records.finish(&[])?,
             answered_by,
             referrals,
             controller: None,
             cursor: None,
             reported: None,
             organisation: None,
-        }
+        })
     }
 
     /// The records, in the order read.
-    pub fn records(&self) -> &[Record] {
+    pub fn records(&self) -> &Records {
         &self.records
     }
 
     /// The records, taken out.
-    pub fn take_records(&mut self) -> Vec<Record> {
+    pub fn take_records(&mut self) -> Records {
         std::mem::take(&mut self.records)
     }
 }

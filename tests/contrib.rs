@@ -9,6 +9,7 @@ use rcptsync::current::SourceRecords;
 use rcptsync::domains::Domains;
 use rcptsync::fold::Folding;
 use rcptsync::policy::{LeftOut, Reason};
+use rcptsync::records::Spool;
 use rcptsync::snapshot::Progress;
 use rcptsync::source::{file, ldif};
 use rcptsync::table::wanted;
@@ -31,12 +32,15 @@ fn the_sample_is_a_complete_company() {
     };
     // A fresh checkout is not settled yet.
     let now = Timestamp::now().after(file::SETTLED * 2);
-    let snapshot =
-        ldif::read(source, now, Instant::now(), &Progress::default()).expect("a complete export");
+    let (mut spool, progress) = (Spool::in_memory(), Progress::default());
+    let snapshot = ldif::read(source, now, Instant::now(), &mut spool, &progress);
+    let mut snapshot = snapshot.expect("a complete export");
     assert_eq!(snapshot.records().len(), 139);
     let domains = Domains::exact(&config.domains.list);
-    let records = SourceRecords::shown(snapshot.records().to_vec());
-    let (rows, counted) = wanted::rows(&config.recipients, &domains, &[&records], Folding::Unicode);
+    let records = SourceRecords::shown(snapshot.take_records());
+    let recipients = &config.recipients;
+    let (rows, counted) = wanted::rows(recipients, &domains, &[&records], Folding::Unicode)
+        .expect("records in memory");
     // Counted by another program, too.
     let expected = LeftOut::from([
         (Reason::NotSmtp, 79),

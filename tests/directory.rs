@@ -13,6 +13,7 @@ use rcptsync::config::secret::SecretPlace;
 use rcptsync::config::{Bind, Incremental, LdapSource, ServerAddress, Servers};
 use rcptsync::directory::{FRAME_BYTES_MAX, ReadFailure, read};
 use rcptsync::exit::Exit;
+use rcptsync::records::Spool;
 use rcptsync::snapshot::{Progress, Reading, Snapshot};
 
 const BASE: &str = "DC=corp,DC=example";
@@ -90,8 +91,8 @@ impl Fixture {
 
     fn read(&self) -> Result<Snapshot, ReadFailure> {
         let deadline = Instant::now() + self.deadline;
-        let progress = Progress::default();
-        match read("corp", &self.source, None, deadline, &progress)? {
+        let (mut spool, progress) = (Spool::in_memory(), Progress::default());
+        match read("corp", &self.source, None, deadline, &mut spool, &progress)? {
             Reading::Complete(snapshot) => Ok(snapshot),
             Reading::Followed(_) => unreachable!("there is nothing to follow"),
         }
@@ -206,11 +207,12 @@ fn records_are_what_the_server_has() {
         snapshot.referrals,
         ["ldap://DomainDnsZones.corp.example/DC=DomainDnsZones,DC=corp,DC=example"]
     );
-    let record = &snapshot.records()[0];
-    assert_eq!(record.dn, format!("CN=Jörg,{BASE}"));
-    assert_eq!(record.guid, [0xff; 16]);
-    assert_eq!(record.proxy_addresses, [b"SMTP:j@x.example".to_vec()]);
-    assert_eq!(record.other_values_count, 1);
+    let records = snapshot.records().all().expect("in memory");
+    let record = records[0].view();
+    assert_eq!(record.dn(), format!("CN=Jörg,{BASE}"));
+    assert_eq!(record.guid(), [0xff; 16]);
+    assert!(record.proxy_addresses().eq([b"SMTP:j@x.example"]));
+    assert_eq!(record.other_values_count(), 1);
 }
 
 #[test]
@@ -450,15 +452,12 @@ fn ranges_are_read_to_their_end() {
     for (range_max, base_searches) in [(1, 9), (3, 3), (5, 1), (9, 1), (10, 0), (1500, 0)] {
         let server = Server::start(many(range_max));
         let snapshot = Fixture::new().ask(&[&server]).read().expect("a snapshot");
-        let record = snapshot
-            .records()
+        let records = snapshot.records().all().expect("in memory");
+        let record = records
             .iter()
-            .find(|record| record.dn.starts_with("CN=Many"));
-        assert_eq!(
-            record.expect("it is there").proxy_addresses,
-            values,
-            "{range_max}"
-        );
+            .find(|record| record.view().dn().starts_with("CN=Many"));
+        let found = record.expect("it is there").view().proxy_addresses();
+        assert!(found.eq(&values), "{range_max}");
         assert_eq!(snapshot.records().len(), 8);
         let searches = server.stats().searches;
         let is_entry = |search: &&SearchSeen| search.scope == 0 && !search.base.is_empty();

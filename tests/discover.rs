@@ -17,6 +17,7 @@ use common::{names, require, require_root, skip, write_file};
 use ldap_server::{Directory, Server};
 use rcptsync::config::{Bind, Incremental, LdapSource, ServerAddress, Servers};
 use rcptsync::directory::read;
+use rcptsync::records::Spool;
 use rcptsync::snapshot::{Progress, Reading};
 
 const CONTROLLERS: &str = "_ldap._tcp.dc._msdcs.corp.example";
@@ -400,7 +401,8 @@ fn check_catalog(catalog: Directory, ordinary: Option<Directory>, words: &[&str]
         bind: Bind::Anonymous,
     };
     let deadline = Instant::now() + Duration::from_secs(30);
-    let found = match read("corp", &source, None, deadline, &Progress::default()) {
+    let (mut spool, progress) = (Spool::in_memory(), Progress::default());
+    let found = match read("corp", &source, None, deadline, &mut spool, &progress) {
         Ok(Reading::Followed(_)) => unreachable!("there is nothing to follow"),
         Ok(Reading::Complete(snapshot)) => format!("{} records", snapshot.records().len()),
         Err(failure) => format!("{:?}", failure.failure("all stays")),

@@ -21,7 +21,7 @@ use crate::kind;
 use crate::policy::{Decision, Policy};
 use crate::postfix::Gateway;
 use crate::publish::on_disk::{self, Content, OnDisk};
-use crate::record::Record;
+use crate::record::{Record, RecordRef};
 use crate::report::{BAD, GOOD, HELD, STRONG, key};
 use crate::state::State;
 use crate::state::files::{Generation, Ledger};
@@ -166,30 +166,31 @@ impl<'run> Archive<'run> {
             if source.base.is_none() {
                 continue;
             }
-            let records = match state.records(name, source) {
-                Ok(records) => records,
-                Err(lost) => {
-                    self.lost
-                        .push(format!("the records of source {name} are lost: {lost}"));
-                    continue;
-                }
-            };
-            let missing = records.missing.iter();
-            let all = (records.shown.iter().map(|record| (record, None)))
-                .chain(missing.map(|missing| (&missing.record, Some(missing.since))));
-            for (record, missing_since) in all {
-                for value in &record.proxy_addresses {
+            let origins = &mut self.origins;
+            let mut note = |record: RecordRef<'_>, missing_since| {
+                for value in record.proxy_addresses() {
                     let named = named_by(value).map(|address| name_of(&address));
-                    if let Some(origins) = named.and_then(|named| self.origins.get_mut(&named)) {
+                    if let Some(origins) = named.and_then(|named| origins.get_mut(&named)) {
                         origins.push(Origin {
                             source: name.clone(),
                             decision: policy.decide(record, value),
-                            record: record.clone(),
-                            value: value.clone(),
+                            record: record.to_record(),
+                            value: value.to_vec(),
                             missing_since,
                         });
                     }
                 }
+            };
+            let walked = state.records(name, source, None).and_then(|records| {
+                records.for_each_shown(|record| note(record, None))?;
+                for missing in &records.missing {
+                    note(missing.record.view(), Some(missing.since));
+                }
+                Ok(())
+            });
+            if let Err(lost) = walked {
+                self.lost
+                    .push(format!("the records of source {name} are lost: {lost}"));
             }
         }
     }
@@ -310,14 +311,14 @@ fn without_extension(address: &Address, delimiter: &str) -> Option<Address> {
 }
 
 /// What kind of recipient the directory calls it, in parentheses.
-fn kind_of(record: &Record) -> String {
-    match record.recipient_type {
+fn kind_of(record: RecordRef<'_>) -> String {
+    match record.recipient_type() {
         Some(kind) if kind::class(kind) == kind::Class::Unknown => {
             format!(" ({}: {kind})", kind::name(kind))
         }
         Some(kind) => format!(" ({})", kind::name(kind)),
         // A line of a list has no kind; an object without one is decided upon by its addresses alone.
-        None if record.guid.is_empty() => String::new(),
+        None if record.guid().is_empty() => String::new(),
         None => " (of no kind that Exchange names)".to_owned(),
     }
 }
@@ -440,12 +441,12 @@ impl Explanation<'_, '_> {
             .get(&name_of(self.address))
             .map_or(&[][..], Vec::as_slice);
         for origin in origins {
-            let kind = kind_of(&origin.record);
+            let kind = kind_of(origin.record.view());
             writeln!(
                 out,
                 "  from      source {}: {}{kind}",
                 origin.source,
-                key(origin.record.dn.as_bytes())
+                key(origin.record.view().dn().as_bytes())
             )?;
             writeln!(out, "            proxyAddresses: {}", key(&origin.value))?;
             match &origin.decision {

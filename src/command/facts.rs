@@ -11,9 +11,9 @@ use crate::current::SourceRecords;
 use crate::error::Result;
 use crate::hold::{Cause, Hold};
 use crate::snapshot::Followed;
-use crate::state::files::{changes_to_bytes, records_to_bytes};
+use crate::state::State;
+use crate::state::files::changes_to_bytes;
 use crate::state::head::{APPROVAL_LIFE, Head, HoldState, RelayDomainsState, SourceState};
-use crate::state::{State, digest};
 use crate::time::Timestamp;
 
 /// Past holds of one cause and scope that still can be approved. In a busy directory every run finds another one, and each
@@ -140,10 +140,10 @@ fn is_time_to_put_together(
     records: &SourceRecords,
 ) -> bool {
     let changes_count = known.changes_count + followed.changes().len() as u64;
-    known.changes.len() >= CHANGES_FILES_MAX || changes_count > records.len() as u64 / 4
+    known.changes.len() >= CHANGES_FILES_MAX || changes_count > records.len() / 4
 }
 
-/// Writes all records of a source into one file, unless they stand there already, undamaged.
+/// Keeps all records of a source in one file, unless they stand there already, undamaged.
 fn store_whole(
     state: &State,
     name: &str,
@@ -151,17 +151,9 @@ fn store_whole(
     records: &SourceRecords,
     next_file: &mut u64,
 ) -> Result<()> {
-    let file = records_to_bytes(&records.shown, &records.missing);
-    let file_digest = digest(&file);
-    let is_there = known.changes.is_empty()
-        && known.base_digest == file_digest
-        && known
-            .base
-            .is_some_and(|base| state.has_records(name, base, &file));
-    if !is_there {
-        state.store_records(name, *next_file, &file)?;
+    if let Some(digest) = state.store_records(name, *next_file, records, known)? {
         known.base = Some(*next_file);
-        known.base_digest = file_digest;
+        known.base_digest = digest;
         known.changes.clear();
         known.changes_count = 0;
         *next_file += 1;

@@ -164,7 +164,6 @@ impl<'read> Following<'read> {
             following: *self,
             session,
             progress,
-            found: Found::default(),
             budget: Budget::default(),
             changes: Changes::default(),
         };
@@ -362,7 +361,6 @@ struct Rereading<'read, 'session> {
     following: Following<'read>,
     session: &'session mut Session,
     progress: &'read Progress,
-    found: Found,
     budget: Budget,
     changes: Changes,
 }
@@ -375,7 +373,7 @@ impl Rereading<'_, '_> {
         }
         let base = format!("<GUID={}>", dashed(&guid));
         match self.read_object(&base).await? {
-            Some(record) if record.guid != guid => {
+            Some(record) if record.view().guid() != guid => {
                 // The account may not read its objectGUID any more, say: it could not be told from others.
                 const OTHER: Cause =
                     Cause::Entry("an object without the objectGUID that was asked for");
@@ -415,7 +413,7 @@ impl Rereading<'_, '_> {
             entry = range::complete(self.session, entry, ATTRIBUTES, &mut self.budget).await?;
         }
         self.progress.count_entry();
-        Ok(Some(Record::from_entry(entry)))
+        Ok(Some(Record::from_entry(&entry)))
     }
 
     async fn has_children(&mut self, base: &str) -> Result<bool, Trouble> {
@@ -434,27 +432,32 @@ impl Rereading<'_, '_> {
 
     async fn read_below(&mut self, base: &str) -> Result<(), Trouble> {
         let source = self.following.source;
+        let mut records = Vec::new();
+        let mut sink = |record| {
+            records.push(record);
+            Ok(())
+        };
         paged::read_base(
             self.session,
             base,
             &source.filter,
             source.page_size,
-            &mut self.found,
+            &mut Found::into(&mut sink),
             &mut self.budget,
             self.progress,
         )
         .await?;
-        for record in std::mem::take(&mut self.found.records) {
+        for record in records {
             self.take(record);
         }
         Ok(())
     }
 
     fn take(&mut self, record: Record) {
-        if self.following.covers(&record.dn) {
+        if self.following.covers(record.view().dn()) {
             self.changes.changed.push(record);
         } else {
-            self.changes.gone.push(record.guid);
+            self.changes.gone.push(record.view().guid().to_vec());
         }
     }
 }

@@ -12,6 +12,7 @@ use rustls::{AlertDescription, CertificateError};
 
 use crate::error::Failure;
 use crate::exit::Exit;
+use crate::records::SpoolError;
 
 use super::bind::{CredentialsError, Identity};
 use super::discover::DiscoveryFailure;
@@ -221,7 +222,10 @@ pub enum Cause {
     TooManyReferences(usize),
     /// More than we are willing to hold.
     #[error("the entries take more than {0} bytes")]
-    TooLarge(usize),
+    TooLarge(u64),
+    /// What was read could not be kept; no server is to blame.
+    #[error("the records could not be stored: {0}")]
+    NotStored(Box<SpoolError>),
     /// Values between two ranges are missing, or come twice.
     #[error("the range {found} came where one from {expected_from} belongs")]
     RangeGap {
@@ -273,7 +277,21 @@ pub enum KerberosError {
     Message(String),
 }
 
+impl From<SpoolError> for Cause {
+    fn from(error: SpoolError) -> Cause {
+        match error {
+            SpoolError::TooLarge(bytes) => Cause::TooLarge(bytes),
+            SpoolError::Io { .. } => Cause::NotStored(Box::new(error)),
+        }
+    }
+}
+
 impl Trouble {
+    /// Whether it lies with this machine: no other server would do better.
+    pub fn is_our_own(&self) -> bool {
+        matches!(self.cause, Cause::NotStored(_))
+    }
+
     /// What went wrong at a step.
     pub fn new(step: Step, cause: Cause) -> Trouble {
         Trouble { step, cause }
@@ -330,6 +348,7 @@ impl Trouble {
             | Cause::EmptyPages(_)
             | Cause::TooManyReferences(_)
             | Cause::TooLarge(_)
+            | Cause::NotStored(_)
             | Cause::RangeGap { .. }
             | Cause::RangeCount { .. }
             | Cause::RangeVanished { .. } => format!("{} failed", self.step),
@@ -398,6 +417,7 @@ impl Trouble {
             Cause::EmptyPages(_) | Cause::TooManyReferences(_) | Cause::TooLarge(_) => {
                 format!("check `base` and `filter` in [source.{source_name}]; they may reach too far")
             }
+            Cause::NotStored(_) => "give state_dir free space; the next run reads the source again".into(),
             Cause::RangeGap { .. } | Cause::RangeCount { .. } | Cause::RangeVanished { .. } => {
                 "the entry may have changed meanwhile: the next run reads it anew".into()
             }
@@ -561,6 +581,16 @@ impl Trouble {
 }
 
 impl ReadFailure {
+    /// What kept the records from being stored, if that is what ended the read: this machine is at fault then.
+    pub fn not_stored(&self) -> Option<&SpoolError> {
+        if let Reason::Servers(attempts) = &self.reason
+            && let Cause::NotStored(error) = &attempts.last()?.trouble.cause
+        {
+            return Some(error);
+        }
+        None
+    }
+
     /// The five answers; `in_force` is for the caller to say.
     pub fn failure(&self, in_force: &str) -> Failure {
         let name = &self.source_name;

@@ -16,7 +16,6 @@ use crate::entry::Entry;
 use crate::record::{ATTRIBUTES, PROXY_ADDRESSES};
 
 use super::failure::{Cause, Step, Trouble};
-use super::paged::Found;
 use super::rootdse::RootDse;
 use super::session::{Answer, Query, Reach, Session, success};
 
@@ -79,16 +78,15 @@ pub async fn check<Opened: Future<Output = Result<Session, Trouble>>>(
 }
 
 impl Catalog {
-    /// Takes out what the forest holds beside its domains, unless it was asked for by name. System objects of Exchange's
+    /// Whether an object is left out: what the forest holds beside its domains, unless it was asked for by name. System objects of Exchange's
     /// configuration have addresses too; the read of a domain never meets them, because its controller keeps them apart,
     /// and a catalog does not.
-    pub fn leave_out_configuration(&self, bases: &[String], found: &mut Found) {
+    pub fn leaves_out(&self, bases: &[String]) -> impl Fn(&str) -> bool {
         let is_configuration = |dn: &str| {
             DistinguishedName::parse(dn).is_ok_and(|dn| dn.is_at_or_under(&self.configuration))
         };
-        if !bases.iter().any(|base| is_configuration(base)) {
-            found.records.retain(|record| !is_configuration(&record.dn));
-        }
+        let is_asked_for = bases.iter().any(|base| is_configuration(base));
+        move |dn| !is_asked_for && is_configuration(dn)
     }
 }
 

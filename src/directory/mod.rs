@@ -37,6 +37,7 @@ mod sasl;
 mod session;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,6 +45,8 @@ use rustls::ClientConfig;
 
 use crate::config::{Incremental, LdapSource, ServerAddress, Servers};
 use crate::current::{Changes, Controller};
+use crate::record::Record;
+use crate::records::{Spool, SpoolError};
 use crate::snapshot::{Cursor, Followed, Progress, Reading, Snapshot};
 
 pub use bind::CredentialsError;
@@ -80,6 +83,7 @@ pub fn read(
     source: &LdapSource,
     earlier: Option<Earlier<'_>>,
     deadline: Instant,
+    spool: &mut Spool,
     progress: &Progress,
 ) -> Result<Reading, ReadFailure> {
     let reader = Reader {
@@ -89,7 +93,7 @@ pub fn read(
         deadline,
         progress,
     };
-    reader.read().map_err(|reason| ReadFailure {
+    reader.read(spool).map_err(|reason| ReadFailure {
         source_name: source_name.to_owned(),
         reason,
     })
@@ -105,7 +109,7 @@ struct Reader<'run> {
 }
 
 impl Reader<'_> {
-    fn read(&self) -> Result<Reading, Reason> {
+    fn read(&self, spool: &mut Spool) -> Result<Reading, Reason> {
         refuse_to_bind_in_clear(self.source)?;
         // Before any connection: where the password or the key cannot be read, nothing is sent.
         let credentials = Credentials::read(&self.source.bind).map_err(Reason::Credentials)?;
@@ -115,7 +119,7 @@ impl Reader<'_> {
             .enable_time()
             .build()
             .map_err(Reason::Runtime)?;
-        let read = runtime.block_on(self.try_servers(&credentials, &tls));
+        let read = runtime.block_on(self.try_servers(&credentials, &tls, spool));
         // Not dropped: a name resolution that hangs would be waited for.
         runtime.shutdown_background();
         read
@@ -125,6 +129,7 @@ impl Reader<'_> {
         &self,
         credentials: &Credentials,
         tls: &Arc<ClientConfig>,
+        spool: &mut Spool,
     ) -> Result<Reading, Reason> {
         let mut servers = discover::servers(self.source_name, self.source, self.deadline)
             .await
@@ -136,7 +141,7 @@ impl Reader<'_> {
         });
         let mut attempts = Vec::new();
         for server in &servers {
-            match self.read_server(server, credentials, tls).await {
+            match self.read_server(server, credentials, tls, spool).await {
                 Ok(reading) => {
                     if let Some(first) = attempts.first() {
                         let first: &Attempt = first;
@@ -153,7 +158,9 @@ impl Reader<'_> {
                     return Ok(reading);
                 }
                 Err(trouble) => {
-                    let is_final = trouble.is_refused_account() || Instant::now() >= self.deadline;
+                    let is_final = trouble.is_refused_account()
+                        || trouble.is_our_own()
+                        || Instant::now() >= self.deadline;
                     let attempt = Attempt {
                         server: server.url.clone(),
                         trouble,
@@ -174,6 +181,7 @@ impl Reader<'_> {
         server: &ServerAddress,
         credentials: &Credentials,
         tls: &Arc<ClientConfig>,
+        spool: &mut Spool,
     ) -> Result<Reading, Trouble> {
         let mut session = self.open(server, credentials, tls).await?;
         let read = async {
@@ -181,12 +189,14 @@ impl Reader<'_> {
                 .await
                 .map_err(|cause| Trouble::new(Step::RootDse, cause))?;
             if !server.is_global_catalog() {
-                return self.read_controller(&mut session, server, &root).await;
+                return self
+                    .read_controller(&mut session, server, &root, spool)
+                    .await;
             }
             let elsewhere =
                 async |ordinary: ServerAddress| self.open(&ordinary, credentials, tls).await;
             let catalog = global_catalog::check(&mut session, &root, server, elsewhere).await?;
-            self.read_catalog(&mut session, server, &root, &catalog)
+            self.read_catalog(&mut session, server, &root, &catalog, spool)
                 .await
         };
         let read = read.await;
@@ -214,16 +224,22 @@ impl Reader<'_> {
         server: &ServerAddress,
         root: &RootDse,
         catalog: &Catalog,
+        spool: &mut Spool,
     ) -> Result<Reading, Trouble> {
         if self.source.incremental == Incremental::DirSync {
             let why = "a global catalog does not tell what changed in a whole forest";
             return Err(Trouble::new(Step::RootDse, Cause::NoDirSync(why)));
         }
-        let mut found = self
-            .read_bases(session, Some(global_catalog::FOREST))
+        let is_left_out = catalog.leaves_out(&self.source.bases);
+        let references = self
+            .read_bases(
+                session,
+                Some(global_catalog::FOREST),
+                Some(&is_left_out),
+                spool,
+            )
             .await?;
-        catalog.leave_out_configuration(&self.source.bases, &mut found);
-        Ok(complete(found, &server.url, root.controller(&server.url)))
+        complete(spool, references, server, root).map_err(not_stored)
     }
 
     async fn read_controller(
@@ -231,8 +247,9 @@ impl Reader<'_> {
         session: &mut Session,
         server: &ServerAddress,
         root: &RootDse,
+        spool: &mut Spool,
     ) -> Result<Reading, Trouble> {
-        let mut reading = self.read_recipients(session, server, root).await?;
+        let mut reading = self.read_recipients(session, server, root, spool).await?;
         let is_needed = match &reading {
             Reading::Complete(_) => true,
             // The configuration lies in another naming context than the one that is followed.
@@ -256,6 +273,7 @@ impl Reader<'_> {
         session: &mut Session,
         server: &ServerAddress,
         root: &RootDse,
+        spool: &mut Spool,
     ) -> Result<Reading, Trouble> {
         let controller = root.controller(&server.url);
         let following = match Following::on(self.source, root) {
@@ -265,11 +283,10 @@ impl Reader<'_> {
             }
             Err(_) => None,
         };
+        let everything = root.default_naming_context.as_deref();
         let Some(following) = following else {
-            let found = self
-                .read_bases(session, root.default_naming_context.as_deref())
-                .await?;
-            return Ok(complete(found, &server.url, controller));
+            let references = self.read_bases(session, everything, None, spool).await?;
+            return complete(spool, references, server, root).map_err(not_stored);
         };
         let earlier = self.earlier_on(&controller, root);
         if let Some(earlier) = earlier.filter(|earlier| !earlier.is_complete_read_due) {
@@ -292,15 +309,13 @@ impl Reader<'_> {
             }
         }
         let (cursor, mut reported) = following.begin(session, earlier).await?;
-        let found = self
-            .read_bases(session, root.default_naming_context.as_deref())
-            .await?;
+        let references = self.read_bases(session, everything, None, spool).await?;
         if let (Some(reported), Some(cursor)) = (&mut reported, &cursor) {
             following.report_on(session, cursor, reported).await?;
         }
         // An object without objectGUID could not be told from another when it changes.
-        let is_known_by_guid = found.records.iter().all(|record| !record.guid.is_empty());
-        let mut reading = complete(found, &server.url, controller);
+        let is_known_by_guid = spool.is_known_by_guid();
+        let mut reading = complete(spool, references, server, root).map_err(not_stored)?;
         if let Reading::Complete(snapshot) = &mut reading {
             snapshot.cursor = cursor.filter(|_| is_known_by_guid);
             snapshot.reported = reported;
@@ -320,14 +335,25 @@ impl Reader<'_> {
         &self,
         session: &mut Session,
         proposed: Option<&str>,
-    ) -> Result<Found, Trouble> {
+        is_left_out: Option<&dyn Fn(&str) -> bool>,
+        spool: &mut Spool,
+    ) -> Result<BTreeSet<String>, Trouble> {
         let bases = if self.source.bases.is_empty() {
             let missing = || Trouble::new(Step::RootDse, Cause::NoNamingContext);
             vec![proposed.ok_or_else(missing)?]
         } else {
             self.source.bases.iter().map(String::as_str).collect()
         };
-        let (mut found, mut budget) = (Found::default(), Budget::default());
+        // What a server gave that failed is of no use.
+        spool.reset();
+        let mut sink = |record: Record| {
+            let record = record.view();
+            match is_left_out {
+                Some(is_left_out) if is_left_out(record.dn()) => Ok(()),
+                _ => spool.push(record),
+            }
+        };
+        let (mut found, mut budget) = (Found::into(&mut sink), Budget::of_pages());
         for base in bases {
             paged::read_base(
                 session,
@@ -340,16 +366,25 @@ impl Reader<'_> {
             )
             .await?;
         }
-        Ok(found)
+        Ok(found.references)
     }
 }
 
+fn not_stored(error: SpoolError) -> Trouble {
+    Trouble::new(Step::RootDse, error.into())
+}
+
 /// To be called when every base was read to its end on one connection.
-fn complete(found: Found, url: &str, controller: Controller) -> Reading {
-    let referrals = found.references.into_iter().collect();
-    let mut snapshot = Snapshot::of_complete_read(found.records, url.to_owned(), referrals);
-    snapshot.controller = Some(controller);
-    Reading::Complete(snapshot)
+fn complete(
+    spool: &mut Spool,
+    references: BTreeSet<String>,
+    server: &ServerAddress,
+    root: &RootDse,
+) -> Result<Reading, SpoolError> {
+    let referrals = references.into_iter().collect();
+    let mut snapshot = Snapshot::of_complete_read(spool, server.url.clone(), referrals)?;
+    snapshot.controller = Some(root.controller(&server.url));
+    Ok(Reading::Complete(snapshot))
 }
 
 /// The configuration refuses this too; a password is worth a second look.

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 
 use crate::entry::Entry;
 use crate::record::{ATTRIBUTES, Record};
+use crate::records::SpoolError;
 use crate::snapshot::Progress;
 
 use super::failure::{Cause, Step, Trouble};
@@ -23,15 +24,18 @@ const EMPTY_PAGES_MAX: u32 = 100;
 /// A forest has a handful of domains; references are kept between runs.
 const REFERENCES_MAX: usize = 1_000;
 
-/// What entries may take in memory: three million recipients with ten addresses each. A directory that gives more is
-/// not one of a mail organisation, or does not end.
+/// What entries may take in memory until they are handed on as records: three million recipients with ten addresses each,
+/// where a page has thousands. A server that gives more is not one of a mail organisation, or does not end. What records
+/// take is bounded by whoever takes them.
 const READ_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
 
+/// Takes the records that are read.
+pub type Sink<'sink> = &'sink mut dyn FnMut(Record) -> Result<(), SpoolError>;
+
 /// What was read so far, of all bases.
-#[derive(Default)]
-pub struct Found {
-    /// The facts of every entry.
-    pub records: Vec<Record>,
+pub struct Found<'sink> {
+    /// The facts of every entry go there.
+    sink: Sink<'sink>,
     /// Search references, each once.
     pub references: BTreeSet<String>,
 }
@@ -39,21 +43,55 @@ pub struct Found {
 /// What may still be kept.
 pub struct Budget {
     bytes_left: usize,
+    references_bytes: usize,
+    is_of_pages: bool,
+}
+
+impl<'sink> Found<'sink> {
+    /// Nothing yet.
+    pub fn into(sink: Sink<'sink>) -> Self {
+        Found {
+            sink,
+            references: BTreeSet::new(),
+        }
+    }
 }
 
 impl Default for Budget {
     fn default() -> Self {
         Budget {
             bytes_left: READ_BYTES_MAX,
+            references_bytes: 0,
+            is_of_pages: false,
         }
     }
 }
 
 impl Budget {
+    /// For records that are spooled: what a page took is free again behind it.
+    pub fn of_pages() -> Budget {
+        Budget {
+            is_of_pages: true,
+            ..Budget::default()
+        }
+    }
+
     /// Accounts for values.
     pub fn spend_values(&mut self, values: &[Vec<u8>]) -> Result<(), Cause> {
         let octets: usize = values.iter().map(Vec::len).sum();
         self.spend(octets.saturating_add(size_of_val(values)))
+    }
+
+    fn spend_reference(&mut self, url: &str) -> Result<(), Cause> {
+        let bytes = url.len() + size_of::<String>();
+        self.references_bytes += bytes;
+        self.spend(bytes)
+    }
+
+    fn end_page(&mut self) {
+        if self.is_of_pages {
+            self.bytes_left = READ_BYTES_MAX.saturating_sub(self.references_bytes);
+        }
     }
 
     /// Accounts for an entry.
@@ -71,7 +109,7 @@ impl Budget {
                 self.bytes_left = left;
                 Ok(())
             }
-            None => Err(Cause::TooLarge(READ_BYTES_MAX)),
+            None => Err(Cause::TooLarge(READ_BYTES_MAX as u64)),
         }
     }
 }
@@ -82,7 +120,7 @@ pub async fn read_base(
     base: &str,
     filter: &str,
     page_size: u32,
-    found: &mut Found,
+    found: &mut Found<'_>,
     budget: &mut Budget,
     progress: &Progress,
 ) -> Result<(), Trouble> {
@@ -101,8 +139,10 @@ pub async fn read_base(
             } else {
                 entry
             };
-            found.records.push(Record::from_entry(entry));
+            let taken = (found.sink)(Record::from_entry(&entry));
+            taken.map_err(|error| pages.trouble(error.into()))?;
         }
+        budget.end_page();
     }
     found.references.append(&mut pages.references);
     Ok(())
@@ -159,15 +199,8 @@ impl<'query> Pages<'query> {
             return Ok(None);
         }
         self.number += 1;
-        let (base, number) = (self.query.base, self.number);
-        let trouble = |cause| {
-            let base = base.to_owned();
-            Trouble::new(Step::Page { base, number }, cause)
-        };
-        let entries = self
-            .read(session, budget, progress)
-            .await
-            .map_err(trouble)?;
+        let entries = self.read(session, budget, progress).await;
+        let entries = entries.map_err(|cause| self.trouble(cause))?;
         self.is_over = self.cookie.is_empty();
         self.empty_pages_count = if entries.is_empty() {
             self.empty_pages_count + 1
@@ -175,9 +208,14 @@ impl<'query> Pages<'query> {
             0
         };
         if !self.is_over && self.empty_pages_count == EMPTY_PAGES_MAX {
-            return Err(trouble(Cause::EmptyPages(EMPTY_PAGES_MAX)));
+            return Err(self.trouble(Cause::EmptyPages(EMPTY_PAGES_MAX)));
         }
         Ok(Some(entries))
+    }
+
+    fn trouble(&self, cause: Cause) -> Trouble {
+        let (base, number) = (self.query.base.to_owned(), self.number);
+        Trouble::new(Step::Page { base, number }, cause)
     }
 
     async fn read(
@@ -204,7 +242,7 @@ impl<'query> Pages<'query> {
                 }
                 Answer::Reference(urls) => {
                     for url in urls {
-                        budget.spend(url.len() + size_of::<String>())?;
+                        budget.spend_reference(&url)?;
                         self.references.insert(url);
                         if self.references.len() > REFERENCES_MAX {
                             return Err(Cause::TooManyReferences(REFERENCES_MAX));

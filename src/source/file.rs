@@ -18,6 +18,8 @@ use crate::error::Failure;
 use crate::exit::Exit;
 use crate::time::{Timestamp, rough};
 
+use crate::records::SpoolError;
+
 use super::ldif::LdifError;
 
 /// For so long nobody must have written to a file: an export that writes page by page pauses for less.
@@ -42,6 +44,9 @@ pub enum FileFailure {
         /// What is wrong with it.
         error: FileError,
     },
+    /// The records in it could not be kept.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// Its content, which is not a complete LDIF export.
     #[error("{}: {error}", path.display())]
     Ldif {
@@ -130,17 +135,22 @@ struct Clock {
 impl FileFailure {
     /// The failure with its answers; what remains in force is known to the caller alone and stays empty.
     pub fn failure(&self, source_name: &str) -> Failure {
-        let (path, line) = match self {
-            FileFailure::File { path, error } => (path, error.line()),
-            FileFailure::Ldif { path, error } => (path, Some(error.line())),
-        };
-        let (what, why, next) = match self {
-            FileFailure::File { error, .. } => (error.to_string(), error.why(), error.next()),
-            FileFailure::Ldif { error, .. } => (
+        let (path, line, what, why, next) = match self {
+            FileFailure::File { path, error } => (
+                path,
+                error.line(),
+                error.to_string(),
+                error.why(),
+                error.next(),
+            ),
+            FileFailure::Ldif { path, error } => (
+                path,
+                Some(error.line()),
                 error.to_string(),
                 error.why().to_owned(),
                 error.next().to_owned(),
             ),
+            FileFailure::Spool(error) => return error.failure(source_name),
         };
         Failure {
             exit: self.exit(),
@@ -161,7 +171,9 @@ impl FileFailure {
                 error: FileError::Unreadable(error),
                 ..
             } if error.kind() == io::ErrorKind::PermissionDenied => Exit::Permission,
-            FileFailure::File { .. } | FileFailure::Ldif { .. } => Exit::SourceFrozen,
+            FileFailure::File { .. } | FileFailure::Ldif { .. } | FileFailure::Spool(_) => {
+                Exit::SourceFrozen
+            }
         }
     }
 }

@@ -9,7 +9,7 @@
 //! code, so that a search which the server ended early counts as many as it gave. Plain `ldapsearch` (no `-L`) proves
 //! both.
 //!
-//! Invariant: what [`parse`] returns was not contradicted by anything in the text.
+//! Invariant: where [`parse`] succeeds, nothing in the text contradicts that the spool has every record of it.
 
 mod lines;
 mod trailer;
@@ -22,6 +22,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::config::FileSource;
 use crate::entry::Entry;
 use crate::record::{ATTRIBUTES, Record};
+use crate::records::{Spool, SpoolError};
 use crate::snapshot::{Progress, Snapshot};
 use crate::time::Timestamp;
 
@@ -30,13 +31,15 @@ use super::file::{self, FileFailure};
 use lines::Lines;
 use trailer::Trailer;
 
-/// What a complete export holds.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Export {
-    /// Its objects, in the order of the file.
-    pub records: Vec<Record>,
-    /// Search references, as URLs: what the server holds elsewhere and the export therefore lacks.
-    pub referrals: Vec<String>,
+/// Why the text gave no records.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseError {
+    /// It is not a complete export.
+    #[error(transparent)]
+    Ldif(#[from] LdifError),
+    /// A record could not be kept.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
 }
 
 /// Why a text is not a complete LDIF export.
@@ -149,24 +152,34 @@ pub fn read(
     source: &FileSource,
     now: Timestamp,
     deadline: Instant,
+    spool: &mut Spool,
     progress: &Progress,
 ) -> Result<Snapshot, FileFailure> {
     let text = file::read(source, now, deadline)?;
-    let export = parse(&text, progress).map_err(|error| FileFailure::Ldif {
-        path: source.path.clone(),
-        error,
+    let referrals = parse(&text, spool, progress).map_err(|error| match error {
+        ParseError::Ldif(error) => FileFailure::Ldif {
+            path: source.path.clone(),
+            error,
+        },
+        ParseError::Spool(error) => error.into(),
     })?;
     Ok(Snapshot::of_complete_read(
-        export.records,
+        spool,
         source.path.display().to_string(),
-        export.referrals,
-    ))
+        referrals,
+    )?)
 }
 
-/// Reads the text of a whole file. That it ends with a line end is for the caller to see to.
-pub fn parse(text: &str, progress: &Progress) -> Result<Export, LdifError> {
+/// Reads the text of a whole file into a spool. That it ends with a line end is for the caller to see to. Gives the search
+/// references, as URLs: what the server holds elsewhere and the export therefore lacks.
+pub fn parse(
+    text: &str,
+    spool: &mut Spool,
+    progress: &Progress,
+) -> Result<Vec<String>, ParseError> {
     let mut reading = Reading {
-        export: Export::default(),
+        spool,
+        referrals: Vec::new(),
         block: Block::None,
         trailer: Trailer::default(),
         progress,
@@ -174,16 +187,16 @@ pub fn parse(text: &str, progress: &Progress) -> Result<Export, LdifError> {
     let mut lines = Lines::of(text);
     while let Some((line, text)) = lines.next_unfolded()? {
         if text.is_empty() {
-            reading.end_block();
+            reading.end_block()?;
         } else if let Some(comment) = text.strip_prefix('#') {
             reading.comment(line, comment)?;
         } else if !trailer::is_prompt(&text) {
             reading.attribute(&Attribute::split(line, &text)?)?;
         }
     }
-    reading.end_block();
+    reading.end_block()?;
     reading.trailer.finish()?;
-    Ok(reading.export)
+    Ok(reading.referrals)
 }
 
 impl LdifError {
@@ -324,19 +337,21 @@ enum Block {
 }
 
 struct Reading<'run> {
-    export: Export,
+    spool: &'run mut Spool,
+    referrals: Vec<String>,
     block: Block,
     trailer: Trailer,
     progress: &'run Progress,
 }
 
 impl Reading<'_> {
-    fn end_block(&mut self) {
+    fn end_block(&mut self) -> Result<(), SpoolError> {
         if let Block::Entry(entry) = std::mem::replace(&mut self.block, Block::None) {
-            self.export.records.push(Record::from_entry(entry));
+            self.spool.push(Record::from_entry(&entry).view())?;
             self.trailer.count_entry();
             self.progress.count_entry();
         }
+        Ok(())
     }
 
     fn comment(&mut self, line: usize, comment: &str) -> Result<(), LdifError> {
@@ -351,7 +366,7 @@ impl Reading<'_> {
     }
 
     fn reference(&mut self, url: String) -> Result<(), LdifError> {
-        self.export.referrals.push(url);
+        self.referrals.push(url);
         self.trailer.count_reference();
         Ok(())
     }
@@ -486,22 +501,29 @@ fn guid_of_text(text: &[u8]) -> Option<[u8; 16]> {
 mod tests {
     use super::*;
 
+    fn parsed(text: &str) -> Result<(Vec<Record>, Vec<String>), ParseError> {
+        let mut spool = Spool::in_memory();
+        let referrals = parse(text, &mut spool, &Progress::default())?;
+        let records = spool.finish(&[])?.all().expect("in memory");
+        Ok((records, referrals))
+    }
+
     /// Records as `dn|value,value`, then referrals as `>url`; or the error with its line.
     fn shown(text: &str) -> String {
-        match parse(text, &Progress::default()) {
-            Err(error) => format!("line {}: {error}", error.line()),
-            Ok(export) => export
-                .records
+        match parsed(text) {
+            Err(ParseError::Spool(error)) => error.to_string(),
+            Err(ParseError::Ldif(error)) => format!("line {}: {error}", error.line()),
+            Ok((records, referrals)) => records
                 .iter()
                 .map(|record| {
                     let values: Vec<_> = record
-                        .proxy_addresses
-                        .iter()
-                        .map(|value| String::from_utf8_lossy(value))
+                        .view()
+                        .proxy_addresses()
+                        .map(String::from_utf8_lossy)
                         .collect();
-                    format!("{}|{}", record.dn, values.join(","))
+                    format!("{}|{}", record.view().dn(), values.join(","))
                 })
-                .chain(export.referrals.iter().map(|url| format!(">{url}")))
+                .chain(referrals.iter().map(|url| format!(">{url}")))
                 .collect::<Vec<_>>()
                 .join(" "),
         }
@@ -706,8 +728,8 @@ mod tests {
             "objectGUID:: ABEiM0RVZneImaq7zN3u/w==",
         ];
         for text in texts {
-            let export = parse(&format!("{ANNA}{text}\n"), &Progress::default()).expect("whole");
-            assert_eq!(export.records[0].guid, guid);
+            let (records, _) = parsed(&format!("{ANNA}{text}\n")).expect("whole");
+            assert_eq!(records[0].view().guid(), guid);
         }
     }
 }

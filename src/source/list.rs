@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use crate::config::FileSource;
 use crate::record::Record;
+use crate::records::Spool;
 use crate::snapshot::{Progress, Snapshot};
 use crate::time::Timestamp;
 
@@ -22,23 +23,23 @@ pub fn read(
     source: &FileSource,
     now: Timestamp,
     deadline: Instant,
+    spool: &mut Spool,
     progress: &Progress,
 ) -> Result<Snapshot, FileFailure> {
     let text = file::read(source, now, deadline)?;
-    let mut records = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let address = without_comment(line).trim();
         if address.is_empty() {
             continue;
         }
-        records.push(record(index + 1, address));
+        spool.push(record(index + 1, address).view())?;
         progress.count_entry();
     }
     Ok(Snapshot::of_complete_read(
-        records,
+        spool,
         source.path.display().to_string(),
         Vec::new(),
-    ))
+    )?)
 }
 
 fn record(line_number: usize, address: &str) -> Record {
@@ -109,20 +110,29 @@ mod tests {
             max_age: None,
         };
         let now = Timestamp::now().after(file::SETTLED * 2);
-        let snapshot = read(&source, now, Instant::now(), &Progress::default())
-            .map_err(|error| error.failure("list").what)?;
+        let mut spool = Spool::in_memory();
+        let snapshot = read(
+            &source,
+            now,
+            Instant::now(),
+            &mut spool,
+            &Progress::default(),
+        )
+        .map_err(|error| error.failure("list").what)?;
         assert!(snapshot.referrals.is_empty());
         assert_eq!(snapshot.answered_by, file.path().display().to_string());
         let shown = |record: &Record| {
-            let value = record.proxy_addresses.first().expect("a value");
+            let record = record.view();
+            let value = record.proxy_addresses().next().expect("a value");
             let text = std::str::from_utf8(record::smtp_address(value).expect("an SMTP value"))
                 .expect("text");
             match Address::parse(text) {
-                Ok(address) => format!("{}={address}", record.dn),
-                Err(error) => format!("{}!{}", record.dn, name_of(error)),
+                Ok(address) => format!("{}={address}", record.dn()),
+                Err(error) => format!("{}!{}", record.dn(), name_of(error)),
             }
         };
-        Ok(snapshot.records().iter().map(shown).collect())
+        let records = snapshot.records().all().expect("in memory");
+        Ok(records.iter().map(shown).collect())
     }
 
     fn name_of(error: AddressError) -> &'static str {

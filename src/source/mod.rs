@@ -13,13 +13,17 @@ use crate::config::{Source, SourceKind};
 use crate::directory::{self, Earlier};
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
+use crate::records::Spool;
 use crate::snapshot::{Progress, Reading};
+use crate::state::State;
 use crate::time::Timestamp;
 use file::FileFailure;
 
-/// Reads all sources at once, each in a thread of its own; a failing one fails alone. In the order given.
+/// Reads all sources at once, each in a thread of its own and into a spool of its own; a failing one fails alone. In the
+/// order given.
 pub fn read_all(
     sources: &[(&Source, Option<Earlier<'_>>)],
+    state: &State,
     now: Timestamp,
     deadline: Instant,
     progress: &Progress,
@@ -30,8 +34,9 @@ pub fn read_all(
             .map(|(source, earlier)| {
                 let reader = std::thread::Builder::new().name(format!("source {}", source.name));
                 let earlier = *earlier;
+                let mut spool = state.spool(&source.name);
                 reader.spawn_scoped(scope, move || {
-                    read(source, earlier, now, deadline, progress)
+                    read(source, earlier, &mut spool, now, deadline, progress)
                 })
             })
             .collect();
@@ -53,6 +58,7 @@ pub fn read_all(
 fn read(
     source: &Source,
     earlier: Option<Earlier<'_>>,
+    spool: &mut Spool,
     now: Timestamp,
     deadline: Instant,
     progress: &Progress,
@@ -61,11 +67,17 @@ fn read(
     let file_failed = |failure: FileFailure| Box::new(failure.failure(name));
     let snapshot = match &source.kind {
         SourceKind::Ldap(ldap) => {
-            return directory::read(name, ldap, earlier, deadline, progress)
-                .map_err(|failure| Box::new(failure.failure("")));
+            return directory::read(name, ldap, earlier, deadline, spool, progress).map_err(
+                |failure| {
+                    Box::new(match failure.not_stored() {
+                        Some(error) => error.failure(name),
+                        None => failure.failure(""),
+                    })
+                },
+            );
         }
-        SourceKind::Ldif(file) => ldif::read(file, now, deadline, progress),
-        SourceKind::List(file) => list::read(file, now, deadline, progress),
+        SourceKind::Ldif(file) => ldif::read(file, now, deadline, spool, progress),
+        SourceKind::List(file) => list::read(file, now, deadline, spool, progress),
     };
     snapshot.map(Reading::Complete).map_err(file_failed)
 }

@@ -2,56 +2,90 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sealed::{Broken, Reader, Writer, last_octets};
+use super::sealed::{Broken, DIGEST_OCTETS, Reader, Writer, head, last_octets};
 use crate::config::Format;
-use crate::current::{Changes, Controller, Missing, SourceRecords};
+use crate::current::{Changes, Controller, Missing};
 use crate::hold::{Cause, Hold};
-use crate::record::Record;
+use crate::record::{Record, RecordRef};
 use crate::table::rows::{Rows, SourceSet};
 use crate::time::Timestamp;
 
-const RECORDS: &str = "records 2";
-const CHANGES: &str = "changes 1";
+const RECORDS: &str = "records 3";
+const CHANGES: &str = "changes 2";
 const LEDGER: &str = "ledger 2";
 const GENERATION: &str = "generation 2";
 const HOLD: &str = "hold 1";
 
-/// The records of a source, as a whole file.
-pub fn records_to_bytes(shown: &[Record], missing: &[Missing]) -> Vec<u8> {
-    let mut writer = Writer::new(RECORDS);
-    writer.list(shown, write_record);
-    writer.list(missing, |writer, missing| {
-        write_record(writer, &missing.record);
-        writer.number(missing.since.0);
-        writer.octets(missing.shown_by.identity.as_bytes());
-        writer.number(u64::from(missing.shown_by.usn.is_some()));
-        writer.number(missing.shown_by.usn.unwrap_or(0));
-    });
-    writer.seal()
+/// Behind the records of a file, and behind those that are missing: two numbers and the digest.
+pub const RECORDS_TAIL_OCTETS: usize = 2 * 8 + DIGEST_OCTETS;
+
+/// How a file with the records of a source begins. Behind it are the records, one behind the other, then those that are
+/// missing, then the tail: only what was written to its end has one.
+pub fn records_head() -> Vec<u8> {
+    head(RECORDS)
 }
 
-/// The records in a file.
-pub fn records_from_bytes(file: &[u8]) -> Result<SourceRecords, Broken> {
-    let mut reader = Reader::open(RECORDS, file)?;
-    Ok(SourceRecords {
-        shown: reader.list(read_record)?,
-        missing: reader.list(|reader| {
-            Ok(Missing {
-                record: read_record(reader)?,
-                since: Timestamp(reader.number()?),
-                shown_by: Controller {
-                    identity: reader.text()?,
-                    usn: optional_number(reader)?,
-                },
-            })
-        })?,
+/// What a file with records says of them at its end, where they have been counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordsTail {
+    /// The octets of the records.
+    pub octets: u64,
+    /// How many records there are.
+    pub count: u64,
+}
+
+impl RecordsTail {
+    /// Everything behind the records but the digest.
+    pub fn to_bytes(self, missing: &[Missing]) -> Vec<u8> {
+        let mut writer = Writer::plain();
+        writer.list(missing, |writer, missing| {
+            writer.octets(missing.record.view().octets());
+            writer.number(missing.since.0);
+            writer.octets(missing.shown_by.identity.as_bytes());
+            writer.number(u64::from(missing.shown_by.usn.is_some()));
+            writer.number(missing.shown_by.usn.unwrap_or(0));
+        });
+        let mut bytes = writer.into_bytes();
+        bytes.extend_from_slice(&self.numbers());
+        bytes
+    }
+
+    /// The two numbers.
+    pub fn numbers(self) -> Vec<u8> {
+        [self.octets.to_le_bytes(), self.count.to_le_bytes()].concat()
+    }
+
+    /// The tail in the last [`RECORDS_TAIL_OCTETS`] of a file, and its digest.
+    pub fn from_bytes(tail: &[u8]) -> Result<(RecordsTail, [u8; DIGEST_OCTETS]), Broken> {
+        let mut reader = Reader::plain(tail);
+        let found = RecordsTail {
+            octets: reader.number()?,
+            count: reader.number()?,
+        };
+        Ok((found, reader.digest()?))
+    }
+}
+
+/// The records that are missing, between those that are shown and the tail.
+pub fn missing_from_bytes(bytes: &[u8]) -> Result<Vec<Missing>, Broken> {
+    Reader::plain(bytes).list(|reader| {
+        Ok(Missing {
+            record: read_record(reader)?,
+            since: Timestamp(reader.number()?),
+            shown_by: Controller {
+                identity: reader.text()?,
+                usn: optional_number(reader)?,
+            },
+        })
     })
 }
 
 /// Changes of the records of a source, as a whole file.
 pub fn changes_to_bytes(changes: &Changes) -> Vec<u8> {
     let mut writer = Writer::new(CHANGES);
-    writer.list(&changes.changed, write_record);
+    writer.list(&changes.changed, |writer, record| {
+        writer.octets(record.view().octets());
+    });
     writer.list(&changes.gone, |writer, guid| writer.octets(guid));
     writer.list(&changes.deleted, |writer, guid| writer.octets(guid));
     writer.seal()
@@ -67,27 +101,11 @@ pub fn changes_from_bytes(file: &[u8]) -> Result<Changes, Broken> {
     })
 }
 
-fn write_record(writer: &mut Writer, record: &Record) {
-    writer.octets(&record.guid);
-    writer.octets(record.dn.as_bytes());
-    writer.number(u64::from(record.recipient_type.is_some()));
-    writer.number(record.recipient_type.unwrap_or(0));
-    writer.number(u64::from(record.is_internal_only));
-    writer.number(u64::from(record.other_values_count));
-    writer.list(&record.proxy_addresses, |writer, value| {
-        writer.octets(value)
-    });
-}
-
 fn read_record(reader: &mut Reader<'_>) -> Result<Record, Broken> {
-    Ok(Record {
-        guid: reader.octets()?.to_vec(),
-        dn: reader.text()?,
-        recipient_type: optional_number(reader)?,
-        is_internal_only: reader.number()? == 1,
-        other_values_count: u32::try_from(reader.number()?).map_err(|_| Broken::Content)?,
-        proxy_addresses: keys(reader)?,
-    })
+    match RecordRef::first_of(reader.octets()?)? {
+        (record, []) => Ok(record.to_record()),
+        _ => Err(Broken::Content),
+    }
 }
 
 fn optional_number(reader: &mut Reader<'_>) -> Result<Option<u64>, Broken> {
@@ -295,37 +313,40 @@ pub fn original_name(number: u64, table: &str, format: Format) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record;
     use crate::table::rows::{Facts, FormatSet, RowsBuilder};
 
     #[test]
-    fn records_survive_the_disk() {
+    fn changes_and_what_is_missing_survive_the_disk() {
         let records = vec![
-            Record::default(),
-            Record {
-                guid: vec![1; 16],
-                dn: "CN=Müller,DC=x".into(),
+            Record::of(record::Facts::default()),
+            Record::of(record::Facts {
+                guid: &[1; 16],
+                dn: "CN=Müller,DC=x",
                 recipient_type: Some(u64::MAX),
                 is_internal_only: true,
-                proxy_addresses: vec![b"SMTP:a@x".to_vec(), vec![0xff, 0]],
+                proxy_addresses: vec![b"SMTP:a@x", &[0xff, 0]],
                 other_values_count: 7,
-            },
+            }),
         ];
-        let missing = |usn| Missing {
+        let missing = [None, Some(u64::MAX)].map(|usn| Missing {
             record: records[1].clone(),
             since: Timestamp(7),
             shown_by: Controller {
                 identity: "ldaps://dc1".into(),
                 usn,
             },
+        });
+        let tail = RecordsTail {
+            octets: 1,
+            count: u64::MAX,
         };
-        let stored = SourceRecords {
-            missing: vec![missing(None), missing(Some(u64::MAX))],
-            shown: records.clone(),
-        };
-        assert_eq!(
-            records_from_bytes(&records_to_bytes(&stored.shown, &stored.missing)),
-            Ok(stored)
-        );
+        let bytes = tail.to_bytes(&missing);
+        let (before, numbers) = bytes.split_at(bytes.len() - 16);
+        assert_eq!(missing_from_bytes(before), Ok(missing.to_vec()));
+        let end = [numbers, &[7; 32]].concat();
+        assert_eq!(end.len(), RECORDS_TAIL_OCTETS);
+        assert_eq!(RecordsTail::from_bytes(&end), Ok((tail, [7; 32])));
         let changes = Changes {
             changed: records,
             gone: vec![vec![1; 16]],

@@ -119,7 +119,7 @@ impl Default for Head {
 pub struct SourceState {
     /// The number of its record file, once it was read completely.
     pub base: Option<u64>,
-    /// SHA-256 of that file.
+    /// What seals that file: SHA-256 of everything before it.
     pub base_digest: String,
     /// The numbers of the files with changes since, oldest first.
     pub changes: Vec<u64>,

@@ -3,7 +3,7 @@
 //! ```text
 //! lock                    writers only
 //! head.json               what is; replacing it is the commit point (`head`)
-//! source/NAME/base-N      records of a source, as last read completely
+//! source/NAME/base-N      records of a source, as last read completely (`records`)
 //! source/NAME/changes-N   what was reported of them since
 //! ledger/TABLE-N          a table as last published, with the origin of every row
 //! generation/N            what each publish did; beside it the originals of foreign files
@@ -14,6 +14,9 @@
 //! Every file but head.json, runs.jsonl and lock is written once, synced, and named by head.json only afterwards; readers
 //! never lock. What head.json does not name is left over from a run that died, and the next writer removes it. A damaged
 //! record or ledger file is as good as none and is told; a damaged or newer head.json stops the run.
+//!
+//! Records are written while they are read, into a file of a name that begins with a dot; once they are proven complete and
+//! other than those known, it is synced and becomes a base by its new name.
 
 pub mod files;
 pub mod head;
@@ -25,13 +28,15 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 
-use crate::current::SourceRecords;
+use crate::current::{Changes, SourceRecords};
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::hold::{Hold, hex};
+use crate::records::{Records, Spool, SpoolError};
 use files::{Generation, Ledger};
 use head::{FORMAT, Head, SourceState};
 use runs::{LINES_KEPT, LINES_SLACK, RunRecord};
@@ -45,7 +50,9 @@ const TEMPORARY_SUFFIX: &str = ".new";
 pub struct State {
     directory: PathBuf,
     /// Held until dropped; `None` for a reader.
-    _lock: Option<File>,
+    lock: Option<File>,
+    /// Two of one source in one run are two files.
+    spools_count: AtomicU64,
 }
 
 /// Why an immutable file gave nothing.
@@ -78,7 +85,8 @@ impl State {
         match lock.try_lock() {
             Ok(()) => Ok(State {
                 directory: directory.to_owned(),
-                _lock: Some(lock),
+                lock: Some(lock),
+                spools_count: AtomicU64::new(0),
             }),
             Err(TryLockError::WouldBlock) => Err(Box::new(Failure {
                 exit: Exit::Locked,
@@ -96,7 +104,8 @@ impl State {
     pub fn view(directory: &Path) -> State {
         State {
             directory: directory.to_owned(),
-            _lock: None,
+            lock: None,
+            spools_count: AtomicU64::new(0),
         }
     }
 
@@ -172,36 +181,112 @@ impl State {
         self.store(Path::new("head.json"), &head::with_digest(text))
     }
 
-    /// The records of a source that count.
+    /// The records of a source that count. What `next` names is looked up in the same walk as the stored changes.
     pub fn records(
         &self,
         source: &str,
         known: &SourceState,
+        next: Option<&Changes>,
     ) -> std::result::Result<SourceRecords, Lost> {
-        let read = |name| std::fs::read(self.directory.join(source_path(source, name)));
+        let path = |name| self.directory.join(source_path(source, name));
         let base = known.base.ok_or(io::ErrorKind::NotFound);
         let base = base.map_err(|kind| Lost::Io(kind.into()))?;
-        let mut records = files::records_from_bytes(&read(base_name(base))?)?;
+        let (base, missing) = Records::open(File::open(path(base_name(base)))?)?;
+        let mut records = SourceRecords::with_missing(base, missing);
+        let mut stored = Vec::new();
         for number in &known.changes {
-            records.change(&files::changes_from_bytes(&read(changes_name(*number))?)?);
+            let file = std::fs::read(path(changes_name(*number)))?;
+            stored.push(files::changes_from_bytes(&file)?);
+        }
+        records.look_up(stored.iter().chain(next))?;
+        for changes in &stored {
+            records.change(changes)?;
         }
         Ok(records)
     }
 
-    /// Writes the records of a source.
-    pub fn store_records(&self, source: &str, number: u64, file: &[u8]) -> Result<()> {
-        self.store(&source_path(source, base_name(number)), file)
+    /// Takes the records of a source while it is read: in a file where state may be written, in memory otherwise.
+    pub fn spool(&self, source: &str) -> Spool {
+        if self.lock.is_none() {
+            return Spool::in_memory();
+        }
+        let number = self.spools_count.fetch_add(1, Ordering::Relaxed);
+        let name = format!(".records-{number}{TEMPORARY_SUFFIX}");
+        Spool::at(self.directory.join(source_path(source, name)))
+    }
+
+    /// Makes a file of the records of a source, unless the one that is known holds the same and is whole. Gives the digest
+    /// of a file that was made.
+    pub fn store_records(
+        &self,
+        source: &str,
+        number: u64,
+        records: &SourceRecords,
+        known: &SourceState,
+    ) -> Result<Option<String>> {
+        let written;
+        let whole = match records.unchanged_base() {
+            Some(base) => base,
+            None => {
+                written = self.put_together(source, records)?;
+                &written
+            }
+        };
+        let digest = whole.digest();
+        let is_there = known.changes.is_empty()
+            && known.base_digest == digest
+            && known
+                .base
+                .is_some_and(|base| self.is_base(source, base, &digest));
+        if is_there {
+            return Ok(None);
+        }
+        let copied;
+        let spooled = match whole.spooled() {
+            Some(spooled) => Some(spooled),
+            None => {
+                copied = self.put_together(source, records)?;
+                copied.spooled()
+            }
+        };
+        let to = self.directory.join(source_path(source, base_name(number)));
+        let adopted = match spooled {
+            Some((file, from)) => adopt(file, from, &to),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        adopted.map_err(|error| self.not_stored(&error))?;
+        Ok(Some(digest))
+    }
+
+    /// Writes all records that count into a new file, one after the other.
+    fn put_together(&self, source: &str, records: &SourceRecords) -> Result<Records> {
+        let mut spool = self.spool(source);
+        let mut pushed = Ok(());
+        let walked = records.for_each_shown(|record| {
+            if pushed.is_ok() {
+                pushed = spool.push(record);
+            }
+        });
+        walked.map_err(|lost| self.not_stored(&io::Error::other(lost)))?;
+        pushed
+            .and_then(|()| spool.finish(&records.missing))
+            .map_err(|error| match error {
+                SpoolError::Io { error, .. } => self.not_stored(&error),
+                SpoolError::TooLarge(_) => self.not_stored(&io::Error::other(error)),
+            })
+    }
+
+    /// Whether a base is whole and has this digest.
+    fn is_base(&self, source: &str, number: u64, digest: &str) -> bool {
+        File::open(self.directory.join(source_path(source, base_name(number))))
+            .map_err(Lost::Io)
+            .and_then(Records::open)
+            .is_ok_and(|(found, _)| found.digest() == digest)
     }
 
     /// Writes changes of the records of a source.
     pub fn store_changes(&self, source: &str, number: u64, file: &[u8]) -> Result<()> {
         self.store(&source_path(source, changes_name(number)), file)
-    }
-
-    /// Whether the records of a source are stored as these bytes.
-    pub fn has_records(&self, source: &str, number: u64, file: &[u8]) -> bool {
-        std::fs::read(self.directory.join(source_path(source, base_name(number))))
-            .is_ok_and(|found| found == file)
     }
 
     /// A table as it was published last.
@@ -362,13 +447,7 @@ impl State {
 
     fn store(&self, relative: &Path, bytes: &[u8]) -> Result<()> {
         let path = self.directory.join(relative);
-        let stored = || -> io::Result<()> {
-            if let Some(parent) = path.parent() {
-                make_private(parent)?;
-            }
-            write_durably(&path, bytes)
-        };
-        stored().map_err(|error| self.not_stored(&error))
+        write_durably(&path, bytes).map_err(|error| self.not_stored(&error))
     }
 
     fn not_stored(&self, error: &io::Error) -> Box<Failure> {
@@ -438,18 +517,32 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     };
     let temporary = directory.join(format!(".{}{TEMPORARY_SUFFIX}", name.to_string_lossy()));
     let written = || -> io::Result<()> {
-        remove(&temporary);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)?;
+        let mut file = create_new(&temporary)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        File::open(directory)?.sync_all()
+        adopt(&file, &temporary, path)
     };
     written().inspect_err(|_| remove(&temporary))
+}
+
+/// A private file that was not there, in a private directory; what a dead run left under its name is removed.
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    if let Some(directory) = path.parent() {
+        make_private(directory)?;
+    }
+    remove(path);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(0o600);
+    options.open(path)
+}
+
+/// Gives a file that was written its name, for good.
+fn adopt(file: &File, from: &Path, to: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    std::fs::rename(from, to)?;
+    match to.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 fn names_in(directory: &Path) -> Vec<String> {
@@ -463,7 +556,7 @@ fn names_in(directory: &Path) -> Vec<String> {
 }
 
 /// Removes a file whose absence is all that matters.
-fn remove(path: &Path) {
+pub(crate) fn remove(path: &Path) {
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -547,6 +640,15 @@ fn command_line() -> String {
     };
     let words: Vec<String> = std::env::args_os().map(quoted).collect();
     words.join(" ")
+}
+
+/// What an error while state is written asks for.
+pub(crate) fn exit_of(error: &io::Error) -> Exit {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        Exit::Permission
+    } else {
+        Exit::NotWritten
+    }
 }
 
 fn denied_or(exit: Exit, path: &Path, error: &io::Error) -> Box<Failure> {

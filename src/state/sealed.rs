@@ -4,11 +4,13 @@
 //! written by another version does not open, and its reader falls back to what is safe. Not here: head.json, which
 //! people must be able to read.
 //!
-//! Layout: `rcptsync KIND VERSION\n`, payload, 32 octets of SHA-256 over both.
+//! Layout: `rcptsync KIND VERSION\n`, payload, 32 octets of SHA-256 over both. Records have the same, but are written and read
+//! in a stream (`records`).
 
 use sha2::{Digest, Sha256};
 
-const DIGEST_OCTETS: usize = 32;
+/// The octets of SHA-256.
+pub(super) const DIGEST_OCTETS: usize = 32;
 
 /// Why a sealed file is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +38,11 @@ impl Writer {
         Writer { bytes: head(kind) }
     }
 
+    /// A part of a payload.
+    pub(super) fn plain() -> Self {
+        Writer { bytes: Vec::new() }
+    }
+
     pub(super) fn number(&mut self, number: u64) {
         self.bytes.extend_from_slice(&number.to_le_bytes());
     }
@@ -52,6 +59,11 @@ impl Writer {
         }
     }
 
+    /// The part of a payload.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The whole file.
     pub(super) fn seal(mut self) -> Vec<u8> {
         let digest = Sha256::digest(&self.bytes);
@@ -60,7 +72,8 @@ impl Writer {
     }
 }
 
-fn head(kind: &str) -> Vec<u8> {
+/// How a file of a kind begins.
+pub(super) fn head(kind: &str) -> Vec<u8> {
     format!("rcptsync {kind}\n").into_bytes()
 }
 
@@ -92,6 +105,17 @@ impl<'file> Reader<'file> {
         Ok(Reader {
             rest: &content[head.len()..],
         })
+    }
+
+    /// A part of a payload that was seen to be whole.
+    pub(super) fn plain(rest: &'file [u8]) -> Self {
+        Reader { rest }
+    }
+
+    pub(super) fn digest(&mut self) -> Result<[u8; DIGEST_OCTETS], Broken> {
+        let (digest, rest) = self.rest.split_first_chunk().ok_or(Broken::Content)?;
+        self.rest = rest;
+        Ok(*digest)
     }
 
     pub(super) fn number(&mut self) -> Result<u64, Broken> {

@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::keys::Key;
     use crate::policy::Decision;
-    use crate::record::Record;
+    use crate::record::RecordRef;
 
     const CONFIG: &str = r#"
         [domains]
@@ -204,7 +204,7 @@ mod tests {
         let policy = Policy::new(&config.recipients, &domains);
         let mut is_plain = false;
         for folding in [Folding::Unicode, Folding::Ascii, Folding::Both] {
-            let expected = match policy.decide(&Record::default(), value) {
+            let expected = match policy.decide(RecordRef::default(), value) {
                 Decision::LeftOut(reason) => Err(reason),
                 Decision::Accepted(address) => {
                     assert!(!is_plain || !address.is_refused_by_postfix_anyway());

@@ -10,12 +10,13 @@ use crate::fold::Folding;
 use crate::keys::Key;
 use crate::kind::{self, Class};
 use crate::policy::{Counted, Decision, Note, Policy, Reason};
-use crate::record::{self, Record};
+use crate::record::{self, RecordRef};
+use crate::state::Lost;
 use crate::table::plain::{Plain, PlainAddresses};
 use crate::table::rows::{self, Facts, Rows, RowsBuilder, SourceSet};
 
 /// Fewer records are decided before a second thread is started.
-const RECORDS_WORTH_A_THREAD: usize = 10_000;
+const RECORDS_WORTH_A_THREAD: u64 = 10_000;
 
 /// The wanted rows of a table, and what was counted on the way. `records` are per source, by number.
 pub fn rows(
@@ -23,9 +24,9 @@ pub fn rows(
     domains: &Domains,
     records: &[&SourceRecords],
     folding: Folding,
-) -> (Rows, Counted) {
+) -> Result<(Rows, Counted), Lost> {
     let policy = Policy::new(recipients, domains);
-    let records_count: usize = records.iter().map(|records| records.len()).sum();
+    let records_count: u64 = records.iter().map(|records| records.len()).sum();
     let desks_count = if records_count < RECORDS_WORTH_A_THREAD {
         1
     } else {
@@ -41,32 +42,31 @@ pub fn rows(
     let decided = |part: usize| {
         let mut desk = desk();
         for (number, records) in records.iter().enumerate() {
-            let shown = &records.shown;
-            let part = shown.len() * part / desks_count..shown.len() * (part + 1) / desks_count;
-            for record in &shown[part] {
-                desk.decide(record, number);
+            if let Some(part) = records.parts(desks_count).get(part) {
+                part.for_each(|record| desk.decide(record, number))?;
             }
         }
-        desk
+        Ok(desk)
     };
-    let mut desks = std::thread::scope(|scope| {
+    let mut desks: Vec<Desk<'_>> = std::thread::scope(|scope| {
         let decided = &decided;
         let others: Vec<_> = (1..desks_count)
             .map(|part| scope.spawn(move || decided(part)))
             .collect();
-        let mut desks = vec![decided(0)];
-        desks.extend(others.into_iter().map(rows::joined));
-        desks
-    });
+        let first = std::iter::once(decided(0));
+        first
+            .chain(others.into_iter().map(rows::joined))
+            .collect::<Result<_, Lost>>()
+    })?;
     let mut counted = Counted::default();
     for desk in &mut desks {
         counted.add(std::mem::take(&mut desk.counted));
     }
+    // What is missing is counted when it is shown.
     let mut last = desk();
     for (number, records) in records.iter().enumerate() {
         for missing in &records.missing {
-            // Counted when it is shown.
-            last.decide(&missing.record, number);
+            last.decide(missing.record.view(), number);
         }
     }
     let facts = Facts {
@@ -78,7 +78,7 @@ pub fn rows(
     }
     desks.push(last);
     let rows = RowsBuilder::finish_all(desks.into_iter().map(|desk| desk.rows).collect());
-    (rows, counted)
+    Ok((rows, counted))
 }
 
 /// Where records are decided.
@@ -92,16 +92,16 @@ struct Desk<'run> {
 
 impl Desk<'_> {
     /// Takes the rows of a record of a source, and counts what is left out and what is worth knowing.
-    fn decide(&mut self, record: &Record, source: usize) {
+    fn decide(&mut self, record: RecordRef<'_>, source: usize) {
         let facts = Facts {
             sources: SourceSet::of(source),
             ..Facts::default()
         };
-        let mut not_smtp_count = u64::from(record.other_values_count);
+        let mut not_smtp_count = u64::from(record.other_values_count());
         let mut accepted_count = 0;
         // Looked at once, and only if a value asks for it.
         let mut of_record: Option<Option<Reason>> = None;
-        for value in &record.proxy_addresses {
+        for value in record.proxy_addresses() {
             match self.plain.decide(value) {
                 Some(Plain::LeftOut(Reason::NotSmtp)) => not_smtp_count += 1,
                 Some(Plain::LeftOut(reason)) => self.counted.leave_out(reason, 1),
@@ -130,7 +130,7 @@ impl Desk<'_> {
         if not_smtp_count > 0 {
             self.counted.leave_out(Reason::NotSmtp, not_smtp_count);
         }
-        let class = record.recipient_type.map(kind::class);
+        let class = record.recipient_type().map(kind::class);
         if accepted_count > 0 && matches!(class, Some(Class::Unknown | Class::NotMailEnabled)) {
             self.counted.note(Note::UnexpectedKind, accepted_count);
         }
@@ -160,15 +160,15 @@ pub fn always<'run>(
 }
 
 /// Removes from `keys` those that any record ever knew, accepted or not; what is left, no source knows.
-pub fn forget_known(keys: &mut BTreeSet<Vec<u8>>, records: &[&SourceRecords], folding: Folding) {
-    let values = records
-        .iter()
-        .flat_map(|records| records.all())
-        .flat_map(|record| &record.proxy_addresses);
-    for value in values {
-        if keys.is_empty() {
-            return;
-        }
+pub fn forget_known(
+    keys: &mut BTreeSet<Vec<u8>>,
+    records: &[&SourceRecords],
+    folding: Folding,
+) -> Result<(), Lost> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut forget = |value: &[u8]| {
         let address =
             record::smtp_address(value).and_then(|address| std::str::from_utf8(address).ok());
         if let Some(Ok(address)) = address.map(Address::parse) {
@@ -176,12 +176,18 @@ pub fn forget_known(keys: &mut BTreeSet<Vec<u8>>, records: &[&SourceRecords], fo
                 keys.remove(key.as_str().as_bytes());
             }
         }
+    };
+    for records in records {
+        records.for_each(|record| record.proxy_addresses().for_each(&mut forget))?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{self, Record};
+    use crate::records::Records;
 
     const CONFIG: &str = r#"
         [domains]
@@ -200,10 +206,11 @@ mod tests {
         crate::config::parse(std::path::Path::new("/c"), CONFIG).expect("a configuration")
     }
 
-    fn wanted(config: &crate::config::Config, records: Vec<Record>) -> (Vec<String>, Counted) {
+    fn wanted(config: &crate::config::Config, records: &[Record]) -> (Vec<String>, Counted) {
         let domains = Domains::exact(&config.domains.list);
-        let records = SourceRecords::shown(records);
-        let (rows, counted) = rows(&config.recipients, &domains, &[&records], Folding::Unicode);
+        let records = SourceRecords::shown(Records::of(records));
+        let (rows, counted) = rows(&config.recipients, &domains, &[&records], Folding::Unicode)
+            .expect("records in memory");
         let keys = rows
             .keys()
             .map(|key| String::from_utf8_lossy(key).into_owned());
@@ -212,19 +219,21 @@ mod tests {
 
     #[test]
     fn what_is_accepted_all_the_same_is_noted() {
-        let record = |recipient_type, value: &str| Record {
-            recipient_type,
-            proxy_addresses: vec![value.as_bytes().to_vec()],
-            ..Record::default()
+        let record = |recipient_type, value: &str| {
+            Record::of(record::Facts {
+                recipient_type,
+                proxy_addresses: vec![value.as_bytes()],
+                ..record::Facts::default()
+            })
         };
-        let records = vec![
+        let records = [
             record(Some(1), "smtp:a@example.com"),
             record(Some(999), "smtp:b@example.com"),
             record(Some(2_097_152), "smtp:c@example.com"),
             record(None, "smtp:-d@example.com"),
             record(Some(999), "smtp:e@other.example"),
         ];
-        let (keys, counted) = wanted(&config(), records);
+        let (keys, counted) = wanted(&config(), &records);
         let expected = [
             "-d@example.com",
             "a@example.com",
@@ -242,20 +251,21 @@ mod tests {
 
     #[test]
     fn many_records_are_decided_as_each_alone() {
-        let record = |number: usize| Record {
-            is_internal_only: number.is_multiple_of(7),
-            other_values_count: (number % 3) as u32,
-            proxy_addresses: [
+        let record = |number: usize| {
+            let values = [
                 format!("SMTP:User.{}@example.com", number % 9_000),
                 format!("smtp:ü{number}@BÜCHER.example"),
                 format!("smtp:x{number}@other{}.example", number % 20),
                 format!("SIP:user.{number}@example.com"),
-            ]
-            .map(String::into_bytes)
-            .to_vec(),
-            ..Record::default()
+            ];
+            Record::of(record::Facts {
+                is_internal_only: number.is_multiple_of(7),
+                other_values_count: (number % 3) as u32,
+                proxy_addresses: values.iter().map(String::as_bytes).collect(),
+                ..record::Facts::default()
+            })
         };
-        let records: Vec<Record> = (0..RECORDS_WORTH_A_THREAD + 1).map(record).collect();
+        let records: Vec<Record> = (0..=RECORDS_WORTH_A_THREAD as usize).map(record).collect();
         let config = config();
         let domains = Domains::exact(&config.domains.list);
         let policy = Policy::new(&config.recipients, &domains);
@@ -263,8 +273,9 @@ mod tests {
         let mut addresses: Vec<Address> = always.collect();
         let mut expected = Counted::default();
         for record in &records {
-            expected.leave_out(Reason::NotSmtp, u64::from(record.other_values_count));
-            for value in &record.proxy_addresses {
+            let record = record.view();
+            expected.leave_out(Reason::NotSmtp, u64::from(record.other_values_count()));
+            for value in record.proxy_addresses() {
                 match policy.decide(record, value) {
                     Decision::Accepted(address) => addresses.push(address),
                     Decision::LeftOut(reason) => expected.leave_out(reason, 1),
@@ -276,7 +287,7 @@ mod tests {
             .flat_map(|address| Key::all_of(address, Folding::Unicode))
             .map(|key| key.as_str().to_owned())
             .collect();
-        let (found, counted) = wanted(&config, records);
+        let (found, counted) = wanted(&config, &records);
         assert!(found.into_iter().eq(keys));
         assert_eq!(counted, expected);
     }

@@ -22,6 +22,7 @@ use crate::postfix::{self, RelayDomainsError};
 use crate::report::difference::Difference as Report;
 use crate::report::key;
 use crate::snapshot::Reading;
+use crate::state::Lost;
 use crate::state::head::{Frozen, Head, SourceState};
 
 /// How `status` and holds name the domains that Postfix gives.
@@ -160,7 +161,6 @@ pub(super) fn resolve(
         tell_difference(now.organisations.values(), relayed);
     }
     settle_folders(run, &mut now);
-    now.elsewhere = find_elsewhere(run, sources, &now);
     now
 }
 
@@ -458,7 +458,12 @@ fn leave_out_reached(bases: &[DistinguishedName], organisation: &mut Organisatio
     });
 }
 
-fn find_elsewhere(run: &Run<'_>, sources: &[SourceNow], now: &DomainsNow) -> Vec<Elsewhere> {
+/// Finds the signs that recipients of a domain live elsewhere, and tells them.
+pub(super) fn find_elsewhere(
+    run: &Run<'_>,
+    sources: &[SourceNow],
+    now: &DomainsNow,
+) -> Result<Vec<Elsewhere>, Lost> {
     let none = SourceRecords::default();
     let witnesses: Vec<Witness<'_>> = run
         .config
@@ -480,11 +485,11 @@ fn find_elsewhere(run: &Run<'_>, sources: &[SourceNow], now: &DomainsNow) -> Vec
         &now.listed,
         &run.config.domains.complete,
         &witnesses,
-    );
+    )?;
     for elsewhere in &found {
         tell_elsewhere(&elsewhere.domain, &elsewhere.signs_text());
     }
-    found
+    Ok(found)
 }
 
 fn tell_elsewhere(domain: &str, signs: &str) {

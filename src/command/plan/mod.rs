@@ -20,13 +20,13 @@ use crate::guard::Judgement;
 use crate::policy::Counted;
 use crate::postfix::Gateway;
 use crate::publish::on_disk::{Content, OnDisk};
-use crate::record::Record;
 use crate::report::difference::Difference;
 use crate::snapshot::{Cursor, Followed, Progress};
-use crate::state::State;
 use crate::state::files::Ledger;
 use crate::state::head::{Frozen, Head};
+use crate::state::{Lost, State};
 use crate::table::rows::Rows;
+use crate::table::wanted;
 use crate::time::Timestamp;
 use domains::DomainsNow;
 use tables::Desk;
@@ -205,16 +205,9 @@ impl Plan<'_> {
     }
 }
 
-impl SourceNow {
-    /// The records that the last answer shows.
-    pub fn shown(&self) -> &[Record] {
-        self.records.as_ref().map_or(&[], |records| &records.shown)
-    }
-}
-
 /// Reads the sources and makes the plan of a run.
 pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> {
-    let readings = sources::read(run, head);
+    let readings = sources::read(run, state, head);
     let needs_gateway = (run.config.tables.iter()).any(|table| table.folding == TableFolding::Auto);
     let gateway = if needs_gateway { Gateway::ask() } else { None };
     let relayed = domains::read_relayed(run);
@@ -228,20 +221,26 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
     }
     let mut failures = Vec::new();
     let mut sources = sources::now(run, state, head, readings, &mut failures);
-    let domains = domains::resolve(run, head, &mut sources, relayed.as_ref(), &mut failures);
-    // Before the ledgers: what they hold must not be in memory while rows are sorted.
-    let mut wanted: Vec<(Folding, Rows, Counted)> = Vec::new();
-    for table in &run.config.tables {
-        let folding = folding(table, gateway.as_ref());
-        let known = wanted.iter().find(|(known, ..)| *known == folding).cloned();
-        wanted.push(known.unwrap_or_else(|| {
-            let (rows, counted) = tables::wanted(run, &sources, &domains, folding);
-            (folding, rows, counted)
-        }));
+    let mut domains = domains::resolve(run, head, &mut sources, relayed.as_ref(), &mut failures);
+    let mut planned_tables = run.config.tables.as_slice();
+    match domains::find_elsewhere(run, &sources, &domains) {
+        Ok(found) => domains.elsewhere = found,
+        Err(lost) => {
+            // What speaks against a table is not known.
+            failures.push(tables::not_planned(state, "the tables", &lost));
+            planned_tables = &[];
+        }
     }
-    let ledgers: Vec<Option<Ledger>> = run
-        .config
-        .tables
+    // Before the ledgers: what they hold must not be in memory while rows are sorted.
+    let wanted = match wanted_rows(run, &sources, &domains, planned_tables, gateway.as_ref()) {
+        Ok(wanted) => wanted,
+        Err(lost) => {
+            failures.push(tables::not_planned(state, "the tables", &lost));
+            planned_tables = &[];
+            Vec::new()
+        }
+    };
+    let ledgers: Vec<Option<Ledger>> = planned_tables
         .iter()
         .map(|table| tables::ledger_of(state, head, table))
         .collect();
@@ -259,7 +258,7 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
     }
     let mut counted = Counted::default();
     let mut tables = Vec::new();
-    let planned = run.config.tables.iter().zip(ledgers).zip(wanted);
+    let planned = planned_tables.iter().zip(ledgers).zip(wanted);
     for ((table, ledger), (folding, wanted, of_table)) in planned {
         let desk = Desk {
             run,
@@ -287,6 +286,32 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
         failures,
         gateway,
     })
+}
+
+/// What is wanted in each table: its folding, its rows, and what was counted on the way.
+fn wanted_rows(
+    run: &Run<'_>,
+    sources: &[SourceNow],
+    domains: &DomainsNow,
+    tables: &[Table],
+    gateway: Option<&Gateway>,
+) -> std::result::Result<Vec<(Folding, Rows, Counted)>, Lost> {
+    let none = SourceRecords::default();
+    let records = tables::records_of(sources, &none);
+    let mut wanted: Vec<(Folding, Rows, Counted)> = Vec::new();
+    for table in tables {
+        let folding = folding(table, gateway);
+        let known = wanted.iter().find(|(known, ..)| *known == folding).cloned();
+        wanted.push(match known {
+            Some(known) => known,
+            None => {
+                let recipients = &run.config.recipients;
+                let (rows, counted) = wanted::rows(recipients, &domains.listed, &records, folding)?;
+                (folding, rows, counted)
+            }
+        });
+    }
+    Ok(wanted)
 }
 
 /// How the keys of a table are folded.

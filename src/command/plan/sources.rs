@@ -5,28 +5,29 @@ use std::time::Duration;
 
 use super::{Run, SourceNow, SourceStatus, domains};
 use crate::config::{LdapSource, Source, SourceKind};
-use crate::current::{self, Controller, SourceRecords};
+use crate::current::{self, Changes, Controller, SourceRecords};
 use crate::directory::Earlier;
 use crate::error::{Failure, Result};
+use crate::records::Records;
 use crate::report::key;
 use crate::snapshot::{Cursor, Followed, Reading, Snapshot};
 use crate::source::{self, referral};
-use crate::state::State;
 use crate::state::head::{Frozen, Head, SourceState};
+use crate::state::{Lost, State};
 use crate::time::Timestamp;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Reads all sources, each in its own thread; in the order of the configuration.
-pub(super) fn read(run: &Run<'_>, head: &Head) -> Vec<Result<Reading>> {
+pub(super) fn read(run: &Run<'_>, state: &State, head: &Head) -> Vec<Result<Reading>> {
     let sources: Vec<(&Source, Option<Earlier<'_>>)> = run
         .config
         .sources
         .iter()
         .map(|source| (source, earlier(run, source, head.sources.get(&source.name))))
         .collect();
-    source::read_all(&sources, run.now, run.deadline, run.progress)
+    source::read_all(&sources, state, run.now, run.deadline, run.progress)
 }
 
 /// What can be followed instead of reading everything.
@@ -91,8 +92,8 @@ pub(super) fn now(
         let mut found = reading.map(|reading| desk.now(reading));
         if let Ok(None) = found {
             // What was followed belongs to records that are lost, so everything is read.
-            let mut again =
-                source::read_all(&[(source, None)], run.now, run.deadline, run.progress);
+            let once = [(source, None)];
+            let mut again = source::read_all(&once, state, run.now, run.deadline, run.progress);
             let reading = again.pop().unwrap_or_else(|| Err(desk.records_lost()));
             found = reading.map(|reading| desk.now(reading));
         }
@@ -144,7 +145,7 @@ impl Desk<'_, '_> {
         let records = self.with_missing(shown, &snapshot)?;
         Some(SourceNow {
             name: name.clone(),
-            records_count: records.len() as u64,
+            records_count: records.len(),
             records: Some(records),
             status: SourceStatus::Complete {
                 answered_by: snapshot.answered_by,
@@ -158,11 +159,7 @@ impl Desk<'_, '_> {
     }
 
     /// What was read, and what another controller showed. `None`: that is lost, and may not be known to this one yet.
-    fn with_missing(
-        &self,
-        shown: Vec<crate::record::Record>,
-        snapshot: &Snapshot,
-    ) -> Option<SourceRecords> {
+    fn with_missing(&self, shown: Records, snapshot: &Snapshot) -> Option<SourceRecords> {
         let (Some(known), SourceKind::Ldap(ldap)) = (self.known, &self.source.kind) else {
             return Some(SourceRecords::shown(shown));
         };
@@ -174,7 +171,7 @@ impl Desk<'_, '_> {
         if !needs_stored {
             return Some(SourceRecords::shown(shown));
         }
-        let Some((stored, (before, answering))) = self.stored().zip(before) else {
+        let Some((stored, (before, answering))) = self.stored(None).zip(before) else {
             let is_late = |at: Timestamp| self.run.now <= at.after(ldap.replication_delay);
             let may_be_late =
                 !ldap.replication_delay.is_zero() && known.current_at.is_some_and(is_late);
@@ -183,20 +180,20 @@ impl Desk<'_, '_> {
         };
         if let Some(reported) = &snapshot.reported {
             let drift = current::drift(
-                &stored.shown,
+                &stored,
                 &shown,
                 |guid| reported.guids.contains(guid),
                 !reported.has_moves,
             );
-            self.tell_drift(drift, snapshot);
+            self.tell_drift(self.whole(drift)?, snapshot);
         }
-        let records = stored.after_complete_read(
+        let records = self.whole(stored.after_complete_read(
             before,
             shown,
             answering,
             ldap.replication_delay,
             self.run.now,
-        );
+        ))?;
         if !records.missing.is_empty() {
             tracing::warn!(
                 source = self.source.name,
@@ -254,9 +251,9 @@ impl Desk<'_, '_> {
         let SourceKind::Ldap(ldap) = &self.source.kind else {
             return None;
         };
-        let mut records = self.stored()?;
+        let mut records = self.stored(Some(followed.changes()))?;
         let organisation = followed.organisation.take();
-        let is_changed = records.change(followed.changes());
+        let is_changed = self.whole(records.change(followed.changes()))?;
         let is_expired = records.expire(&followed.controller, ldap.replication_delay, self.run.now);
         tracing::info!(
             source = self.source.name,
@@ -267,7 +264,7 @@ impl Desk<'_, '_> {
         );
         Some(SourceNow {
             name: self.source.name.clone(),
-            records_count: records.len() as u64,
+            records_count: records.len(),
             records: Some(records),
             status: SourceStatus::Followed {
                 is_changed: is_changed || is_expired,
@@ -279,11 +276,15 @@ impl Desk<'_, '_> {
         })
     }
 
-    /// The records as they are stored.
-    fn stored(&self) -> Option<SourceRecords> {
+    /// The records as they are stored; what `next` names is looked up in them.
+    fn stored(&self, next: Option<&Changes>) -> Option<SourceRecords> {
         let known = self.known.filter(|known| known.base.is_some())?;
-        self.state
-            .records(&self.source.name, known)
+        self.whole(self.state.records(&self.source.name, known, next))
+    }
+
+    /// What came of a look at the stored records, unless they are lost.
+    fn whole<T>(&self, looked: std::result::Result<T, Lost>) -> Option<T> {
+        looked
             .inspect_err(|lost| {
                 tracing::warn!(
                     source = self.source.name,
@@ -315,7 +316,7 @@ impl Desk<'_, '_> {
             since,
             cause: format!("{}: {}", failure.what, failure.why),
         };
-        let (records, status, uncovered_referrals) = match self.known.zip(self.stored()) {
+        let (records, status, uncovered_referrals) = match self.known.zip(self.stored(None)) {
             Some((known, records)) => {
                 let when = known
                     .current_at
@@ -343,7 +344,7 @@ impl Desk<'_, '_> {
         failures.push(failure);
         SourceNow {
             name: self.source.name.clone(),
-            records_count: records.len() as u64,
+            records_count: records.len(),
             records: Some(records),
             status,
             uncovered_referrals,

@@ -8,16 +8,16 @@ use crate::address::Address;
 use crate::config::{Format, Table};
 use crate::current::SourceRecords;
 use crate::diff::{Diff, Values};
-use crate::error::Result;
+use crate::error::{Failure, Result};
+use crate::exit::Exit;
 use crate::fold::Folding;
 use crate::guard::{self, Counts, Evidence, Judgement, SourceEvidence};
 use crate::hold::{Cause, Released};
 use crate::keys::Key;
-use crate::policy::Counted;
 use crate::publish::on_disk::{self, Content, OnDisk};
-use crate::state::State;
 use crate::state::files::Ledger;
 use crate::state::head::{Head, TableState};
+use crate::state::{Lost, State};
 use crate::table::format::{self, Said};
 use crate::table::rows::{Facts, FormatSet, Rows, RowsBuilder, SourceSet};
 use crate::table::wanted;
@@ -39,25 +39,25 @@ pub(super) fn ledger_of(state: &State, head: &Head, table: &Table) -> Option<Led
         .ok()
 }
 
-/// The rows that sources and configuration want in tables of one folding, and what was counted on the way.
-pub(super) fn wanted(
-    run: &Run<'_>,
-    sources: &[SourceNow],
-    domains: &DomainsNow,
-    folding: Folding,
-) -> (Rows, Counted) {
-    let none = SourceRecords::default();
-    let records = records_of(sources, &none);
-    wanted::rows(&run.config.recipients, &domains.listed, &records, folding)
-}
-
 /// The records that count, per source.
-fn records_of<'run>(
+pub(super) fn records_of<'run>(
     sources: &'run [SourceNow],
     none: &'run SourceRecords,
 ) -> Vec<&'run SourceRecords> {
     let records = |source: &'run SourceNow| source.records.as_ref().unwrap_or(none);
     sources.iter().map(records).collect()
+}
+
+/// Records that were whole a moment ago cannot be read any more.
+pub(super) fn not_planned(state: &State, what: &str, lost: &Lost) -> Failure {
+    Failure {
+        exit: Exit::NotWritten,
+        what: format!("{what}: not looked at, since the records of a source cannot be read back"),
+        place: state.directory().display().to_string(),
+        why: lost.to_string(),
+        in_force: Failure::NOTHING_TOUCHED.into(),
+        next: "look for faults of the disk; the next run reads what is damaged anew".into(),
+    }
 }
 
 /// One table being planned.
@@ -79,7 +79,9 @@ impl<'run> Desk<'_, 'run> {
             .and_then(|_| self.head.tables.get(&self.table.name));
         let on_disk = on_disk::look(self.table, known, &self.head.pending, self.folding)?;
         let is_first = ledger.is_none();
-        let (in_force, values) = self.in_force(ledger.unwrap_or_default(), &on_disk, &wanted);
+        let (in_force, values) = self
+            .in_force(ledger.unwrap_or_default(), &on_disk, &wanted)
+            .map_err(|lost| self.lost(&lost))?;
         let released = self.released();
         let evidence = Evidence {
             table: &self.table.name,
@@ -124,7 +126,12 @@ impl<'run> Desk<'_, 'run> {
     }
 
     /// Rows of the ledger, with sources renumbered, and rows of foreign files beside them.
-    fn in_force(&self, ledger: Ledger, on_disk: &[OnDisk], wanted: &Rows) -> (Rows, Values) {
+    fn in_force(
+        &self,
+        ledger: Ledger,
+        on_disk: &[OnDisk],
+        wanted: &Rows,
+    ) -> std::result::Result<(Rows, Values), Lost> {
         let numbers: Vec<SourceSet> = ledger
             .source_names
             .iter()
@@ -153,7 +160,8 @@ impl<'run> Desk<'_, 'run> {
         }
         let strangers = unknown.clone();
         let none = SourceRecords::default();
-        wanted::forget_known(&mut unknown, &records_of(self.sources, &none), self.folding);
+        let records = records_of(self.sources, &none);
+        wanted::forget_known(&mut unknown, &records, self.folding)?;
         self.forget_published(&mut unknown);
         let mut beside: Vec<(&[u8], Facts)> = Vec::new();
         for file in on_disk {
@@ -177,7 +185,7 @@ impl<'run> Desk<'_, 'run> {
         let is_renumbered =
             (numbers.iter().enumerate()).any(|(number, found)| *found != SourceSet::of(number));
         if beside.is_empty() && !is_renumbered {
-            return (ledger.rows, values);
+            return Ok((ledger.rows, values));
         }
         let mut rows = RowsBuilder::default();
         for row in ledger.rows.iter() {
@@ -190,7 +198,12 @@ impl<'run> Desk<'_, 'run> {
         for (key, facts) in beside {
             rows.push(key, facts);
         }
-        (rows.finish(), values)
+        Ok((rows.finish(), values))
+    }
+
+    fn lost(&self, lost: &Lost) -> Box<Failure> {
+        let table = format!("table {}", self.table.name);
+        Box::new(not_planned(self.state, &table, lost))
     }
 
     /// Formats that the gateway has no file of yet: a table that is taken over is taken over into them whole.
@@ -244,7 +257,7 @@ impl<'run> Desk<'_, 'run> {
                 name: source.name.clone(),
                 is_removed: matches!(source.status, SourceStatus::Removed),
                 is_never_complete: matches!(source.status, SourceStatus::Never(_)),
-                is_empty: is_current && source.shown().is_empty() && !is_approved,
+                is_empty: is_current && source.records_count == 0 && !is_approved,
                 uncovered_referrals: source.uncovered_referrals.clone(),
             }
         };
