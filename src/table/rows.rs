@@ -135,6 +135,11 @@ impl Rows {
         self.slots.iter().map(|slot| self.row(slot))
     }
 
+    /// The rows of these numbers.
+    pub fn range(&self, numbers: std::ops::Range<usize>) -> impl Iterator<Item = Row<'_>> {
+        self.slots[numbers].iter().map(|slot| self.row(slot))
+    }
+
     /// The keys in byte order.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
         self.iter().map(|row| row.key)
