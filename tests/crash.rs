@@ -3,7 +3,9 @@
 //! One run is traced by strace first; then it is repeated once for every system call that names a file of the
 //! installation, and is killed in front of that call, or the call fails. Whatever happens, every table is the old one or
 //! the new one, `status` answers, and one plain run afterwards makes everything as if nothing had happened: the tables, the
-//! kept original of a foreign file, the hook, and no file left over. Not here: damage to files that lie there (`state.rs`).
+//! kept original of a foreign file, the hook, and no file left over. Of a table that is large enough to be written and proven
+//! by several threads, it is the calls at its files that are killed or fail, in whichever thread comes to one first.
+//! Not here: damage to files that lie there (`state.rs`).
 #![allow(
     clippy::expect_used,
     reason = "a test fails by panicking, and the message says what was expected"
@@ -13,7 +15,7 @@ mod common;
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use common::process::{command, succeed};
@@ -31,6 +33,9 @@ const TABLES: [&str; 4] = [
     "tables/second.cdb",
 ];
 
+/// Recipients of a large table: more than it takes for threads to share its work (`publish::prepare`).
+const LARGE: usize = 6_000;
+
 /// An installation in front of a run, to which it can be put back.
 struct Scene {
     program: Rcptsync,
@@ -42,22 +47,54 @@ struct Scene {
     /// How the undisturbed run ends, and what its hook saw.
     code: i32,
     seen_by_hook: String,
+    /// Where calls are traced, one path after the other; `None` is everywhere.
+    places: Vec<Option<PathBuf>>,
 }
 
-/// A system call of the traced run: its name and the how-manieth of its name in its thread.
-type Step = (String, usize);
+/// A system call of a traced run: its name, and the how-manieth of its name in its thread at a place it is.
+#[derive(Debug, PartialEq)]
+struct Step {
+    place: Option<PathBuf>,
+    name: String,
+    count: usize,
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} {}", self.name, self.count)?;
+        self.place
+            .iter()
+            .try_for_each(|place| write!(out, " at {}", place.display()))
+    }
+}
 
 impl Scene {
     /// Two tables that were published, one of them edited by hand since, and a source that moved on.
     fn of_change(name: &str) -> Scene {
+        Scene::of_change_of(name, 30)
+    }
+
+    /// The same with tables that several threads write and prove, tried at the files of one of them and their directory.
+    fn of_large_change(name: &str) -> Scene {
+        let mut scene = Scene::of_change_of(name, LARGE);
+        let places = [
+            "tables/.first.rcptsync-new",
+            "tables/.first.cdb.rcptsync-new",
+            "tables",
+        ];
+        scene.places = places.map(|place| Some(scene.path(place))).into();
+        scene
+    }
+
+    fn of_change_of(name: &str, count: usize) -> Scene {
         let program = install(name);
-        list(&program, 0..30);
+        list(&program, 0..count);
         program.run(&["sync"]).expect_code(0);
         let second = program.directory().join("tables/second");
         let mut edited = std::fs::read(&second).expect("a table");
         edited.extend_from_slice(b"stranger@example.com OK\n");
         std::fs::write(&second, &edited).expect("a table");
-        list(&program, 1..33);
+        list(&program, 1..count + 3);
         Scene::rehearsed(program, 65, Some(edited))
     }
 
@@ -87,6 +124,7 @@ impl Scene {
             foreign,
             code,
             seen_by_hook: String::new(),
+            places: vec![None],
             program,
         };
         scene.before = scene.tables();
@@ -133,11 +171,12 @@ impl Scene {
     }
 
     /// Runs `sync` below strace; gives its exit code, `None` when it was killed.
-    fn trace(&self, options: &[&str]) -> Option<i32> {
+    fn trace(&self, place: Option<&Path>, options: &[&str]) -> Option<i32> {
         let status = command("strace")
             .args(["-f", "-y", "-qq", "-o"])
             .arg(self.path("strace.log"))
             .args(["-e", &format!("trace={SYSCALLS}"), "-e", "signal=none"])
+            .args(place.iter().flat_map(|place| [Path::new("-P"), place]))
             .args(options)
             .arg(env!("CARGO_BIN_EXE_rcptsync"))
             .arg("--config")
@@ -152,8 +191,15 @@ impl Scene {
 
     /// The steps of an undisturbed run.
     fn steps(&self) -> Vec<Step> {
+        let places = self.places.iter();
+        places
+            .flat_map(|place| self.steps_at(place.as_deref()))
+            .collect()
+    }
+
+    fn steps_at(&self, place: Option<&Path>) -> Vec<Step> {
         self.reset();
-        assert_eq!(self.trace(&[]), Some(self.code));
+        assert_eq!(self.trace(place, &[]), Some(self.code));
         let log = std::fs::read_to_string(self.path("strace.log")).expect("a log");
         let directory = self.program.directory().to_string_lossy().into_owned();
         let mut counts: HashMap<(String, String), usize> = HashMap::new();
@@ -172,12 +218,20 @@ impl Scene {
                 .entry((thread.to_owned(), name.to_owned()))
                 .or_default();
             *count += 1;
-            let step = (name.to_owned(), *count);
+            let step = Step {
+                place: place.map(Path::to_owned),
+                name: name.to_owned(),
+                count: *count,
+            };
             if arguments.contains(&directory) && !steps.contains(&step) {
                 steps.push(step);
             }
         }
-        assert!(steps.len() > 50, "strace saw next to nothing:\n{log}");
+        let steps_min = if place.is_none() { 50 } else { 5 };
+        assert!(
+            steps.len() >= steps_min,
+            "strace saw next to nothing:\n{log}"
+        );
         steps
     }
 
@@ -373,11 +427,11 @@ fn check_killed(scene: &Scene, what: &str) {
     }
     let started = Instant::now();
     let steps = scene.steps();
-    for (name, count) in &steps {
-        let what = format!("{what}: killed at {name} {count}");
+    for step in &steps {
+        let what = format!("{what}: killed at {step}");
         scene.reset();
-        let inject = format!("inject={name}:signal=KILL:when={count}");
-        let code = scene.trace(&["-e", &inject]);
+        let inject = format!("inject={}:signal=KILL:when={}", step.name, step.count);
+        let code = scene.trace(step.place.as_deref(), &["-e", &inject]);
         // The hook's own shell may be the one that is killed; then the hook is owed.
         assert!(
             matches!(code, None | Some(69 | 137)),
@@ -397,12 +451,13 @@ fn check_failing(scene: &Scene, what: &str, errors: &[(&str, &str)]) {
     }
     let started = Instant::now();
     let mut points = 0;
-    for (name, count) in scene.steps() {
-        for (_, error) in errors.iter().filter(|(prefix, _)| name.starts_with(prefix)) {
-            let what = format!("{what}: {name} {count} fails with {error}");
+    for step in scene.steps() {
+        let of_step = |(prefix, _): &&(&str, &str)| step.name.starts_with(prefix);
+        for (_, error) in errors.iter().filter(of_step) {
+            let what = format!("{what}: {step} fails with {error}");
             scene.reset();
-            let inject = format!("inject={name}:error={error}:when={count}");
-            let code = scene.trace(&["-e", &inject]);
+            let inject = format!("inject={}:error={error}:when={}", step.name, step.count);
+            let code = scene.trace(step.place.as_deref(), &["-e", &inject]);
             points += 1;
             scene.check_not_half(&what);
             if code == Some(0) || (code == Some(scene.code) && scene.is_said_to_be_current()) {
@@ -433,6 +488,11 @@ fn the_first_run_is_killed_at_every_step() {
 }
 
 #[test]
+fn a_run_that_changes_large_tables_is_killed_at_every_step() {
+    check_killed(&Scene::of_large_change("killed-large"), "a large change");
+}
+
+#[test]
 fn every_step_of_a_change_fails_once() {
     let errors = [
         ("write", "ENOSPC"),
@@ -447,6 +507,13 @@ fn every_step_of_a_change_fails_once() {
         ("fchmod", "EPERM"),
     ];
     check_failing(&Scene::of_change("failing"), "a change", &errors);
+}
+
+#[test]
+fn every_step_of_a_large_change_fails_once() {
+    let errors = [("write", "ENOSPC"), ("fsync", "EIO"), ("open", "EIO")];
+    let scene = Scene::of_large_change("failing-large");
+    check_failing(&scene, "a large change", &errors);
 }
 
 #[test]

@@ -547,7 +547,8 @@ fn what_waits_in_one_file_is_not_copied_into_another() {
             rows.push(key.as_bytes(), Facts::default());
         }
         let rows = rows.finish();
-        let bytes = format::render(&Said::of(format, &rows), "OK").expect("small enough");
+        let mut bytes = Vec::new();
+        format::render(&Said::of(format, &rows), "OK", &mut bytes).expect("small enough");
         write_file(&edited(&program), bytes);
         let has_wildcard = |path: PathBuf| {
             let bytes = std::fs::read(path).expect("a table");

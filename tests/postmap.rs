@@ -81,7 +81,9 @@ fn query(instance: &Instance, map: &str, keys: &[u8]) -> Output {
 }
 
 fn rendered(format: Format, rows: &Rows) -> Vec<u8> {
-    format::render(&Said::of(format, rows), "OK").expect("small enough")
+    let mut bytes = Vec::new();
+    format::render(&Said::of(format, rows), "OK", &mut bytes).expect("small enough");
+    bytes
 }
 
 /// Builds a CDB from our text with postmap and compares it with ours.

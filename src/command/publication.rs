@@ -42,14 +42,14 @@ pub fn publish(
 ) -> Result<Option<Published>> {
     let mut prepared: Vec<Prepared> = Vec::new();
     for table in &plan.tables {
-        for format in &table.writes {
+        if !table.writes.is_empty() {
             make_directory(table)?;
-            prepared.push(publish::prepare(
-                table.table,
-                *format,
-                &table.judgement.approved,
-            )?);
         }
+        prepared.extend(publish::prepare(
+            table.table,
+            &table.writes,
+            &table.judgement.approved,
+        )?);
     }
     let mut next = head.clone();
     keep_originals(run, state, plan, &mut next)?;

@@ -11,7 +11,9 @@
 
 pub mod on_disk;
 mod prepare;
+mod prove;
 mod rename;
+mod stream;
 
 pub use prepare::{Prepared, prepare};
 pub use rename::{recover, remove_leftovers, rename};

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::not_written;
+use super::{not_written, stream};
 use crate::config::{Format, Table};
 use crate::error::Result;
 use crate::fold::Folding;
@@ -140,16 +140,25 @@ fn content(
     })
 }
 
-/// Reads a file, but not through a link.
-pub(super) fn read_without_link(path: &Path) -> io::Result<Vec<u8>> {
+fn read_without_link(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_without_link(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The digest of a file, of which no more than a block is held.
+pub(super) fn digest_without_link(path: &Path) -> io::Result<String> {
+    let input = stream::reading(open_without_link(path)?);
+    Ok(stream::seal_of_rest(input)?.digest)
+}
+
+/// Opens a file to be read, but not through a link.
+pub(super) fn open_without_link(path: &Path) -> io::Result<File> {
     let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
-    let mut file = File::options()
+    File::options()
         .read(true)
         .custom_flags(no_follow)
-        .open(path)?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
+        .open(path)
 }
 
 /// What the file system says of a file.

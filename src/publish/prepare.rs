@@ -1,27 +1,30 @@
-//! Writing a table beside the live one and proving it, before anything is renamed.
+//! Writing a table beside the live one, before anything is renamed.
 //!
-//! What was meant is checked again on what the disk gives back: the digest of the bytes, and every row through a reader
-//! that is not the writer (for a CDB the `cdb` crate, for a text the rules of postmap). Nothing is followed through a
-//! link: all files are opened relative to the table's directory, exclusively.
+//! What was written is synced and proven (`prove`) before it counts. Nothing is followed through a link: all files are
+//! opened relative to the table's directory, exclusively. Of a large table the formats are written and proven side by side.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::thread;
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
-use super::on_disk::read_without_link;
-use super::{not_written, temporary_path};
+use super::prove::sync_and_prove;
+use super::{not_written, stream, temporary_path};
 use crate::config::{Format, Table};
-use crate::error::Result;
-use crate::fold::Folding;
+use crate::error::{Failure, Result};
 use crate::guard::Approved;
-use crate::state::digest;
 use crate::state::head::PendingRename;
-use crate::table::format::{self, Said};
+use crate::table::format::{self, RenderError, Said};
 use crate::table::rows::Rows;
+
+/// From so many rows on, threads share the work. Fewer are written and proven within about two milliseconds, of which threads
+/// would save little, and in one order of system calls, which tells more when one of them fails.
+const SHARED_ROWS_MIN: usize = 5_000;
 
 /// An artefact that lies beside the live one, synced and proven.
 #[derive(Debug)]
@@ -36,9 +39,39 @@ impl Prepared {
     }
 }
 
-/// Writes and proves one format of a table.
-pub fn prepare(table: &Table, format: Format, approved: &Approved) -> Result<Prepared> {
-    prepare_rows(table, format, approved.rows(), &table.value)
+/// Writes and proves some formats of a table, and gives them in their order. If one fails, none is left there.
+pub fn prepare(table: &Table, formats: &[Format], approved: &Approved) -> Result<Vec<Prepared>> {
+    prepare_all(table, formats, approved.rows())
+}
+
+fn prepare_all(table: &Table, formats: &[Format], rows: &Rows) -> Result<Vec<Prepared>> {
+    let of_format = |format: &Format| prepare_rows(table, *format, rows, &table.value);
+    let prepared: Result<Vec<Prepared>> = if rows.len() < SHARED_ROWS_MIN {
+        formats.iter().map(of_format).collect()
+    } else {
+        thread::scope(|scope| {
+            let started: Vec<_> = formats
+                .iter()
+                .map(|format| {
+                    let builder = thread::Builder::new();
+                    let started = builder.spawn_scoped(scope, move || of_format(format));
+                    started.map_err(|error| not_prepared(&table.file(*format), error))
+                })
+                .collect();
+            let joined = started.into_iter().map(|started| {
+                started
+                    .and_then(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            });
+            joined.collect::<Vec<_>>().into_iter().collect()
+        })
+    };
+    if prepared.is_err() {
+        for format in formats {
+            // Half a table must not fill the disk any longer.
+            let _ = std::fs::remove_file(temporary_path(&table.file(*format)));
+        }
+    }
+    prepared
 }
 
 pub(super) fn prepare_rows(
@@ -48,39 +81,51 @@ pub(super) fn prepare_rows(
     value: &str,
 ) -> Result<Prepared> {
     let path = table.file(format);
-    let failed = |why: String| {
-        let next = "mend the directory of the table (it must exist, with space, and belong to this account), then run again";
-        not_written("a table could not be written", &path, why, next)
-    };
-    let said = Said::of(format, rows);
-    let bytes = format::render(&said, value).map_err(|error| {
-        not_written(
-            "a table could not be written",
-            &path,
-            error,
-            "publish text, or split the domains over several tables",
-        )
-    })?;
     let temporary = temporary_path(&path);
-    let written =
-        write(&path, &temporary, table.mode, &bytes).map_err(|error| failed(error.to_string()));
-    let proven = written.and_then(|()| prove(&said, &temporary, &bytes, value).map_err(failed));
-    if let Err(failure) = proven {
+    let said = Said::of(format, rows);
+    let is_shared = rows.len() >= SHARED_ROWS_MIN;
+    let written = || -> Result<String> {
+        let file =
+            create(&path, &temporary, table.mode).map_err(|error| not_prepared(&path, error))?;
+        let seal = stream::write(&file, is_shared, |out| format::render(&said, value, out))
+            .map_err(|error| not_rendered(&path, error))?;
+        sync_and_prove(&file, &temporary, &said, value, &seal, is_shared)
+            .map_err(|disproof| not_prepared(&path, disproof))?;
+        Ok(seal.digest)
+    };
+    let digest = written().inspect_err(|_| {
         // A half-written file must not fill the disk any longer.
         let _ = std::fs::remove_file(&temporary);
-        return Err(failure);
-    }
+    })?;
     Ok(Prepared {
         pending: PendingRename {
             table: table.name.clone(),
             format,
             path: path.display().to_string(),
-            digest: digest(&bytes),
+            digest,
         },
     })
 }
 
-fn write(path: &Path, temporary: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+fn not_prepared(path: &Path, why: impl ToString) -> Box<Failure> {
+    let next = "mend the directory of the table (it must exist, with space, and belong to this account), then run again";
+    not_written("a table could not be written", path, why, next)
+}
+
+fn not_rendered(path: &Path, error: RenderError) -> Box<Failure> {
+    match error {
+        RenderError::NotWritten(error) => not_prepared(path, error),
+        RenderError::TooLarge => not_written(
+            "a table could not be written",
+            path,
+            error,
+            "publish text, or split the domains over several tables",
+        ),
+    }
+}
+
+/// Makes an empty file for a table, that of a dead run being removed.
+fn create(path: &Path, temporary: &Path, mode: u32) -> io::Result<File> {
     let (Some(parent), Some(name)) = (path.parent(), temporary.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
@@ -91,11 +136,10 @@ fn write(path: &Path, temporary: &Path, mode: u32, bytes: &[u8]) -> io::Result<(
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&directory, name, flags, Mode::RUSR | Mode::WUSR)?;
-    let mut file = File::from(file);
+    let file = File::from(file);
     keep_owner(&file, path);
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    Ok(file)
 }
 
 /// Opens the directory of a table, so that what is done there is done in one and the same directory. The administrator may
@@ -125,68 +169,4 @@ fn keep_owner(file: &File, live: &Path) {
             );
         }
     }
-}
-
-/// Reads back what was written and compares it with what was meant.
-fn prove(
-    said: &Said<'_>,
-    temporary: &Path,
-    bytes: &[u8],
-    value: &str,
-) -> std::result::Result<(), String> {
-    let found = read_without_link(temporary)
-        .map_err(|error| format!("it could not be read back: {error}"))?;
-    if found != bytes {
-        return Err("what was read back is not what was written".into());
-    }
-    match said.format() {
-        Format::Text => prove_text(&found, said.rows(), value),
-        Format::Cdb => prove_cdb(temporary, said.rows(), value),
-    }
-}
-
-fn prove_text(bytes: &[u8], rows: &Rows, value: &str) -> std::result::Result<(), String> {
-    // Rows are folded already, so folding them again as ASCII changes nothing and hides nothing.
-    let found =
-        format::read(Format::Text, bytes, Folding::Ascii).map_err(|error| error.to_string())?;
-    let is_equal = found.iter().map(|(key, _)| key.as_slice()).eq(rows.keys())
-        && found.iter().all(|(_, found)| found == value.as_bytes());
-    if is_equal {
-        Ok(())
-    } else {
-        Err("read as postmap reads it, the text has other rows than were meant".into())
-    }
-}
-
-fn prove_cdb(path: &Path, rows: &Rows, value: &str) -> std::result::Result<(), String> {
-    // The reader takes a database without records for a broken one; its 2048 octets were compared already.
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let path: PathBuf = path.to_owned();
-    // The reader may panic on a file that is not what was written; that must stop the publication, not the program.
-    let proof = std::panic::AssertUnwindSafe(|| -> std::result::Result<(), String> {
-        let database = ::cdb::CDB::open(&path)
-            .map_err(|error| format!("it does not open as a CDB: {error}"))?;
-        for key in rows.keys() {
-            let mut values = database.find(key);
-            let found = values
-                .next()
-                .transpose()
-                .map_err(|error| error.to_string())?;
-            if found.as_deref() != Some(value.as_bytes()) || values.next().is_some() {
-                return Err(format!(
-                    "{:?} is not found in it exactly once",
-                    String::from_utf8_lossy(key)
-                ));
-            }
-        }
-        let count = database.iter().count();
-        if count == rows.len() {
-            Ok(())
-        } else {
-            Err(format!("it has {count} records instead of {}", rows.len()))
-        }
-    });
-    std::panic::catch_unwind(proof).unwrap_or_else(|_| Err("the CDB reader failed on it".into()))
 }

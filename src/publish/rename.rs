@@ -7,13 +7,13 @@
 use std::io;
 use std::path::Path;
 
-use super::on_disk::{read_without_link, stamp};
+use super::on_disk::{digest_without_link, stamp};
 use super::prepare::{open_directory, prepare_rows};
 use super::{not_written, temporary_path};
 use crate::config::Table;
 use crate::error::Result;
+use crate::state::State;
 use crate::state::head::{Artefact, Head, PendingRename};
-use crate::state::{State, digest};
 
 /// Renames one decided artefact onto its live path and syncs the directory.
 pub fn rename(pending: &PendingRename) -> Result<Artefact> {
@@ -82,7 +82,7 @@ fn is_as_decided(head: &Head, pending: &PendingRename) -> bool {
         Err(error) => error.kind() == io::ErrorKind::NotFound,
         Ok(metadata) if !metadata.is_file() => false,
         Ok(_) => {
-            let Ok(digest) = read_without_link(path).map(|bytes| digest(&bytes)) else {
+            let Ok(digest) = digest_without_link(path) else {
                 return false;
             };
             head.tables.get(&pending.table).is_some_and(|known| {
@@ -104,7 +104,7 @@ fn finish(
 ) -> Result<Option<Artefact>> {
     let path = Path::new(&pending.path);
     let has_digest =
-        |path: &Path| read_without_link(path).is_ok_and(|bytes| digest(&bytes) == pending.digest);
+        |path: &Path| digest_without_link(path).is_ok_and(|digest| digest == pending.digest);
     if has_digest(path) {
         let stamp = path
             .symlink_metadata()

@@ -349,8 +349,5 @@ fn says_the_same(format: Format, found: &[format::KeyValue], rows: &Rows, value:
     found.sort();
     let said = Said::of(format, rows);
     found.iter().all(|(_, other)| other == value.as_bytes())
-        && found
-            .iter()
-            .map(|(key, _)| key.as_slice())
-            .eq(said.rows().keys())
+        && found.iter().map(|(key, _)| key.as_slice()).eq(said.keys())
 }

@@ -1,26 +1,31 @@
 //! The forms in which a table is written and read back.
 //!
-//! Each format renders rows to bytes and reads bytes back to keys and values; both are pure. What is written is proven
-//! by reading it back before anything is renamed (`publish::prepare`). The same rows give the same bytes.
+//! Each format renders rows into a stream and reads a stream back row by row; both are pure, and neither ever holds a
+//! whole file. What is written is proven by reading it back before anything is renamed (`publish::prove`). The same rows
+//! give the same bytes.
 
 pub mod cdb;
 pub mod text;
 
-use std::borrow::Cow;
+use std::io::{self, Write};
+use std::ops::Range;
 
 use crate::config::Format;
 use crate::fold::Folding;
-use crate::table::rows::{Row, Rows, RowsBuilder};
+use crate::table::rows::{Row, Rows};
 
 /// A row as a file says it.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
 
-/// Why rows cannot be written in a format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why rows are not written in a format.
+#[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// CDB offsets have 32 bits.
     #[error("the table would be larger than the 4 GiB that a CDB can address")]
     TooLarge,
+    /// They cannot be put where they belong.
+    #[error(transparent)]
+    NotWritten(#[from] io::Error),
 }
 
 /// Why a file is not a table of a format.
@@ -29,26 +34,17 @@ pub enum RenderError {
 pub struct ReadError(pub(crate) String);
 
 /// The rows that a file of one format has: without keys that the format cannot say, and without rows that somebody wrote
-/// into another file and that wait there. Nothing else is rendered.
-#[derive(Debug)]
+/// into another file and that wait there. Nothing else is rendered. It is a view: what is not said is passed over anew
+/// each time, and nothing is copied.
+#[derive(Clone, Copy, Debug)]
 pub struct Said<'rows> {
     format: Format,
-    rows: Cow<'rows, Rows>,
+    rows: &'rows Rows,
 }
 
 impl<'rows> Said<'rows> {
     /// What a format says of a table.
     pub fn of(format: Format, rows: &'rows Rows) -> Said<'rows> {
-        let is_said = |row: &Row<'_>| is_said(format, row);
-        if rows.iter().all(|row| is_said(&row)) {
-            let rows = Cow::Borrowed(rows);
-            return Said { format, rows };
-        }
-        let mut said = RowsBuilder::default();
-        for row in rows.iter().filter(is_said) {
-            said.push(row.key, row.facts());
-        }
-        let rows = Cow::Owned(said.finish());
         Said { format, rows }
     }
 
@@ -57,9 +53,23 @@ impl<'rows> Said<'rows> {
         self.format
     }
 
-    /// The rows.
-    pub fn rows(&self) -> &Rows {
-        &self.rows
+    /// The keys, in byte order.
+    pub fn keys(&self) -> impl Iterator<Item = &'rows [u8]> + use<'rows> {
+        self.keys_of(0..self.rows.len())
+    }
+
+    /// Those of the keys that belong to rows of these numbers; the numbers count every row of the table.
+    pub fn keys_of(&self, rows: Range<usize>) -> impl Iterator<Item = &'rows [u8]> + use<'rows> {
+        let format = self.format;
+        self.rows
+            .range(rows)
+            .filter(move |row| is_said(format, row))
+            .map(|row| row.key)
+    }
+
+    /// How many rows the table has, said or not.
+    pub fn rows_count(&self) -> usize {
+        self.rows.len()
     }
 }
 
@@ -72,11 +82,11 @@ pub fn is_said(format: Format, row: &Row<'_>) -> bool {
     can_say && row.facts().is_in(format)
 }
 
-/// The bytes of a file.
-pub fn render(said: &Said<'_>, value: &str) -> Result<Vec<u8>, RenderError> {
+/// Writes the content of a file, from its first octet to its last.
+pub fn render(said: &Said<'_>, value: &str, out: &mut impl Write) -> Result<(), RenderError> {
     match said.format {
-        Format::Text => Ok(text::render(&said.rows, value)),
-        Format::Cdb => cdb::render(&said.rows, value),
+        Format::Text => Ok(text::render(said, value, out)?),
+        Format::Cdb => cdb::render(said, value, out),
     }
 }
 

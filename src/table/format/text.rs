@@ -2,11 +2,13 @@
 //!
 //! Grammar: `src/util/readlline.c` and `src/postmap/postmap.c` of Postfix. A line whose first character is `#` is a
 //! comment, so a key that begins with `#` cannot be said here (nor in what postmap builds from it) and is left out; a CDB
-//! of our own holds it. The reader does what postmap does, including what it merely warns about.
+//! of our own holds it. The reader does what postmap does, including what it merely warns about, and holds one line.
+
+use std::borrow::Cow;
+use std::io::{self, BufRead, Write};
 
 use crate::fold::{self, Folding};
-use crate::table::format::KeyValue;
-use crate::table::rows::Rows;
+use crate::table::format::{KeyValue, Said};
 
 /// Constant, so that the same rows are the same bytes.
 const HEAD: &str = "\
@@ -16,25 +18,21 @@ const HEAD: &str = "\
 # (see [source.NAME] in rcptsync.toml).
 ";
 
-/// The bytes of the text; every key must be one that it can say.
-pub fn render(rows: &Rows, value: &str) -> Vec<u8> {
-    let mut bytes = HEAD.as_bytes().to_vec();
-    for key in rows.keys() {
-        bytes.extend_from_slice(key);
-        bytes.push(b' ');
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.push(b'\n');
+/// Writes the text.
+pub fn render(said: &Said<'_>, value: &str, out: &mut impl Write) -> io::Result<()> {
+    out.write_all(HEAD.as_bytes())?;
+    let rest_of_line = format!(" {value}\n");
+    for key in said.keys() {
+        out.write_all(key)?;
+        out.write_all(rest_of_line.as_bytes())?;
     }
-    bytes
+    Ok(())
 }
 
 /// Whether the text can hold a key: a reader of its line finds this key and no other. Of our own keys only those that
 /// begin with `#` fail; a foreign index may hold anything, line ends included.
 pub fn can_say(key: &[u8]) -> bool {
-    let is_plain = |byte: &u8| {
-        byte.is_ascii_graphic() && !byte.is_ascii_uppercase() && !b"#\"\\".contains(byte)
-    };
-    if !key.is_empty() && key.iter().all(is_plain) {
+    if !key.is_empty() && is_plain(key) {
         return true;
     }
     // Postfix counts the vertical tab as a space, which Rust does not.
@@ -45,48 +43,88 @@ pub fn can_say(key: &[u8]) -> bool {
     matches!(rows.as_slice(), [(found, value)] if found == key && value == b"OK")
 }
 
+/// Whether there is nothing in a key that a quote, a comment, a space or folding could touch. Without an early end, so that
+/// many octets are looked at in one step.
+fn is_plain(key: &[u8]) -> bool {
+    key.iter().fold(true, |is_plain, byte| {
+        let is_letter_or_sign = (b'!' <= *byte) & (*byte <= b'~');
+        let is_capital = (b'A' <= *byte) & (*byte <= b'Z');
+        let is_special = (*byte == b'#') | (*byte == b'"') | (*byte == b'\\');
+        is_plain & is_letter_or_sign & !is_capital & !is_special
+    })
+}
+
 /// The keys and values of a text, in its order; of a key that stands there twice only the first.
 pub fn read(bytes: &[u8], folding: Folding) -> Vec<KeyValue> {
     let mut rows: Vec<KeyValue> = Vec::new();
     let mut seen = std::collections::HashSet::new();
-    for line in logical_lines(bytes) {
-        if let Some((key, value)) = split(&line) {
-            let key = folded(key, folding);
-            if seen.insert(key.clone()) {
-                rows.push((key, value.to_vec()));
-            }
+    let each = |key: &[u8], value: &[u8]| {
+        if seen.insert(key.to_vec()) {
+            rows.push((key.to_vec(), value.to_vec()));
         }
-    }
+    };
+    // What lies in memory can always be read.
+    each_row(bytes, folding, each).unwrap_or_default();
     rows
 }
 
-fn folded(key: &[u8], folding: Folding) -> Vec<u8> {
-    match (std::str::from_utf8(key), folding) {
-        (Ok(text), Folding::Unicode | Folding::Both) => {
-            fold::unicode(text).into_owned().into_bytes()
+/// Tells every row of a text as it is read, a key that stands there twice both times.
+pub fn each_row(
+    input: impl BufRead,
+    folding: Folding,
+    mut each: impl FnMut(&[u8], &[u8]),
+) -> io::Result<()> {
+    each_line(input, |line| {
+        if let Some((key, value)) = split(line) {
+            each(&folded(key, folding), value);
         }
-        (Ok(text), Folding::Ascii) => fold::ascii(text).into_owned().into_bytes(),
-        (Err(_), _) => key.to_ascii_lowercase(),
+    })
+}
+
+fn folded(key: &[u8], folding: Folding) -> Cow<'_, [u8]> {
+    if is_plain(key) {
+        return Cow::Borrowed(key);
+    }
+    let folded = match (std::str::from_utf8(key), folding) {
+        (Ok(text), Folding::Unicode | Folding::Both) => fold::unicode(text),
+        (Ok(text), Folding::Ascii) => fold::ascii(text),
+        (Err(_), _) => return Cow::Owned(key.to_ascii_lowercase()),
+    };
+    match folded {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
     }
 }
 
 /// Joins continuation lines and drops comments and blank lines, even in the middle of a continued line.
-fn logical_lines(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut lines: Vec<Vec<u8>> = Vec::new();
-    for line in bytes.split(|byte| *byte == b'\n') {
+fn each_line(mut input: impl BufRead, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let (mut logical, mut line) = (Vec::new(), Vec::new());
+    while input.read_until(b'\n', &mut line)? > 0 {
+        line.pop_if(|last| *last == b'\n');
         // A NUL ends the text for Postfix.
-        let line = line.split(|byte| *byte == 0).next().unwrap_or_default();
+        if line.contains(&0) {
+            let end = line.iter().position(|byte| *byte == 0);
+            line.truncate(end.unwrap_or(line.len()));
+        }
         let content = line.trim_ascii_start();
-        if content.is_empty() || content.starts_with(b"#") {
-            continue;
+        let (is_content, is_start) = (
+            !content.is_empty() && content[0] != b'#',
+            content.len() == line.len(),
+        );
+        if is_content && is_start {
+            if !logical.is_empty() {
+                each(&logical);
+            }
+            std::mem::swap(&mut logical, &mut line);
+        } else if is_content && !logical.is_empty() {
+            logical.extend_from_slice(&line);
         }
-        if content.len() == line.len() {
-            lines.push(line.to_vec());
-        } else if let Some(last) = lines.last_mut() {
-            last.extend_from_slice(line);
-        }
+        line.clear();
     }
-    lines
+    if !logical.is_empty() {
+        each(&logical);
+    }
+    Ok(())
 }
 
 /// The key ends at the first space outside quotes; a line without value, or with an open quote, is ignored by postmap.
@@ -104,7 +142,10 @@ fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
         }
         false
     };
-    let end = line.iter().position(is_end)?;
+    // Most keys have neither quotes nor escapes, and end where the first such or a space stands.
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\') || byte.is_ascii_whitespace();
+    let plain_octets = line.iter().position(is_special)?;
+    let end = plain_octets + line[plain_octets..].iter().position(is_end)?;
     let value = line[end..].trim_ascii();
     (!value.is_empty() && end > 0).then_some((&line[..end], value))
 }
@@ -113,7 +154,6 @@ fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
 mod tests {
     use super::*;
     use crate::config::Format;
-    use crate::table::format::Said;
     use crate::table::rows::{Facts, RowsBuilder};
 
     #[track_caller]
@@ -157,7 +197,8 @@ mod tests {
             builder.push(key.as_bytes(), Facts::default());
         }
         let rows = builder.finish();
-        let text = render(Said::of(Format::Text, &rows).rows(), "OK");
+        let mut text = Vec::new();
+        render(&Said::of(Format::Text, &rows), "OK", &mut text).expect("memory");
         let text = String::from_utf8(text).expect("UTF-8");
         check(
             &text,
@@ -167,6 +208,17 @@ mod tests {
                 ("o'brien@example.com", "OK"),
             ],
         );
+    }
+
+    #[test]
+    fn each_octet_is_plain_or_not() {
+        for octet in 0..=u8::MAX {
+            let is_allowed = octet.is_ascii_graphic()
+                && !octet.is_ascii_uppercase()
+                && !b"#\"\\".contains(&octet);
+            let key = [&[b'a'; 40], &[octet][..], &[b'a'; 3]].concat();
+            assert_eq!(is_plain(&key), is_allowed, "{octet}");
+        }
     }
 
     #[test]
