@@ -41,16 +41,17 @@ pub struct Record {
 
 impl Record {
     /// The facts of an entry.
-    pub fn from_entry(entry: Entry) -> Record {
+    pub fn from_entry(entry: &Entry) -> Record {
         let mut record = Record {
             guid: entry
                 .values(OBJECT_GUID)
                 .next()
                 .unwrap_or_default()
                 .to_vec(),
-            recipient_type: first_text(&entry, RECIPIENT_TYPE).and_then(|text| text.parse().ok()),
-            is_internal_only: first_text(&entry, REQUIRE_AUTHENTICATION)
+            recipient_type: first_text(entry, RECIPIENT_TYPE).and_then(|text| text.parse().ok()),
+            is_internal_only: first_text(entry, REQUIRE_AUTHENTICATION)
                 .is_some_and(|text| text.eq_ignore_ascii_case("TRUE")),
+            dn: entry.dn().to_owned(),
             ..Record::default()
         };
         for value in entry.values(PROXY_ADDRESSES) {
@@ -61,7 +62,6 @@ impl Record {
             }
         }
         record.proxy_addresses.sort_unstable();
-        record.dn = entry.dn;
         record
     }
 
@@ -123,22 +123,18 @@ mod tests {
                 .map(|value| value.as_bytes().to_vec())
                 .collect::<Vec<_>>()
         };
-        let entry = Entry {
-            dn: "CN=Staff,DC=x".into(),
-            attributes: vec![
-                (
-                    "PROXYADDRESSES".into(),
-                    values(&["SMTP:staff@x.example", "SIP:staff@x.example", "X500:/o=x"]),
-                ),
-                (
-                    "msExchRecipientTypeDetails".into(),
-                    values(&["34359738368"]),
-                ),
-                ("msexchrequireauthtosendto".into(), values(&["TRUE"])),
-                ("objectGUID".into(), vec![vec![0xff; 16]]),
-                ("mail".into(), values(&["other@x.example"])),
-            ],
-        };
+        let mut entry = Entry::named("CN=Staff,DC=x");
+        let addresses = ["SMTP:staff@x.example", "SIP:staff@x.example", "X500:/o=x"];
+        for (name, added) in [
+            ("PROXYADDRESSES", &addresses.map(str::as_bytes)[..]),
+            ("msExchRecipientTypeDetails", &[b"34359738368"]),
+            ("msexchrequireauthtosendto", &[b"TRUE"]),
+            ("objectGUID", &[&[0xff; 16]]),
+            ("mail", &[b"other@x.example"]),
+        ] {
+            entry.add_name(name);
+            added.iter().for_each(|value| entry.add_value(value));
+        }
         let expected = Record {
             guid: vec![0xff; 16],
             dn: "CN=Staff,DC=x".into(),
@@ -147,6 +143,6 @@ mod tests {
             proxy_addresses: values(&["SIP:staff@x.example", "SMTP:staff@x.example"]),
             other_values_count: 1,
         };
-        assert_eq!(Record::from_entry(entry), expected);
+        assert_eq!(Record::from_entry(&entry), expected);
     }
 }
