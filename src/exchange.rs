@@ -151,13 +151,14 @@ mod tests {
     use super::*;
 
     fn entry(name: &str, flags: Option<&str>) -> DirectoryEntry {
-        let value = |text: &str| vec![text.as_bytes().to_vec()];
-        let mut attributes = vec![("msexchaccepteddomainname".to_owned(), value(name))];
-        attributes.extend(flags.map(|flags| (FLAGS.to_owned(), value(flags))));
-        DirectoryEntry {
-            dn: "CN=x".into(),
-            attributes,
+        let mut entry = DirectoryEntry::named("CN=x");
+        entry.add_name("msexchaccepteddomainname");
+        entry.add_value(name.as_bytes());
+        if let Some(flags) = flags {
+            entry.add_name(FLAGS);
+            entry.add_value(flags.as_bytes());
         }
+        entry
     }
 
     #[track_caller]

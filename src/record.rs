@@ -114,7 +114,7 @@ impl Record {
     pub fn from_entry(entry: &Entry) -> Record {
         let mut facts = Facts {
             guid: entry.values(OBJECT_GUID).next().unwrap_or_default(),
-            dn: &entry.dn,
+            dn: entry.dn(),
             recipient_type: first_text(entry, RECIPIENT_TYPE).and_then(|text| text.parse().ok()),
             is_internal_only: first_text(entry, REQUIRE_AUTHENTICATION)
                 .is_some_and(|text| text.eq_ignore_ascii_case("TRUE")),
@@ -364,23 +364,18 @@ mod tests {
 
     #[test]
     fn an_entry_becomes_its_facts() {
-        let attribute = |name: &str, found: &[&str]| {
-            let found = values(found).into_iter().map(<[u8]>::to_vec);
-            (name.to_owned(), found.collect())
-        };
-        let entry = Entry {
-            dn: "CN=Staff,DC=x".into(),
-            attributes: vec![
-                attribute(
-                    "PROXYADDRESSES",
-                    &["SMTP:staff@x.example", "SIP:staff@x.example", "X500:/o=x"],
-                ),
-                attribute("msExchRecipientTypeDetails", &["34359738368"]),
-                attribute("msexchrequireauthtosendto", &["TRUE"]),
-                ("objectGUID".into(), vec![vec![0xff; 16]]),
-                attribute("mail", &["other@x.example"]),
-            ],
-        };
+        let mut entry = Entry::named("CN=Staff,DC=x");
+        let addresses = ["SMTP:staff@x.example", "SIP:staff@x.example", "X500:/o=x"];
+        for (name, added) in [
+            ("PROXYADDRESSES", &addresses.map(str::as_bytes)[..]),
+            ("msExchRecipientTypeDetails", &[b"34359738368"]),
+            ("msexchrequireauthtosendto", &[b"TRUE"]),
+            ("objectGUID", &[&[0xff; 16]]),
+            ("mail", &[b"other@x.example"]),
+        ] {
+            entry.add_name(name);
+            added.iter().for_each(|value| entry.add_value(value));
+        }
         let expected = Record::of(Facts {
             guid: &[0xff; 16],
             dn: "CN=Staff,DC=x",

@@ -405,6 +405,74 @@ fn octets_that_are_no_answer_are_refused() {
     check(seven().fault(code), "\\u{1b}[2J");
 }
 
+#[test]
+fn what_a_search_finds_is_taken_apart_in_its_turn() {
+    let damaged = "an entry that is not built as one";
+    let dn = b"\x04\x04CN=a";
+    for (parts, expected) in [
+        (&[&dn[..], b"\x30\x00"][..], "more than the 3 entries"),
+        (&[dn], damaged),
+        (&[b"\x04\x01\xff", b"\x30\x00"], "whose DN is not UTF-8"),
+        (&[b"\x0c\x04CN=a", b"\x30\x00"], damaged),
+        (&[dn, b"\x31\x00"], damaged),
+        (&[dn, b"\x30\x00", dn], damaged),
+        (&[dn, b"\x30\x02\x30\x00"], damaged),
+        (&[dn, b"\x30\x05\x30\x03\x04\x01m"], damaged),
+        (&[dn, b"\x30\x07\x30\x05\x04\x01m\x30\x00"], damaged),
+        (&[dn, b"\x30\x09\x30\x07\x04\x01m\x31\x02\x05\x00"], damaged),
+        (
+            &[dn, b"\x30\x07\x30\x05\x04\x01\xff\x31\x00"],
+            "an attribute whose name is not UTF-8",
+        ),
+    ] {
+        // Page 2 is asked for by message 4.
+        let bytes = hostile::operation(4, 0x64, &parts.concat());
+        check(
+            seven().fault(Fault::BytesInPage { page: 2, bytes }),
+            expected,
+        );
+    }
+    let reference = hostile::operation(4, 0x73, b"\x04\x01\xff");
+    let bytes = reference;
+    check(
+        seven().fault(Fault::BytesInPage { page: 2, bytes }),
+        "a search reference that is not UTF-8",
+    );
+    // Behind the result of its own search, and one for a search that is over or never was.
+    for (page, id) in [(1, 3), (2, 4), (2, 3), (2, 99)] {
+        let bytes = hostile::entry(id, b"CN=late", &[]);
+        check(
+            seven().fault(Fault::BytesBehindPage { page, bytes }),
+            &format!("an answer of kind 0x64 to request {id}"),
+        );
+    }
+    // Torn at every octet, in time.
+    let drip = Fault::SlowDrip {
+        page: 2,
+        pause: Duration::from_micros(50),
+    };
+    check(seven().fault(drip), "7 records");
+}
+
+/// Pages of very many and very small entries: what is under way is bounded, and nothing of it is lost.
+#[test]
+fn tiny_entries_pass_through_a_bounded_window() {
+    let tiny = |count| hostile::entry(3, b"", &[]).repeat(count);
+    let bytes = tiny(1_000_000);
+    check(
+        seven().fault(Fault::BytesInPage { page: 1, bytes }),
+        "more than the 3 entries",
+    );
+    let mut fixture = Fixture::new();
+    fixture.source.page_size = 200_000;
+    let bytes = tiny(150_000);
+    check_with(
+        fixture,
+        seven().fault(Fault::BytesInPage { page: 1, bytes }),
+        "150007 records",
+    );
+}
+
 /// What this process ever held, in KiB.
 fn resident_peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("proc");

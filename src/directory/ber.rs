@@ -16,6 +16,8 @@ pub const OCTET_STRING: u8 = 0x04;
 pub const ENUMERATED: u8 = 0x0a;
 /// `SEQUENCE`
 pub const SEQUENCE: u8 = 0x30;
+/// `SET`
+pub const SET: u8 = 0x31;
 
 /// Four octets say lengths up to 4 GiB, far beyond every frame that is accepted; Active Directory always writes four.
 const LENGTH_OCTETS_MAX: u8 = 4;
@@ -107,6 +109,11 @@ impl<'bytes> Elements<'bytes> {
             rest: content,
             rest_at: content_at,
         }
+    }
+
+    /// Whether all were read.
+    pub fn is_over(&self) -> bool {
+        self.rest.is_empty()
     }
 
     /// The next element, or `None` when all were read.

@@ -275,8 +275,8 @@ impl<'read> Following<'read> {
                 match answers.next().await? {
                     Answer::Entry(entry) => {
                         is_empty = false;
-                        budget.spend_entry(&entry)?;
-                        let (guid, report) = report(&entry)?;
+                        budget.spend_entry(entry)?;
+                        let (guid, report) = report(entry)?;
                         let known = reports.entry(guid).or_default();
                         // The last word on being deleted, and every word on having moved.
                         known.is_deleted = report.is_deleted;
@@ -410,7 +410,7 @@ impl Rereading<'_, '_> {
         };
         self.budget.spend_entry(&entry).map_err(trouble)?;
         if range::has_range(&entry) {
-            entry = range::complete(self.session, entry, ATTRIBUTES, &mut self.budget).await?;
+            entry = range::complete(self.session, &entry, ATTRIBUTES, &mut self.budget).await?;
         }
         self.progress.count_entry();
         Ok(Some(Record::from_entry(&entry)))

@@ -86,7 +86,7 @@ fn accepted(entry: &Entry) -> Result<Option<AcceptedDomain>, Cause> {
             tracing::warn!(
                 "the accepted domain \"{}\" ({}) is no domain that could be listed",
                 safe(&name),
-                safe(&entry.dn)
+                safe(entry.dn())
             );
             Ok(None)
         }

@@ -1,13 +1,14 @@
-//! What stands between the server and the LDAP crate: only whole, checked messages pass.
+//! What stands between the server and all who read its answers: only whole, checked messages pass.
 //!
-//! The crate reads from one end of a socket pair; a task here copies between its other end and the server. Size, nesting
-//! and shape are checked before the crate's parser sees a message (`message`), the bytes under way are bounded, and the
-//! true end of a connection is kept, which the crate would report as "premature end of search stream" whatever it was.
-//! Not here: connections and TLS (`wire`), what answers mean (`session`).
+//! Requests come from the LDAP crate through a socket pair, whose other end a task here copies to the server. The same task
+//! reads the answers. What a search finds goes to the session in batches, a read's worth each; results go to the crate.
+//! Size, nesting and shape are checked first (`message`), the bytes under way are bounded, and the true end of a connection
+//! is kept, which the crate would report as "premature end of search stream" whatever it was. Not here: connections and
+//! TLS (`wire`), what answers mean (`session`).
 //!
-//! Invariant: the crate's parser never holds a part of a message for longer than the rest takes to be copied.
+//! Invariants: the crate's parser never holds a part of a message for longer than the rest takes to be copied. A batch is
+//! handed over before any result that stood behind it, and says whether one did.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,20 +16,25 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-use super::ber::{self, BerError};
-use super::message::{self, Awaited, MessageError};
+use super::ber::{self, BerError, Element, Elements};
+use super::message::{self, Awaited, MessageError, Passed, Request};
 
 /// The largest message accepted. Active Directory gives at most 5,000 values of an attribute at once, of at most 1,123
 /// characters each: 5.6 MB; thrice that has room for names outside ASCII and for servers without such limits.
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Messages that were passed on and not yet taken by the session: enough to keep both busy, and little memory.
+/// What was found and not yet taken by the session: enough to keep both busy, and little memory. A larger message goes alone.
 const UNDER_WAY_BYTES_MAX: usize = 1024 * 1024;
 
 const READ_BYTES: usize = 64 * 1024;
+
+/// A server writes entry by entry. To be woken for each costs both sides more than the entries do, so that they are left
+/// to gather for a moment; the result of a page waits no longer than that.
+const GATHERING: Duration = Duration::from_micros(200);
 
 /// How a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -67,20 +73,59 @@ pub enum Lost {
 /// The session's side of the filter.
 pub struct Filter {
     shared: Arc<Shared>,
+    found: UnboundedReceiver<Batch>,
     task: JoinHandle<()>,
+}
+
+/// What a search found: entries and references, in the order they came.
+pub struct Batch {
+    /// The message id of the search.
+    pub search_id: u32,
+    /// The result stood behind these; the crate has it.
+    pub is_last: bool,
+    messages: Vec<u8>,
+    taken_bytes: usize,
+    // Given back when the batch is dropped.
+    _room: OwnedSemaphorePermit,
+}
+
+impl Batch {
+    /// The next message.
+    pub fn next(&mut self) -> Result<Option<Element<'_>>, BerError> {
+        let found = Elements::of(&self.messages[self.taken_bytes..], self.taken_bytes).read()?;
+        if let Some(message) = found {
+            self.taken_bytes = message.content_at + message.content.len();
+        }
+        Ok(found)
+    }
 }
 
 struct Shared {
     state: Mutex<State>,
-    room: Semaphore,
+    room: Arc<Semaphore>,
 }
 
 #[derive(Default)]
 struct State {
     awaited: Option<Awaited>,
     lost: Option<Lost>,
-    // What each message under way took of the room, in the order they were passed on.
-    under_way: VecDeque<u32>,
+}
+
+/// Octets from the server that were not passed on yet.
+struct Received {
+    buffer: Vec<u8>,
+    filled: usize,
+}
+
+/// The whole messages at the beginning of what was received.
+struct Checked {
+    /// What they answer.
+    asked: Option<Awaited>,
+    /// Those that a search found stand first.
+    found_bytes: usize,
+    /// With the result behind them.
+    whole_bytes: usize,
+    is_last: bool,
 }
 
 impl Filter {
@@ -94,19 +139,21 @@ impl Filter {
         let library = UnixStream::from_std(ours)?;
         let shared = Arc::new(Shared {
             state: Mutex::default(),
-            // A batch holds one message begun earlier and one read's worth of others.
-            room: Semaphore::new(UNDER_WAY_BYTES_MAX + READ_BYTES),
+            room: Arc::new(Semaphore::new(UNDER_WAY_BYTES_MAX)),
         });
-        let task = tokio::spawn(run(server, library, Arc::clone(&shared)));
-        Ok((Filter { shared, task }, for_library))
+        let (to_session, found) = mpsc::unbounded_channel();
+        let task = tokio::spawn(run(server, library, to_session, Arc::clone(&shared)));
+        let filter = Filter {
+            shared,
+            found,
+            task,
+        };
+        Ok((filter, for_library))
     }
 
-    /// To be called for every message that came out of the LDAP crate: makes room for another.
-    pub fn taken(&self) {
-        let taken = self.shared.state().under_way.pop_front();
-        if let Some(bytes) = taken {
-            self.shared.room.add_permits(bytes_to_usize(bytes));
-        }
+    /// The next batch of whatever search was asked; `None` when the connection is over.
+    pub async fn found(&mut self) -> Option<Batch> {
+        self.found.recv().await
     }
 
     /// Why the connection is over, told once; `None` while it is not.
@@ -115,8 +162,8 @@ impl Filter {
     }
 
     /// Waits until what the crate wrote last has been sent.
-    pub async fn flushed(self, patience: Duration) {
-        let _ = tokio::time::timeout(patience, self.task).await;
+    pub async fn flushed(mut self, patience: Duration) {
+        let _ = tokio::time::timeout(patience, &mut self.task).await;
     }
 }
 
@@ -127,20 +174,24 @@ impl Shared {
     }
 }
 
-async fn run<S>(server: S, library: UnixStream, shared: Arc<Shared>)
-where
+async fn run<S>(
+    server: S,
+    library: UnixStream,
+    to_session: UnboundedSender<Batch>,
+    shared: Arc<Shared>,
+) where
     S: AsyncRead + AsyncWrite + Send,
 {
     let (from_server, mut to_server) = tokio::io::split(server);
     let (from_library, to_library) = tokio::io::split(library);
     tokio::select! {
-        lost = copy_answers(from_server, to_library, &shared) => shared.state().lost = Some(lost),
+        lost = copy_answers(from_server, to_library, &to_session, &shared) => shared.state().lost = Some(lost),
         () = copy_requests(from_library, &mut to_server, &shared) => {
             // The crate is done: the close is told to the server, whose opinion of it does not matter.
             let _ = to_server.shutdown().await;
         }
     }
-    // The crate's end of the pair closes as this returns, after `lost` has been set.
+    // Both the batches and the crate's end of the pair end as this returns, after `lost` has been set.
 }
 
 async fn copy_requests(
@@ -180,62 +231,116 @@ async fn copy_requests(
 async fn copy_answers(
     mut from_server: impl AsyncRead + Unpin,
     mut to_library: impl AsyncWrite + Unpin,
+    to_session: &UnboundedSender<Batch>,
     shared: &Shared,
 ) -> Lost {
-    let mut buffer = Vec::new();
-    let mut chunk = vec![0; READ_BYTES];
+    let mut received = Received {
+        buffer: vec![0; READ_BYTES],
+        filled: 0,
+    };
     loop {
-        let count = match from_server.read(&mut chunk).await {
-            Ok(count) => count,
-            // TLS that ends without its own farewell. Whatever had to come has not come either way.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
-            Err(error) => return Lost::Broken(error),
-        };
-        match count {
-            0 if buffer.is_empty() => return Lost::Closed,
-            0 => {
+        match received.read(&mut from_server).await {
+            Ok(()) => {}
+            Err(Lost::Closed) if received.filled > 0 => {
                 return Lost::ClosedInMessage {
-                    received_bytes: buffer.len(),
+                    received_bytes: received.filled,
                 };
             }
-            count => buffer.extend_from_slice(&chunk[..count]),
+            Err(lost) => return lost,
         }
-        let (whole, room, verdict) = check_batch(&mut buffer, shared);
-        if whole > 0 {
-            match shared.room.acquire_many(room).await {
-                Ok(permit) => permit.forget(),
+        let (checked, verdict) = check_batch(received.octets(), shared);
+        // What was good before the bad is passed on all the same: it may be the refusal of a password.
+        if let Some(asked) = checked.asked
+            && asked.request == Request::Search
+            && checked.whole_bytes > 0
+        {
+            let found = &received.octets()[..checked.found_bytes];
+            let takes = bytes_to_u32(found.len().min(UNDER_WAY_BYTES_MAX));
+            let room = match Arc::clone(&shared.room).acquire_many_owned(takes).await {
+                Ok(room) => room,
                 // Nobody closes the semaphore.
                 Err(error) => return Lost::Broken(io::Error::other(error)),
+            };
+            let batch = Batch {
+                search_id: asked.id,
+                is_last: checked.is_last,
+                messages: found.to_vec(),
+                taken_bytes: 0,
+                _room: room,
+            };
+            if to_session.send(batch).is_err() {
+                return Lost::Broken(io::ErrorKind::BrokenPipe.into());
             }
-            if let Err(error) = to_library.write_all(&buffer[..whole]).await {
-                return Lost::Broken(error);
-            }
-            buffer.drain(..whole);
         }
-        // What was good before the bad is passed on all the same: it may be the refusal of a password.
+        let result = &received.octets()[checked.found_bytes..checked.whole_bytes];
+        if let Err(error) = to_library.write_all(result).await {
+            return Lost::Broken(error);
+        }
+        let has_room = received.filled < received.buffer.len();
+        received.pass(checked.whole_bytes);
         if let Err(lost) = verdict {
             return lost;
+        }
+        if checked.found_bytes > 0 && !checked.is_last && has_room {
+            // First the session works on what there is. Then nothing runs on this thread, and the clock of the runtime is
+            // too coarse.
+            tokio::task::yield_now().await;
+            std::thread::sleep(GATHERING);
         }
     }
 }
 
-/// Checks the whole messages at the beginning of the buffer: how many bytes may pass, how much room they take, and
-/// whether what follows them ends the connection.
-fn check_batch(buffer: &mut [u8], shared: &Shared) -> (usize, u32, Result<(), Lost>) {
-    let (mut whole, mut room) = (0, 0);
+impl Received {
+    async fn read(&mut self, server: &mut (impl AsyncRead + Unpin)) -> Result<(), Lost> {
+        if self.filled == self.buffer.len() {
+            // A message larger than the buffer; it was not refused by its length, and half of it is here.
+            self.buffer.resize(self.filled * 2, 0);
+        }
+        match server.read(&mut self.buffer[self.filled..]).await {
+            Ok(0) => Err(Lost::Closed),
+            // TLS that ends without its own farewell. Whatever had to come has not come either way.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Lost::Closed),
+            Err(error) => Err(Lost::Broken(error)),
+            Ok(count) => {
+                self.filled += count;
+                Ok(())
+            }
+        }
+    }
+
+    fn octets(&mut self) -> &mut [u8] {
+        &mut self.buffer[..self.filled]
+    }
+
+    /// Forgets what was passed on. What stays is less than a message.
+    fn pass(&mut self, bytes: usize) {
+        self.buffer.copy_within(bytes..self.filled, 0);
+        self.filled -= bytes;
+    }
+}
+
+/// Checks the whole messages at the beginning of the buffer: what may pass, and whether what follows it ends the
+/// connection.
+fn check_batch(buffer: &mut [u8], shared: &Shared) -> (Checked, Result<(), Lost>) {
     let mut state = shared.state();
+    let mut checked = Checked {
+        asked: state.awaited,
+        found_bytes: 0,
+        whole_bytes: 0,
+        is_last: false,
+    };
     loop {
-        let rest = &mut buffer[whole..];
-        match check_next(rest, state.awaited) {
-            Ok(None) => return (whole, room, Ok(())),
-            Err(lost) => return (whole, room, Err(lost)),
+        match check_next(&mut buffer[checked.whole_bytes..], state.awaited) {
+            Ok(None) => return (checked, Ok(())),
+            Err(lost) => return (checked, Err(lost)),
             Ok(Some((frame_bytes, is_last))) => {
-                whole += frame_bytes;
-                let takes = bytes_to_u32(frame_bytes.min(UNDER_WAY_BYTES_MAX));
-                room += takes;
-                state.under_way.push_back(takes);
+                checked.whole_bytes += frame_bytes;
                 if is_last {
+                    // Nothing passes behind it until something is asked again.
+                    checked.is_last = true;
                     state.awaited = None;
+                } else {
+                    checked.found_bytes = checked.whole_bytes;
                 }
             }
         }
@@ -261,13 +366,14 @@ fn check_next(rest: &mut [u8], awaited: Option<Awaited>) -> Result<Option<(usize
         return Ok(None);
     };
     match message::check_response(frame, awaited) {
-        Ok(passed) => {
-            if let Some(text) = passed.not_text.and_then(|range| frame.get_mut(range)) {
+        Ok(Passed::Found) => Ok(Some((frame_bytes, false))),
+        Ok(Passed::Last { not_text }) => {
+            if let Some(text) = not_text.and_then(|range| frame.get_mut(range)) {
                 text.iter_mut()
                     .filter(|octet| !octet.is_ascii())
                     .for_each(|octet| *octet = b'?');
             }
-            Ok(Some((frame_bytes, passed.is_last)))
+            Ok(Some((frame_bytes, true)))
         }
         Err(MessageError::Notice(outcome)) => Err(Lost::Notice(outcome)),
         Err(error) => Err(Lost::Malformed(error)),
@@ -276,10 +382,6 @@ fn check_next(rest: &mut [u8], awaited: Option<Awaited>) -> Result<Option<(usize
 
 fn bytes_to_u32(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
-}
-
-fn bytes_to_usize(bytes: u32) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ async fn read_marks(session: &mut Session, schema: &str) -> Result<Marks, Cause>
     loop {
         match answers.next().await? {
             Answer::Entry(entry) => {
-                entries.push(entry);
+                entries.push(entry.clone());
                 if entries.len() > ATTRIBUTES.len() {
                     let asked = u32::try_from(ATTRIBUTES.len()).unwrap_or(u32::MAX);
                     return Err(Cause::TooManyEntries { asked });
@@ -198,17 +198,15 @@ mod tests {
     use super::*;
 
     fn schema(marks: &[(&str, &str)]) -> Vec<Entry> {
-        let values = |name: &str, value: &str| {
-            let values = if value.is_empty() {
-                vec![]
-            } else {
-                vec![value.as_bytes().to_vec()]
-            };
-            (name.to_owned(), values)
-        };
-        let entry = |(name, mark): &(&str, &str)| Entry {
-            dn: format!("CN={name},CN=Schema"),
-            attributes: vec![values("ldapdisplayname", name), values(IS_MEMBER, mark)],
+        let entry = |(name, mark): &(&str, &str)| {
+            let mut entry = Entry::named(&format!("CN={name},CN=Schema"));
+            for (attribute, value) in [("ldapdisplayname", name), (IS_MEMBER, mark)] {
+                entry.add_name(attribute);
+                if !value.is_empty() {
+                    entry.add_value(value.as_bytes());
+                }
+            }
+            entry
         };
         marks.iter().map(entry).collect()
     }

@@ -2,12 +2,15 @@
 //!
 //! The crate panics where a message is not as it expects it (a control without a type, a result without a code, text that
 //! is not UTF-8, an answer of another kind than was asked for). [`check_response`] passes only what cannot make it panic.
-//! Not here: entries and references, which `session` takes apart itself, fallibly.
+//! Entries and references never get there: [`found`] takes them apart, into an entry that is used again and again.
 
 use std::ops::Range;
 
+use crate::entry::Entry;
+
 use super::ber::{
-    self, BOOLEAN, BerError, ENUMERATED, Element, Elements, INTEGER, Limits, OCTET_STRING, SEQUENCE,
+    self, BOOLEAN, BerError, ENUMERATED, Element, Elements, INTEGER, Limits, OCTET_STRING,
+    SEQUENCE, SET,
 };
 
 /// An entry needs 5 levels (message, entry, attributes, attribute, values), a control 4. Thrice that is generous, and a
@@ -15,7 +18,7 @@ use super::ber::{
 pub const FRAME_DEPTH_MAX: usize = 16;
 
 /// Active Directory gives at most 5,000 values of an attribute in one answer, whatever its policy says; other servers
-/// give all of them. Every element costs the LDAP crate some 100 octets of memory, however small it is.
+/// give all of them. Every element of a result costs the LDAP crate some 100 octets of memory, however small it is.
 pub const FRAME_ELEMENTS_MAX: usize = 100_000;
 
 const FRAME_LIMITS: Limits = Limits {
@@ -77,12 +80,15 @@ pub enum Request {
 
 /// What may pass on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Passed {
-    /// Nothing more belongs to the request.
-    pub is_last: bool,
-    /// Where the server's own words stand that are not UTF-8; the caller blots them out, so that the result code is not
-    /// lost with them.
-    pub not_text: Option<Range<usize>>,
+pub enum Passed {
+    /// An entry or a reference: the search goes on.
+    Found,
+    /// The result: nothing more belongs to the request.
+    Last {
+        /// Where the server's own words stand that are not UTF-8; the caller blots them out, so that the result code is
+        /// not lost with them.
+        not_text: Option<Range<usize>>,
+    },
 }
 
 /// Why a message may not pass.
@@ -133,17 +139,88 @@ pub fn check_response(frame: &[u8], awaited: Option<Awaited>) -> Result<Passed, 
     let request = awaited
         .filter(|awaited| awaited.id == id)
         .map(|awaited| awaited.request);
-    let is_last = match (request, operation.tag) {
-        (Some(Request::Bind), BIND_RESPONSE) | (Some(Request::Search), SEARCH_RESULT_DONE) => true,
-        (Some(Request::Search), SEARCH_RESULT_ENTRY | SEARCH_RESULT_REFERENCE) => false,
-        (_, tag) => return Err(MessageError::Unasked { id, tag }),
+    match (request, operation.tag) {
+        (Some(Request::Bind), BIND_RESPONSE) | (Some(Request::Search), SEARCH_RESULT_DONE) => {
+            let (_, not_text) = read_result(operation)?;
+            Ok(Passed::Last { not_text })
+        }
+        (Some(Request::Search), SEARCH_RESULT_ENTRY | SEARCH_RESULT_REFERENCE) => Ok(Passed::Found),
+        (_, tag) => Err(MessageError::Unasked { id, tag }),
+    }
+}
+
+/// What a search found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// An object; it stands in the entry that was handed in.
+    Entry,
+    /// URLs of a subtree that the server does not hold.
+    Reference(Vec<String>),
+}
+
+/// Takes apart a message that [`check_response`] let pass as [`Passed::Found`]. The error says what is wrong with it.
+pub fn found(message: Element<'_>, entry: &mut Entry) -> Result<Found, &'static str> {
+    const DAMAGED: &str = "an answer that is no message";
+    let mut parts = message.elements();
+    let (Ok(Some(_)), Ok(Some(operation))) = (parts.read(), parts.read()) else {
+        return Err(DAMAGED);
     };
-    let not_text = if is_last {
-        read_result(operation)?.1
-    } else {
-        None
-    };
-    Ok(Passed { is_last, not_text })
+    match operation.tag {
+        SEARCH_RESULT_ENTRY => read_entry(operation, entry).map(|()| Found::Entry),
+        SEARCH_RESULT_REFERENCE => read_reference(operation).map(Found::Reference),
+        _ => Err(DAMAGED),
+    }
+}
+
+/// `SearchResultEntry ::= SEQUENCE { name, SEQUENCE OF SEQUENCE { type, SET OF value } }`, all of them OCTET STRING.
+fn read_entry(operation: Element<'_>, entry: &mut Entry) -> Result<(), &'static str> {
+    const DAMAGED: &str = "an entry that is not built as one";
+    fn expect<'frame>(
+        elements: &mut Elements<'frame>,
+        tag: u8,
+    ) -> Result<Element<'frame>, &'static str> {
+        elements
+            .expect(tag, "part of an entry")
+            .map_err(|_| DAMAGED)
+    }
+    let mut parts = operation.elements();
+    let dn = std::str::from_utf8(expect(&mut parts, OCTET_STRING)?.content)
+        .map_err(|_| "an entry whose DN is not UTF-8")?;
+    entry.begin(dn);
+    let mut attributes = expect(&mut parts, SEQUENCE)?.elements();
+    if !parts.is_over() {
+        return Err(DAMAGED);
+    }
+    while !attributes.is_over() {
+        let mut attribute = expect(&mut attributes, SEQUENCE)?.elements();
+        let name = std::str::from_utf8(expect(&mut attribute, OCTET_STRING)?.content)
+            .map_err(|_| "an attribute whose name is not UTF-8")?;
+        entry.add_name(name);
+        let mut values = expect(&mut attribute, SET)?.elements();
+        if !attribute.is_over() {
+            return Err(DAMAGED);
+        }
+        while !values.is_over() {
+            entry.add_value(expect(&mut values, OCTET_STRING)?.content);
+        }
+    }
+    Ok(())
+}
+
+/// `SearchResultReference ::= SEQUENCE OF uri`
+fn read_reference(operation: Element<'_>) -> Result<Vec<String>, &'static str> {
+    let mut urls = Vec::new();
+    let mut elements = operation.elements();
+    while !elements.is_over() {
+        let url = elements.expect(OCTET_STRING, "URL");
+        let url = url.map_err(|_| "a search reference that is not built as one")?;
+        let url = std::str::from_utf8(url.content);
+        urls.push(
+            url.map_err(|_| "a search reference that is not UTF-8")?
+                .to_owned(),
+        );
+    }
+    Ok(urls)
 }
 
 /// What a request of ours will wait for; `None` where nothing answers it (unbind, abandon).
@@ -405,8 +482,8 @@ mod tests {
             request: Request::Search,
         };
         let found = match check_response(frame, Some(awaited)) {
-            Ok(passed) if passed.is_last => "last".to_owned(),
-            Ok(_) => "more".to_owned(),
+            Ok(Passed::Last { .. }) => "last".to_owned(),
+            Ok(Passed::Found) => "more".to_owned(),
             Err(error) => error.to_string(),
         };
         assert_eq!(found, expected);
@@ -475,6 +552,60 @@ mod tests {
         }
     }
 
+    #[track_caller]
+    fn check_found(operation: &[u8], expected: Result<Found, &'static str>) -> Entry {
+        let frame = message(7, &[operation]);
+        let outer = Elements::of(&frame, 0).read().expect("BER").expect("one");
+        let mut entry = Entry::named("CN=before");
+        entry.add_name("left");
+        assert_eq!(found(outer, &mut entry), expected);
+        entry
+    }
+
+    #[test]
+    fn entries_and_references_are_taken_apart() {
+        let octets = |content: &[u8]| element(OCTET_STRING, &[content]);
+        let values = element(SET, &[&octets(b"smtp:a@x"), &octets(b"")]);
+        let attribute = element(SEQUENCE, &[&octets(b"proxyAddresses"), &values]);
+        let empty = element(SEQUENCE, &[&octets(b"mail"), &element(SET, &[])]);
+        let attributes = element(SEQUENCE, &[&attribute, &empty]);
+        let whole = element(SEARCH_RESULT_ENTRY, &[&octets(b"CN=a"), &attributes]);
+        let entry = check_found(&whole, Ok(Found::Entry));
+        assert_eq!(entry.dn(), "CN=a");
+        assert_eq!(
+            entry.names().collect::<Vec<_>>(),
+            ["proxyAddresses", "mail"]
+        );
+        let found_values: Vec<&[u8]> = entry.values("proxyaddresses").collect();
+        assert_eq!(found_values, [&b"smtp:a@x"[..], b""]);
+
+        let url = octets(b"ldap://x/");
+        let reference = element(SEARCH_RESULT_REFERENCE, &[&url, &url]);
+        let urls = vec!["ldap://x/".to_owned(); 2];
+        check_found(&reference, Ok(Found::Reference(urls)));
+        let reference = element(SEARCH_RESULT_REFERENCE, &[&element(SEQUENCE, &[&url])]);
+        check_found(
+            &reference,
+            Err("a search reference that is not built as one"),
+        );
+        check_found(
+            &result(SEARCH_RESULT_DONE, 0, b"", &[]),
+            Err("an answer that is no message"),
+        );
+        // Every other tag at every level is refused.
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 0x20;
+            let outer = message(7, &[&changed]);
+            let is_sound = ber::check_frame(&outer, &FRAME_LIMITS).is_ok();
+            let is_structure = [SEQUENCE, SET, OCTET_STRING].contains(&whole[at]);
+            if is_sound && is_structure {
+                let outer = Elements::of(&outer, 0).read().expect("BER").expect("one");
+                assert!(found(outer, &mut Entry::default()).is_err(), "{at}");
+            }
+        }
+    }
+
     #[test]
     fn text_that_is_none_keeps_its_place() {
         let awaited = Awaited {
@@ -482,8 +613,11 @@ mod tests {
             request: Request::Bind,
         };
         let frame = message(7, &[&result(BIND_RESPONSE, 49, b"a\xffb", &[])]);
-        let passed = check_response(&frame, Some(awaited)).expect("passes");
-        assert_eq!(&frame[passed.not_text.expect("a place")], b"a\xffb");
+        let passed = check_response(&frame, Some(awaited));
+        let Ok(Passed::Last { not_text: Some(at) }) = passed else {
+            unreachable!("{passed:?}")
+        };
+        assert_eq!(&frame[at], b"a\xffb");
     }
 
     #[test]
@@ -579,12 +713,16 @@ mod tests {
             id: 7,
             request: Request::Search,
         });
+        let mut entry = Entry::default();
         for at in 0..frame.len() {
             assert!(check_response(&frame[..at], awaited).is_err(), "{at}");
             for octet in 0..=u8::MAX {
                 let mut changed = frame.clone();
                 changed[at] = octet;
                 let _ = check_response(&changed, awaited);
+                if let Ok(Some(message)) = Elements::of(&changed, 0).read() {
+                    let _ = found(message, &mut entry);
+                }
                 let _ = start_tls_outcome(&changed);
                 let _ = awaited_by(&changed);
             }

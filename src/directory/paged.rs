@@ -96,11 +96,8 @@ impl Budget {
 
     /// Accounts for an entry.
     pub fn spend_entry(&mut self, entry: &Entry) -> Result<(), Cause> {
-        self.spend(entry.dn.len() + size_of::<Record>())?;
-        entry.attributes.iter().try_for_each(|(name, values)| {
-            self.spend(name.len())?;
-            self.spend_values(values)
-        })
+        let values = entry.values_count() * size_of::<Vec<u8>>();
+        self.spend(entry.bytes_count() + values + size_of::<Record>())
     }
 
     fn spend(&mut self, bytes: usize) -> Result<(), Cause> {
@@ -131,15 +128,22 @@ pub async fn read_base(
         attributes: ATTRIBUTES.iter().map(|name| (*name).to_owned()).collect(),
     };
     let mut pages = Pages::of(&query, page_size);
-    while let Some(entries) = pages.next(session, budget, Some(progress)).await? {
-        for entry in entries {
-            // Between pages: the connection answers one search at a time.
-            let entry = if range::has_range(&entry) {
-                range::complete(session, entry, ATTRIBUTES, budget).await?
+    while !pages.are_over {
+        let mut in_pieces = Vec::new();
+        let take = |entry: &Entry| {
+            progress.count_entry();
+            if range::has_range(entry) {
+                in_pieces.push(entry.clone());
             } else {
-                entry
-            };
-            let taken = (found.sink)(Record::from_entry(&entry));
+                (found.sink)(Record::from_entry(entry))?;
+            }
+            Ok(())
+        };
+        pages.next(session, budget, take).await?;
+        // Between pages: the connection answers one search at a time.
+        for entry in &in_pieces {
+            let whole = range::complete(session, entry, ATTRIBUTES, budget).await?;
+            let taken = (found.sink)(Record::from_entry(&whole));
             taken.map_err(|error| pages.trouble(error.into()))?;
         }
         budget.end_page();
@@ -157,8 +161,12 @@ pub async fn read_entries(
 ) -> Result<Vec<Entry>, Trouble> {
     let mut all = Vec::new();
     let mut pages = Pages::of(query, page_size);
-    while let Some(entries) = pages.next(session, budget, None).await? {
-        all.extend(entries);
+    while !pages.are_over {
+        let take = |entry: &Entry| {
+            all.push(entry.clone());
+            Ok(())
+        };
+        pages.next(session, budget, take).await?;
     }
     Ok(all)
 }
@@ -170,7 +178,8 @@ struct Pages<'query> {
     /// Of the last page read.
     number: u64,
     cookie: Vec<u8>,
-    is_over: bool,
+    /// The last page ended with success and an empty cookie.
+    are_over: bool,
     empty_pages_count: u32,
     references: BTreeSet<String>,
 }
@@ -182,35 +191,32 @@ impl<'query> Pages<'query> {
             size,
             number: 0,
             cookie: Vec::new(),
-            is_over: false,
+            are_over: false,
             empty_pages_count: 0,
             references: BTreeSet::new(),
         }
     }
 
-    /// The entries of the next page; `None` only behind a page that ended with success and an empty cookie.
+    /// Reads the next page. After an error, what was taken of it counts for nothing.
     async fn next(
         &mut self,
         session: &mut Session,
         budget: &mut Budget,
-        progress: Option<&Progress>,
-    ) -> Result<Option<Vec<Entry>>, Trouble> {
-        if self.is_over {
-            return Ok(None);
-        }
+        take: impl FnMut(&Entry) -> Result<(), Cause>,
+    ) -> Result<(), Trouble> {
         self.number += 1;
-        let entries = self.read(session, budget, progress).await;
-        let entries = entries.map_err(|cause| self.trouble(cause))?;
-        self.is_over = self.cookie.is_empty();
-        self.empty_pages_count = if entries.is_empty() {
+        let read = self.read(session, budget, take).await;
+        let entries_count = read.map_err(|cause| self.trouble(cause))?;
+        self.are_over = self.cookie.is_empty();
+        self.empty_pages_count = if entries_count == 0 {
             self.empty_pages_count + 1
         } else {
             0
         };
-        if !self.is_over && self.empty_pages_count == EMPTY_PAGES_MAX {
+        if !self.are_over && self.empty_pages_count == EMPTY_PAGES_MAX {
             return Err(self.trouble(Cause::EmptyPages(EMPTY_PAGES_MAX)));
         }
-        Ok(Some(entries))
+        Ok(())
     }
 
     fn trouble(&self, cause: Cause) -> Trouble {
@@ -218,27 +224,26 @@ impl<'query> Pages<'query> {
         Trouble::new(Step::Page { base, number }, cause)
     }
 
+    /// Reads a page to its end: how many entries it had.
     async fn read(
         &mut self,
         session: &mut Session,
         budget: &mut Budget,
-        progress: Option<&Progress>,
-    ) -> Result<Vec<Entry>, Cause> {
-        let mut entries = Vec::new();
+        mut take: impl FnMut(&Entry) -> Result<(), Cause>,
+    ) -> Result<u32, Cause> {
+        let mut entries_count = 0;
         let mut answers = session
             .search(self.query, &[With::Page(self.size, &self.cookie)])
             .await?;
         loop {
             match answers.next().await? {
                 Answer::Entry(entry) => {
-                    if entries.len() as u64 >= u64::from(self.size) {
+                    if entries_count >= self.size {
                         return Err(Cause::TooManyEntries { asked: self.size });
                     }
-                    budget.spend_entry(&entry)?;
-                    entries.push(entry);
-                    if let Some(progress) = progress {
-                        progress.count_entry();
-                    }
+                    entries_count += 1;
+                    budget.spend_entry(entry)?;
+                    take(entry)?;
                 }
                 Answer::Reference(urls) => {
                     for url in urls {
@@ -254,7 +259,7 @@ impl<'query> Pages<'query> {
                     let cookie = end.cookie();
                     success(end.outcome)?;
                     self.cookie = cookie?;
-                    return Ok(entries);
+                    return Ok(entries_count);
                 }
             }
         }

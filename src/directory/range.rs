@@ -22,25 +22,21 @@ struct Range {
 
 /// Whether some of the entry's attributes came in pieces.
 pub fn has_range(entry: &Entry) -> bool {
-    entry
-        .attributes
-        .iter()
-        .any(|(name, _)| split_name(name).is_some())
+    entry.names().any(is_ranged)
 }
 
 /// Fetches what is missing of every attribute asked for.
 pub async fn complete(
     session: &mut Session,
-    mut entry: Entry,
+    entry: &Entry,
     asked: &[&str],
     budget: &mut Budget,
 ) -> Result<Entry, Trouble> {
-    let (ranged, plain): (Vec<_>, Vec<_>) = std::mem::take(&mut entry.attributes)
-        .into_iter()
-        .partition(|(name, _)| split_name(name).is_some());
-    entry.attributes = plain;
-    for (name, values) in ranged {
-        let base_name = split_name(&name).map_or("", |(base_name, _)| base_name);
+    let mut whole = entry.only(|name| !is_ranged(name));
+    for name in entry.names() {
+        let Some((base_name, _)) = split_name(name) else {
+            continue;
+        };
         let Some(attribute) = asked
             .iter()
             .find(|asked| asked.eq_ignore_ascii_case(base_name))
@@ -49,55 +45,59 @@ pub async fn complete(
         };
         let trouble = |cause| {
             let step = Step::Range {
-                dn: entry.dn.clone(),
+                dn: entry.dn().to_owned(),
                 attribute: (*attribute).to_owned(),
             };
             Trouble::new(step, cause)
         };
         // The plain name comes along without values; with some, the two would contradict each other.
-        if entry.values(attribute).next().is_some() {
+        if whole.values(attribute).next().is_some() {
             return Err(trouble(Cause::Entry(
                 "an attribute both whole and in pieces",
             )));
         }
-        let values = fetch(session, &entry.dn, attribute, (name, values), budget)
+        let values = fetch(session, attribute, entry, budget)
             .await
             .map_err(trouble)?;
-        entry.attributes.push(((*attribute).to_owned(), values));
+        whole.add_name(attribute);
+        values.iter().for_each(|value| whole.add_value(value));
     }
-    Ok(entry)
+    Ok(whole)
 }
 
 async fn fetch(
     session: &mut Session,
-    dn: &str,
     attribute: &str,
-    first: (String, Vec<Vec<u8>>),
+    entry: &Entry,
     budget: &mut Budget,
 ) -> Result<Vec<Vec<u8>>, Cause> {
     let mut values = Vec::new();
-    let mut piece = first;
+    let mut next_piece = piece(entry, attribute);
     loop {
         let expected_from = u32::try_from(values.len()).unwrap_or(u32::MAX);
-        let is_last = check_piece(&piece, expected_from)?;
-        values.append(&mut piece.1);
+        let mut piece_found = next_piece.ok_or(Cause::RangeVanished { expected_from })?;
+        let is_last = check_piece(&piece_found, expected_from)?;
+        values.append(&mut piece_found.1);
         if is_last {
             return Ok(values);
         }
-        let next_from = values.len();
-        let wanted = format!("{attribute};range={next_from}-*");
-        let found = session.read_entry(dn, vec![wanted]).await?;
-        let pieces = found.into_iter().flat_map(|entry| entry.attributes);
-        piece = pieces
-            .into_iter()
-            .find(|(name, _)| {
-                split_name(name).is_some_and(|(base, _)| base.eq_ignore_ascii_case(attribute))
-            })
-            .ok_or(Cause::RangeVanished {
-                expected_from: u32::try_from(next_from).unwrap_or(u32::MAX),
-            })?;
-        budget.spend_values(&piece.1)?;
+        let wanted = format!("{attribute};range={}-*", values.len());
+        let found = session.read_entry(entry.dn(), vec![wanted]).await?;
+        next_piece = found.iter().find_map(|entry| piece(entry, attribute));
+        if let Some((_, values)) = &next_piece {
+            budget.spend_values(values)?;
+        }
     }
+}
+
+/// The first piece of an attribute that an entry has, with its name.
+fn piece(entry: &Entry, attribute: &str) -> Option<(String, Vec<Vec<u8>>)> {
+    let is_wanted = |name: &&str| {
+        split_name(name).is_some_and(|(base, _)| base.eq_ignore_ascii_case(attribute))
+    };
+    let name = entry.names().find(is_wanted)?;
+    let values = entry.values(name).map(<[u8]>::to_vec).collect();
+    Some((name.to_owned(), values))
 }
 
 /// Whether the piece begins where the one before ended and holds what its name says; `true` if it is the last one.
@@ -124,6 +124,10 @@ fn check_piece(piece: &(String, Vec<Vec<u8>>), expected_from: u32) -> Result<boo
             count: values.len(),
         })
     }
+}
+
+fn is_ranged(name: &str) -> bool {
+    split_name(name).is_some()
 }
 
 /// Splits `name;range=0-1499`. `None` where the name has no such option; an inner `None` where the range is no range.

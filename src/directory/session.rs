@@ -8,11 +8,9 @@
 
 use std::time::{Duration, Instant};
 
-use ldap3::asn1::{PL, StructureTag, TagClass};
 use ldap3::controls::{Control, MakeCritical, PagedResults, RawControl};
 use ldap3::{
-    Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, ResultEntry, Scope, SearchStream,
-    StdStream,
+    Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Scope, SearchStream, StdStream,
 };
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
@@ -22,8 +20,8 @@ use crate::entry::Entry;
 
 use super::bind::Credentials;
 use super::failure::{Cause, Step, Trouble};
-use super::filter::Filter;
-use super::message::{self, DirSyncEnd, Outcome};
+use super::filter::{Batch, Filter, Lost};
+use super::message::{self, DirSyncEnd, Found, Outcome};
 use super::{gssapi, wire};
 
 /// The control of RFC 2696.
@@ -34,9 +32,6 @@ const SHOW_DELETED: &str = "1.2.840.113556.1.4.417";
 pub const DIRSYNC: &str = "1.2.840.113556.1.4.841";
 /// For an unbind to be written: politeness must not cost a run its time.
 const FAREWELL: Duration = Duration::from_secs(1);
-
-const ENTRY_ID: u64 = 4;
-const REFERENCE_ID: u64 = 19;
 
 /// How long to wait.
 #[derive(Clone, Copy, Debug)]
@@ -117,12 +112,14 @@ pub enum With<'cookie> {
 pub struct Answers<'session> {
     session: &'session mut Session,
     stream: SearchStream<'static, String, Vec<String>>,
+    batch: Option<Batch>,
+    entry: Entry,
 }
 
 /// One answer.
-pub enum Answer {
-    /// An object.
-    Entry(Entry),
+pub enum Answer<'answers> {
+    /// An object, until the next answer.
+    Entry(&'answers Entry),
     /// URLs of a subtree that the server does not hold.
     Reference(Vec<String>),
     /// The last answer.
@@ -209,10 +206,7 @@ impl Session {
             Credentials::Gssapi(_) => return Ok(()),
         };
         match bound {
-            Ok(result) => {
-                self.filter.taken();
-                success(outcome(result))
-            }
+            Ok(result) => success(outcome(result)),
             Err(error) => Err(self.cause(error).await),
         }
     }
@@ -238,7 +232,7 @@ impl Session {
         let mut entries = Vec::new();
         loop {
             match answers.next().await? {
-                Answer::Entry(entry) if entries.is_empty() => entries.push(entry),
+                Answer::Entry(entry) if entries.is_empty() => entries.push(entry.clone()),
                 Answer::Entry(_) => return Err(Cause::TooManyEntries { asked: 1 }),
                 Answer::Reference(_) => {}
                 Answer::End(end) => {
@@ -271,6 +265,8 @@ impl Session {
             Ok(stream) => Ok(Answers {
                 session: self,
                 stream,
+                batch: None,
+                entry: Entry::default(),
             }),
             Err(error) => Err(self.cause(error).await),
         }
@@ -307,25 +303,50 @@ impl Session {
 
 impl Answers<'_> {
     /// The next answer. Not to be called again after the end or an error.
-    pub async fn next(&mut self) -> Result<Answer, Cause> {
-        let found = self.session.patience.wait(self.stream.next()).await?;
-        match found {
-            Ok(Some(item)) => {
-                self.session.filter.taken();
-                read_item(item)
+    pub async fn next(&mut self) -> Result<Answer<'_>, Cause> {
+        loop {
+            if let Some(batch) = &mut self.batch {
+                let message = batch.next();
+                let message =
+                    message.map_err(|error| Cause::Lost(Lost::Malformed(error.into())))?;
+                if let Some(message) = message {
+                    return match message::found(message, &mut self.entry).map_err(Cause::Entry)? {
+                        Found::Entry => Ok(Answer::Entry(&self.entry)),
+                        Found::Reference(urls) => Ok(Answer::Reference(urls)),
+                    };
+                }
+                if batch.is_last {
+                    return self.end().await.map(Answer::End);
+                }
             }
+            // The batch before is dropped first: that makes room for this one.
+            self.batch = None;
+            let id = u32::try_from(self.stream.ldap_handle().last_id()).ok();
+            let found = self.session.filter.found();
+            let found = self.session.patience.wait(found).await?;
+            let Some(batch) = found else {
+                return Err(self.session.cause(LdapError::EndOfStream).await);
+            };
+            // Others are left over from a search that was given up.
+            self.batch = Some(batch).filter(|batch| Some(batch.search_id) == id);
+        }
+    }
+
+    /// The result, of which the filter says that it came.
+    async fn end(&mut self) -> Result<End, Cause> {
+        match self.session.patience.wait(self.stream.next()).await? {
             Ok(None) => {
-                self.session.filter.taken();
                 // Taken, not `finish()`ed: that one invents a result where there is none.
                 let result = self.stream.res.take();
                 let mut result =
                     result.ok_or_else(|| Cause::Library("an end without a result".into()))?;
                 let controls = std::mem::take(&mut result.ctrls).into_iter();
-                Ok(Answer::End(End {
+                Ok(End {
                     outcome: outcome(result),
                     controls: controls.map(|Control(_, control)| control).collect(),
-                }))
+                })
             }
+            Ok(Some(_)) => Err(Cause::Library("an answer that never reached it".into())),
             Err(error) => Err(self.session.cause(error).await),
         }
     }
@@ -366,63 +387,4 @@ fn control(with: &With<'_>) -> RawControl {
         With::DirSync(cookie) => critical(DIRSYNC, Some(message::dirsync_request(cookie))),
         With::Deleted => critical(SHOW_DELETED, None),
     }
-}
-
-/// Takes an entry or a reference apart. The crate's own `SearchEntry::construct` panics where this returns an error.
-fn read_item(item: ResultEntry) -> Result<Answer, Cause> {
-    let operation = item.0;
-    let id = operation.id;
-    let parts = constructed(operation).ok_or(Cause::Entry("an answer without parts"))?;
-    match id {
-        ENTRY_ID => read_entry(parts).map(Answer::Entry),
-        REFERENCE_ID => parts
-            .into_iter()
-            .map(|url| text(url).ok_or(Cause::Entry("a search reference that is not UTF-8")))
-            .collect::<Result<_, _>>()
-            .map(Answer::Reference),
-        _ => Err(Cause::Entry("an answer that belongs to no search")),
-    }
-}
-
-fn read_entry(parts: Vec<StructureTag>) -> Result<Entry, Cause> {
-    const DAMAGED: Cause = Cause::Entry("an entry that is not built as one");
-    let [dn, attributes] = <[StructureTag; 2]>::try_from(parts).map_err(|_| DAMAGED)?;
-    let dn = text(dn).ok_or(Cause::Entry("an entry whose DN is not UTF-8"))?;
-    let mut entry = Entry {
-        dn,
-        attributes: Vec::new(),
-    };
-    for attribute in constructed(attributes).ok_or(DAMAGED)? {
-        let parts = constructed(attribute).ok_or(DAMAGED)?;
-        let [name, values] = <[StructureTag; 2]>::try_from(parts).map_err(|_| DAMAGED)?;
-        let name = text(name).ok_or(Cause::Entry("an attribute whose name is not UTF-8"))?;
-        let values = constructed(values)
-            .ok_or(DAMAGED)?
-            .into_iter()
-            .map(|value| octets(value).ok_or(DAMAGED))
-            .collect::<Result<_, _>>()?;
-        entry.attributes.push((name, values));
-    }
-    Ok(entry)
-}
-
-fn constructed(tag: StructureTag) -> Option<Vec<StructureTag>> {
-    match tag.payload {
-        PL::C(parts) => Some(parts),
-        PL::P(_) => None,
-    }
-}
-
-fn octets(tag: StructureTag) -> Option<Vec<u8>> {
-    const OCTET_STRING_ID: u64 = 4;
-    match tag.payload {
-        PL::P(octets) if tag.class == TagClass::Universal && tag.id == OCTET_STRING_ID => {
-            Some(octets)
-        }
-        PL::P(_) | PL::C(_) => None,
-    }
-}
-
-fn text(tag: StructureTag) -> Option<String> {
-    octets(tag).and_then(|octets| String::from_utf8(octets).ok())
 }

@@ -16,7 +16,7 @@ use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -30,6 +30,9 @@ use super::message::{self, MessageError};
 
 /// An answer to StartTLS or to a bind is a result code, a sentence and a token.
 const SMALL_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// The TLS library asks for 4 KiB at a time.
+const ENCRYPTED_READ_BYTES: usize = 64 * 1024;
 
 /// A connection, protected or not.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -194,7 +197,7 @@ pub async fn connect(
         let name = ServerName::try_from(server.host.clone())
             .map_err(|error: InvalidDnsNameError| Cause::ServerName(error.to_string()))?;
         TlsConnector::from(Arc::clone(tls))
-            .connect(name, stream)
+            .connect(name, BufReader::with_capacity(ENCRYPTED_READ_BYTES, stream))
             .await
             .map_err(tls_cause)
     };

@@ -394,10 +394,7 @@ impl Reading<'_> {
             }
         }
         self.trailer.begin_entry()?;
-        self.block = Block::Entry(Entry {
-            dn: attribute.text()?,
-            attributes: Vec::new(),
-        });
+        self.block = Block::Entry(Entry::named(&attribute.text()?));
         Ok(())
     }
 
@@ -469,10 +466,8 @@ fn add_to_entry(entry: &mut Entry, attribute: &Attribute<'_>) -> Result<(), Ldif
         Some(guid) if *wanted == "objectGUID" => guid.to_vec(),
         Some(_) | None => value,
     };
-    match entry.attributes.iter_mut().find(|(name, _)| name == wanted) {
-        Some((_, values)) => values.push(value),
-        None => entry.attributes.push(((*wanted).to_owned(), vec![value])),
-    }
+    entry.add_name(wanted);
+    entry.add_value(&value);
     Ok(())
 }
 

@@ -467,7 +467,7 @@ impl Connection<'_> {
         let mut code = 0;
         let mut control = search.paging.as_ref().map(|_| control_value(&cookie));
         let mut pause = None;
-        let mut extra = Vec::new();
+        let (mut extra, mut behind) = (Vec::new(), Vec::new());
         // Active Directory gives the first entries all the same, and says in the result that they are not all.
         if has_more && search.paging.is_none() {
             code = 4;
@@ -485,6 +485,9 @@ impl Connection<'_> {
                     pause: wanted,
                 } if *page == number => pause = Some(*wanted),
                 Fault::BytesInPage { page, bytes } if *page == number => extra.clone_from(bytes),
+                Fault::BytesBehindPage { page, bytes } if *page == number => {
+                    behind.clone_from(bytes)
+                }
                 Fault::CutAfterEntries {
                     page,
                     entries: kept,
@@ -504,6 +507,7 @@ impl Connection<'_> {
         bytes.extend(extra);
         let control = control.as_deref().map(|value| (PAGED_RESULTS, value));
         bytes.extend(done(search.id, code, b"", control));
+        bytes.extend(behind);
         match pause {
             None => self.send(&bytes),
             Some(pause) => self.drip(&bytes, pause),

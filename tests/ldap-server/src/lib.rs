@@ -144,6 +144,13 @@ pub enum Fault {
         /// A whole message, or not.
         bytes: Vec<u8>,
     },
+    /// These octets come in one write with the result of a page, behind it.
+    BytesBehindPage {
+        /// Which page.
+        page: u32,
+        /// A whole message, or not.
+        bytes: Vec<u8>,
+    },
     /// A page comes octet by octet.
     SlowDrip {
         /// Which page.
@@ -493,7 +500,12 @@ pub mod hostile {
 
     /// A message with this id and an operation of this tag that holds nothing.
     pub fn message(id: u32, tag: u8) -> Vec<u8> {
-        element(0x30, &[&number(0x02, id), &element(tag, &[])])
+        operation(id, tag, &[])
+    }
+
+    /// A message with this id and an operation of this tag and content.
+    pub fn operation(id: u32, tag: u8, content: &[u8]) -> Vec<u8> {
+        element(0x30, &[&number(0x02, id), &element(tag, &[content])])
     }
 
     /// An entry with exactly these attributes, asked for or not.
@@ -508,7 +520,7 @@ pub mod hostile {
         });
         let attributes: Vec<u8> = attributes.collect();
         let parts = [element(0x04, &[dn]), element(0x30, &[&attributes])].concat();
-        element(0x30, &[&number(0x02, id), &element(0x64, &[&parts])])
+        operation(id, 0x64, &parts)
     }
 
     /// A BindResponse of success with this id.
