@@ -241,6 +241,63 @@ fn a_source_whose_records_are_lost_holds_every_removal() {
     assert_eq!(tables(&program), before);
 }
 
+/// Whatever happened to stored records, nothing of them counts, and the source heals them.
+#[test]
+fn records_that_are_not_whole_never_count() {
+    let program = installation("not-whole", "");
+    program.run(&["sync"]).expect_code(0);
+    let before = tables(&program);
+    let base = files(&program, "source").remove(0);
+    let whole = std::fs::read(&base).expect("the records");
+    let length = whole.len();
+    let earlier = [b"rcptsync records 2\n".as_slice(), &whole[19..]].concat();
+    let mut flips: Vec<Vec<u8>> = Vec::new();
+    for at in [0, 20, 24, length / 2, length - 40, length - 33, length - 1] {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1;
+        flips.push(flipped);
+    }
+    let cuts = [0, 10, 19, length / 2, length - 48, length - 1].map(|at| whole[..at].to_vec());
+    for damaged in flips.into_iter().chain(cuts).chain([earlier]) {
+        std::fs::write(&base, &damaged).expect("the records");
+        let hidden = program.directory().join("hidden.list");
+        std::fs::rename(list_path(&program), &hidden).expect("our list");
+        let outcome = program.run(&["diff"]).expect_code(65);
+        expect_text(&outcome, &["records are lost", "nothing is removed"]);
+        let explained = program.run(&["explain", "person1@example.com"]);
+        expect_text(&explained, &["are lost"]);
+        std::fs::rename(&hidden, list_path(&program)).expect("our list");
+    }
+    program.run(&["sync"]).expect_code(0);
+    assert_eq!(tables(&program), before);
+    let healed = files(&program, "source");
+    assert_eq!(healed.len(), 1);
+    assert_eq!(std::fs::read(&healed[0]).expect("the records"), whole);
+}
+
+/// Records that cannot be stored count for nothing: those known before stay, and a dry run needs no place for any.
+#[test]
+fn records_that_cannot_be_stored_leave_those_before_in_force() {
+    let program = installation("not-stored", "");
+    program.run(&["sync"]).expect_code(0);
+    let before = (tables(&program), files(&program, "source"));
+    list(&program, &people(5..25));
+    let blocker = program.state_dir().join("source/people/.records-0.new");
+    std::fs::create_dir(&blocker).expect("a directory in its place");
+    program.run(&["diff"]).expect_code(2);
+    let outcome = program.run(&["sync"]).expect_code(73);
+    let told = [
+        "its records could not be stored",
+        "20 recipients stay",
+        "state_dir",
+    ];
+    expect_text(&outcome, &told);
+    assert_eq!((tables(&program), files(&program, "source")), before);
+    std::fs::remove_dir(&blocker).expect("removed");
+    program.run(&["sync"]).expect_code(0);
+    assert_eq!(program.table_keys(), people(5..25).into_iter().collect());
+}
+
 #[test]
 fn a_damaged_hold_is_written_anew_by_the_run_that_finds_it_again() {
     let program = installation("lost-hold", "");
@@ -355,6 +412,8 @@ fn what_dead_runs_left_is_removed() {
         table_directory.join(".relay_recipients.cdb.rcptsync-new"),
         state.join("source/people/base-99"),
         state.join("source/people/.base-99.new"),
+        state.join("source/people/.records-0.new"),
+        state.join("source/people/.records-7.new"),
         state.join("ledger/relay_recipients-99"),
         state.join("hold/0123456789abcdef"),
         state.join("generation/2"),
