@@ -25,6 +25,7 @@
 pub mod cli;
 pub mod command;
 
+pub mod at_once;
 pub mod error;
 pub mod exit;
 pub mod log;

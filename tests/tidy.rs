@@ -140,6 +140,7 @@ fn the_core_does_not_touch_the_world() {
         "table/format/mod",
         "table/format/text",
         "table/mod",
+        "table/plain",
         "table/rows",
         "table/wanted",
         "config/parse/domains",

@@ -11,8 +11,8 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
-use std::thread::ScopedJoinHandle;
 
+use crate::at_once::at_once;
 use crate::config::Format;
 use crate::time::Timestamp;
 
@@ -479,21 +479,9 @@ impl RowsBuilder {
             below >= count / 2
         });
         let high = drawers.split_off(half.map_or(0, |half| half + 1));
-        let (mut low, high) = std::thread::scope(|scope| {
-            let low = scope.spawn(|| sorted(drawers));
-            let high = sorted(high);
-            (joined(low), high)
-        });
+        let (mut low, high) = at_once(|| sorted(drawers), || sorted(high));
         low.append(&high);
         low.finish()
-    }
-}
-
-/// What a thread made. Where it panicked, so does this one: half of the rows are none.
-pub(super) fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
-    match thread.join() {
-        Ok(made) => made,
-        Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 

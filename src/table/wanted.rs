@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::address::Address;
+use crate::at_once::at_once;
 use crate::config::Recipients;
 use crate::current::SourceRecords;
 use crate::domains::{Domains, ListedDomain};
@@ -13,7 +14,7 @@ use crate::policy::{Counted, Decision, Note, Policy, Reason};
 use crate::record::{self, RecordRef};
 use crate::state::Lost;
 use crate::table::plain::{Plain, PlainAddresses};
-use crate::table::rows::{self, Facts, Rows, RowsBuilder, SourceSet};
+use crate::table::rows::{Facts, Rows, RowsBuilder, SourceSet};
 
 /// Fewer records are decided before a second thread is started.
 const RECORDS_WORTH_A_THREAD: u64 = 10_000;
@@ -27,11 +28,6 @@ pub fn rows(
 ) -> Result<(Rows, Counted), Lost> {
     let policy = Policy::new(recipients, domains);
     let records_count: u64 = records.iter().map(|records| records.len()).sum();
-    let desks_count = if records_count < RECORDS_WORTH_A_THREAD {
-        1
-    } else {
-        2
-    };
     let desk = || Desk {
         policy: &policy,
         plain: PlainAddresses::new(&policy, domains, folding),
@@ -39,25 +35,21 @@ pub fn rows(
         rows: RowsBuilder::default(),
         counted: Counted::default(),
     };
-    let decided = |part: usize| {
+    let decided = |part: usize, parts_count: usize| -> Result<Desk<'_>, Lost> {
         let mut desk = desk();
         for (number, records) in records.iter().enumerate() {
-            if let Some(part) = records.parts(desks_count).get(part) {
+            if let Some(part) = records.parts(parts_count).get(part) {
                 part.for_each(|record| desk.decide(record, number))?;
             }
         }
         Ok(desk)
     };
-    let mut desks: Vec<Desk<'_>> = std::thread::scope(|scope| {
-        let decided = &decided;
-        let others: Vec<_> = (1..desks_count)
-            .map(|part| scope.spawn(move || decided(part)))
-            .collect();
-        let first = std::iter::once(decided(0));
-        first
-            .chain(others.into_iter().map(rows::joined))
-            .collect::<Result<_, Lost>>()
-    })?;
+    let mut desks = if records_count < RECORDS_WORTH_A_THREAD {
+        vec![decided(0, 1)?]
+    } else {
+        let (first, second) = at_once(|| decided(0, 2), || decided(1, 2));
+        vec![first?, second?]
+    };
     let mut counted = Counted::default();
     for desk in &mut desks {
         counted.add(std::mem::take(&mut desk.counted));

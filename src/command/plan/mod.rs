@@ -12,6 +12,7 @@ use std::time::Instant;
 use crate::config::{Config, Format, Table, TableFolding};
 use crate::current::{Controller, SourceRecords};
 use crate::diff::{Diff, Values};
+use crate::elsewhere::Elsewhere;
 use crate::error::{Failure, Result};
 use crate::exchange::Organisation;
 use crate::exit::Exit;
@@ -223,39 +224,21 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
     let mut sources = sources::now(run, state, head, readings, &mut failures);
     let mut domains = domains::resolve(run, head, &mut sources, relayed.as_ref(), &mut failures);
     let mut planned_tables = run.config.tables.as_slice();
-    match domains::find_elsewhere(run, &sources, &domains) {
-        Ok(found) => domains.elsewhere = found,
+    let mut wanted = Vec::new();
+    // Before the ledgers: what they hold must not be in memory while rows are sorted.
+    match decide(run, &sources, &domains, gateway.as_ref()) {
+        Ok(decided) => (domains.elsewhere, wanted) = decided,
         Err(lost) => {
-            // What speaks against a table is not known.
+            // What is wanted is not known, or what speaks against it.
             failures.push(tables::not_planned(state, "the tables", &lost));
             planned_tables = &[];
         }
     }
-    // Before the ledgers: what they hold must not be in memory while rows are sorted.
-    let wanted = match wanted_rows(run, &sources, &domains, planned_tables, gateway.as_ref()) {
-        Ok(wanted) => wanted,
-        Err(lost) => {
-            failures.push(tables::not_planned(state, "the tables", &lost));
-            planned_tables = &[];
-            Vec::new()
-        }
-    };
     let ledgers: Vec<Option<Ledger>> = planned_tables
         .iter()
         .map(|table| tables::ledger_of(state, head, table))
         .collect();
-    for name in ledgers.iter().flatten().flat_map(Ledger::sources_in_use) {
-        if !sources.iter().any(|source| source.name == name) {
-            sources.push(SourceNow {
-                name: name.to_owned(),
-                records: None,
-                records_count: 0,
-                status: SourceStatus::Removed,
-                uncovered_referrals: Vec::new(),
-                organisation: None,
-            });
-        }
-    }
+    add_removed(&mut sources, &ledgers);
     let mut counted = Counted::default();
     let mut tables = Vec::new();
     let planned = planned_tables.iter().zip(ledgers).zip(wanted);
@@ -288,18 +271,21 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
     })
 }
 
-/// What is wanted in each table: its folding, its rows, and what was counted on the way.
-fn wanted_rows(
+/// What is wanted in one table: its folding, its rows, and what was counted on the way.
+type Wanted = (Folding, Rows, Counted);
+
+/// What speaks against publishing some domains, and what is wanted in each table.
+fn decide(
     run: &Run<'_>,
     sources: &[SourceNow],
     domains: &DomainsNow,
-    tables: &[Table],
     gateway: Option<&Gateway>,
-) -> std::result::Result<Vec<(Folding, Rows, Counted)>, Lost> {
+) -> std::result::Result<(Vec<Elsewhere>, Vec<Wanted>), Lost> {
+    let elsewhere = domains::find_elsewhere(run, sources, domains)?;
     let none = SourceRecords::default();
     let records = tables::records_of(sources, &none);
-    let mut wanted: Vec<(Folding, Rows, Counted)> = Vec::new();
-    for table in tables {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for table in &run.config.tables {
         let folding = folding(table, gateway);
         let known = wanted.iter().find(|(known, ..)| *known == folding).cloned();
         wanted.push(match known {
@@ -311,7 +297,23 @@ fn wanted_rows(
             }
         });
     }
-    Ok(wanted)
+    Ok((elsewhere, wanted))
+}
+
+/// Sources that are not in the configuration any more, and still have rows.
+fn add_removed(sources: &mut Vec<SourceNow>, ledgers: &[Option<Ledger>]) {
+    for name in ledgers.iter().flatten().flat_map(Ledger::sources_in_use) {
+        if !sources.iter().any(|source| source.name == name) {
+            sources.push(SourceNow {
+                name: name.to_owned(),
+                records: None,
+                records_count: 0,
+                status: SourceStatus::Removed,
+                uncovered_referrals: Vec::new(),
+                organisation: None,
+            });
+        }
+    }
 }
 
 /// How the keys of a table are folded.
