@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::hold::{Cause, Hold};
 use crate::snapshot::Followed;
 use crate::state::State;
-use crate::state::files::changes_to_bytes;
+use crate::state::files::sealed_changes;
 use crate::state::head::{APPROVAL_LIFE, Head, HoldState, RelayDomainsState, SourceState};
 use crate::time::Timestamp;
 
@@ -96,7 +96,7 @@ pub fn store_sources(
                     if *is_expired || is_time_to_put_together(known, followed, records) {
                         store_whole(state, name, known, records, &mut head.next_file)?;
                     } else {
-                        let file = changes_to_bytes(followed.changes());
+                        let file = sealed_changes(followed.changes());
                         state.store_changes(name, head.next_file, &file)?;
                         known.changes.push(head.next_file);
                         known.changes_count += followed.changes().len() as u64;

@@ -212,8 +212,8 @@ fn store_ledger(
         value: table.table.value.clone(),
         rows: rows.clone(),
     };
-    let file = ledger.to_bytes();
-    let file_digest = digest(&file);
+    let file = ledger.sealed();
+    let file_digest = file.digest();
     let number = head.next_file;
     let known: &mut TableState = head.tables.entry(table.table.name.clone()).or_default();
     // A ledger that was lost is written anew though it says the same.

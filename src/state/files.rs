@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sealed::{Broken, DIGEST_OCTETS, Reader, Writer, head, last_octets};
+use super::sealed::{Broken, DIGEST_OCTETS, Reader, Sealed, Writer, head, last_octets};
 use crate::config::Format;
 use crate::current::{Changes, Controller, Missing};
 use crate::hold::{Cause, Hold};
@@ -81,7 +81,7 @@ pub fn missing_from_bytes(bytes: &[u8]) -> Result<Vec<Missing>, Broken> {
 }
 
 /// Changes of the records of a source, as a whole file.
-pub fn changes_to_bytes(changes: &Changes) -> Vec<u8> {
+pub fn sealed_changes(changes: &Changes) -> Sealed<'_> {
     let mut writer = Writer::new(CHANGES);
     writer.list(&changes.changed, |writer, record| {
         writer.octets(record.view().octets());
@@ -138,13 +138,13 @@ impl Ledger {
     }
 
     /// The whole file.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub fn sealed(&self) -> Sealed<'_> {
         let mut writer = Writer::new(LEDGER);
         writer.list(&self.source_names, |writer, name| {
             writer.octets(name.as_bytes())
         });
         writer.octets(self.value.as_bytes());
-        writer.octets(self.rows.octets());
+        writer.long_octets(self.rows.octets());
         writer.seal()
     }
 
@@ -209,7 +209,7 @@ pub struct GenerationTable {
 
 impl Generation {
     /// The whole file.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub fn sealed(&self) -> Sealed<'_> {
         let mut writer = Writer::new(GENERATION);
         writer.number(self.number);
         writer.number(self.at.0);
@@ -218,8 +218,8 @@ impl Generation {
         writer.list(&self.tables, |writer, table| {
             writer.octets(table.name.as_bytes());
             writer.number(table.rows_count);
-            writer.octets(table.added.octets());
-            writer.octets(table.removed.octets());
+            writer.long_octets(table.added.octets());
+            writer.long_octets(table.removed.octets());
             writer.list(&table.changed, |writer, (key, from)| {
                 writer.octets(key);
                 writer.octets(from);
@@ -276,7 +276,7 @@ fn keys(reader: &mut Reader<'_>) -> Result<Vec<Vec<u8>>, Broken> {
 }
 
 /// A hold with its rows, as a whole file.
-pub fn hold_to_bytes(hold: &Hold) -> Vec<u8> {
+pub fn sealed_hold(hold: &Hold) -> Sealed<'_> {
     let mut writer = Writer::new(HOLD);
     writer.octets(hold.table.as_bytes());
     writer.octets(hold.cause.name().as_bytes());
@@ -352,7 +352,10 @@ mod tests {
             gone: vec![vec![1; 16]],
             deleted: vec![vec![2; 16], vec![]],
         };
-        assert_eq!(changes_from_bytes(&changes_to_bytes(&changes)), Ok(changes));
+        assert_eq!(
+            changes_from_bytes(&sealed_changes(&changes).parts().concat()),
+            Ok(changes)
+        );
     }
 
     #[test]
@@ -372,7 +375,7 @@ mod tests {
             value: "OK".into(),
             rows: rows.finish(),
         };
-        let found = Ledger::from_bytes(ledger.to_bytes()).expect("whole");
+        let found = Ledger::from_bytes(ledger.sealed().parts().concat()).expect("whole");
         assert!(found.rows.iter().eq(ledger.rows.iter()));
         assert_eq!(
             (found.source_names, found.value),
@@ -403,7 +406,7 @@ mod tests {
             }],
         };
         assert_eq!(
-            Generation::from_bytes(&generation.to_bytes()),
+            Generation::from_bytes(&generation.sealed().parts().concat()),
             Ok(generation)
         );
         let hold = Hold {
@@ -415,6 +418,9 @@ mod tests {
             added: vec![],
             removed: vec![b"a@x".to_vec()],
         };
-        assert_eq!(hold_from_bytes(&hold_to_bytes(&hold)), Ok(hold));
+        assert_eq!(
+            hold_from_bytes(&sealed_hold(&hold).parts().concat()),
+            Ok(hold)
+        );
     }
 }

@@ -181,7 +181,7 @@ pub struct Frozen {
 pub struct TableState {
     /// The number of its ledger file.
     pub ledger: u64,
-    /// SHA-256 of that file.
+    /// The SHA-256 that seals that file.
     pub ledger_digest: String,
     /// Rows in it.
     pub rows_count: u64,

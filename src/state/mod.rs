@@ -40,7 +40,7 @@ use crate::records::{Records, Spool, SpoolError};
 use files::{Generation, Ledger};
 use head::{FORMAT, Head, SourceState};
 use runs::{LINES_KEPT, LINES_SLACK, RunRecord};
-pub use sealed::Broken;
+pub use sealed::{Broken, Sealed};
 
 /// Ends the name of a file that is being written; a dot begins it.
 const TEMPORARY_SUFFIX: &str = ".new";
@@ -178,7 +178,7 @@ impl State {
     pub fn store_head(&self, head: &Head) -> Result<()> {
         let text =
             serde_json::to_vec_pretty(head).map_err(|error| self.not_stored(&error.into()))?;
-        self.store(Path::new("head.json"), &head::with_digest(text))
+        self.store(Path::new("head.json"), &[&head::with_digest(text)])
     }
 
     /// The records of a source that count. What `next` names is looked up in the same walk as the stored changes.
@@ -285,8 +285,8 @@ impl State {
     }
 
     /// Writes changes of the records of a source.
-    pub fn store_changes(&self, source: &str, number: u64, file: &[u8]) -> Result<()> {
-        self.store(&source_path(source, changes_name(number)), file)
+    pub fn store_changes(&self, source: &str, number: u64, file: &Sealed<'_>) -> Result<()> {
+        self.store(&source_path(source, changes_name(number)), &file.parts())
     }
 
     /// A table as it was published last.
@@ -296,8 +296,8 @@ impl State {
     }
 
     /// Writes a ledger.
-    pub fn store_ledger(&self, table: &str, number: u64, file: &[u8]) -> Result<()> {
-        self.store(&ledger_path(table, number), file)
+    pub fn store_ledger(&self, table: &str, number: u64, file: &Sealed<'_>) -> Result<()> {
+        self.store(&ledger_path(table, number), &file.parts())
     }
 
     /// The numbers of the generations that are kept, ascending.
@@ -320,14 +320,14 @@ impl State {
     pub fn store_generation(&self, generation: &Generation) -> Result<()> {
         self.store(
             &Path::new("generation").join(generation.number.to_string()),
-            &generation.to_bytes(),
+            &generation.sealed().parts(),
         )
     }
 
     /// Keeps the original of a foreign file, byte for byte, beside its generation; gives the path it is kept at.
     pub fn store_original(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
         let path = Path::new("generation").join(name);
-        self.store(&path, bytes)?;
+        self.store(&path, &[bytes])?;
         Ok(self.directory.join(path))
     }
 
@@ -355,7 +355,7 @@ impl State {
         if self.hold(digest).is_ok() {
             return Ok(());
         }
-        self.store(&path, &files::hold_to_bytes(hold))
+        self.store(&path, &files::sealed_hold(hold).parts())
     }
 
     /// What the file system says of the records and ledgers that `head` names: as long as that is the same, they are what
@@ -442,12 +442,12 @@ impl State {
             return file.write_all(format!("{end_of_last}{line}\n").as_bytes());
         }
         let kept = lines[lines.len() - LINES_KEPT..].join("\n");
-        write_durably(&path, format!("{kept}\n{line}\n").as_bytes())
+        write_durably(&path, &[format!("{kept}\n{line}\n").as_bytes()])
     }
 
-    fn store(&self, relative: &Path, bytes: &[u8]) -> Result<()> {
+    fn store(&self, relative: &Path, parts: &[&[u8]]) -> Result<()> {
         let path = self.directory.join(relative);
-        write_durably(&path, bytes).map_err(|error| self.not_stored(&error))
+        write_durably(&path, parts).map_err(|error| self.not_stored(&error))
     }
 
     fn not_stored(&self, error: &io::Error) -> Box<Failure> {
@@ -511,14 +511,16 @@ fn make_with_open_parents(directory: &Path) -> io::Result<()> {
 }
 
 /// Temporary file beside it, synced, renamed, directory synced.
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_durably(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let temporary = directory.join(format!(".{}{TEMPORARY_SUFFIX}", name.to_string_lossy()));
     let written = || -> io::Result<()> {
         let mut file = create_new(&temporary)?;
-        file.write_all(bytes)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
         adopt(&file, &temporary, path)
     };
     written().inspect_err(|_| remove(&temporary))

@@ -7,7 +7,11 @@
 //! Layout: `rcptsync KIND VERSION\n`, payload, 32 octets of SHA-256 over both. Records have the same, but are written and read
 //! in a stream (`records`).
 
+use std::borrow::Cow;
+
 use sha2::{Digest, Sha256};
+
+use crate::hold::hex;
 
 /// The octets of SHA-256.
 pub(super) const DIGEST_OCTETS: usize = 32;
@@ -28,19 +32,34 @@ pub enum Broken {
 
 /// Collects a payload.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(super) struct Writer<'payload> {
+    /// What was collected before the bytes below.
+    parts: Vec<Cow<'payload, [u8]>>,
     bytes: Vec<u8>,
 }
 
-impl Writer {
+/// A whole file, in parts: what is long is not copied together.
+#[derive(Debug)]
+pub struct Sealed<'payload> {
+    parts: Vec<Cow<'payload, [u8]>>,
+    digest: [u8; DIGEST_OCTETS],
+}
+
+impl<'payload> Writer<'payload> {
     /// `kind` names the payload and the version of its layout; another version is read anew from its origin.
     pub(super) fn new(kind: &str) -> Self {
-        Writer { bytes: head(kind) }
+        Writer {
+            parts: Vec::new(),
+            bytes: head(kind),
+        }
     }
 
     /// A part of a payload.
     pub(super) fn plain() -> Self {
-        Writer { bytes: Vec::new() }
+        Writer {
+            parts: Vec::new(),
+            bytes: Vec::new(),
+        }
     }
 
     pub(super) fn number(&mut self, number: u64) {
@@ -52,7 +71,18 @@ impl Writer {
         self.bytes.extend_from_slice(octets);
     }
 
-    pub(super) fn list<T>(&mut self, items: &[T], mut each: impl FnMut(&mut Self, &T)) {
+    /// The same for many octets.
+    pub(super) fn long_octets(&mut self, octets: &'payload [u8]) {
+        self.number(octets.len() as u64);
+        self.parts.push(Cow::Owned(std::mem::take(&mut self.bytes)));
+        self.parts.push(Cow::Borrowed(octets));
+    }
+
+    pub(super) fn list<T>(
+        &mut self,
+        items: &'payload [T],
+        mut each: impl FnMut(&mut Self, &'payload T),
+    ) {
         self.number(items.len() as u64);
         for item in items {
             each(self, item);
@@ -61,14 +91,32 @@ impl Writer {
 
     /// The part of a payload.
     pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+        let mut bytes = self.parts.concat();
+        bytes.extend_from_slice(&self.bytes);
+        bytes
     }
 
     /// The whole file.
-    pub(super) fn seal(mut self) -> Vec<u8> {
-        let digest = Sha256::digest(&self.bytes);
-        self.bytes.extend_from_slice(&digest);
-        self.bytes
+    pub(super) fn seal(self) -> Sealed<'payload> {
+        let mut parts = self.parts;
+        parts.push(Cow::Owned(self.bytes));
+        let mut hash = Sha256::new();
+        parts.iter().for_each(|part| hash.update(part));
+        let digest = hash.finalize().into();
+        Sealed { parts, digest }
+    }
+}
+
+impl Sealed<'_> {
+    /// What seals the file, in hexadecimal digits.
+    pub fn digest(&self) -> String {
+        hex(&self.digest)
+    }
+
+    /// All of it, one part behind the other.
+    pub fn parts(&self) -> Vec<&[u8]> {
+        let parts = self.parts.iter().map(AsRef::as_ref);
+        parts.chain([self.digest.as_slice()]).collect()
     }
 }
 
@@ -170,7 +218,10 @@ mod tests {
         writer.number(7);
         writer.octets(b"seven");
         writer.list(&[1, 2], |writer, number| writer.number(*number));
-        let file = writer.seal();
+        writer.long_octets(b"long");
+        let sealed = writer.seal();
+        let file = sealed.parts().concat();
+        assert!(file.ends_with(&sealed.digest));
 
         let mut reader = Reader::open("test", &file).expect("whole");
         assert_eq!(
@@ -178,6 +229,7 @@ mod tests {
             (Ok(7), Ok(b"seven".as_slice()))
         );
         assert_eq!(reader.list(Reader::number), Ok(vec![1, 2]));
+        assert_eq!(reader.octets(), Ok(b"long".as_slice()));
         assert_eq!(reader.number(), Err(Broken::Content));
 
         assert_eq!(Reader::open("other", &file).err(), Some(Broken::Kind));
