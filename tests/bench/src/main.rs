@@ -1,6 +1,6 @@
 //! Measures rcptsync beside what administrators use today: one command, eleven rows, one table of results.
 //!
-//! `README.md` says what each row is and why it is fair.
+//! `README.md` says what each row is and why it is fair. Not here: the inner loops, one by one (`../inner_loops.rs`).
 //!
 //! Invariant: a row whose work was not done right (another number of rows, other bytes) ends the whole run; a wrong answer
 //! has no speed.
