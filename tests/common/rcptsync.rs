@@ -7,6 +7,9 @@ use tempfile::TempDir;
 use super::process::command;
 use super::{temp_dir, write_file};
 
+/// Where the program lies; the benchmarks, which share this module, find it themselves.
+const PROGRAM: Option<&str> = option_env!("CARGO_BIN_EXE_rcptsync");
+
 /// A run that takes longer has hung: coreutils' `timeout` ends it, with code 124.
 const RUN_SECONDS_MAX: &str = "180";
 
@@ -127,7 +130,7 @@ impl Rcptsync {
         let output = command("timeout")
             .args(["--kill-after=5", RUN_SECONDS_MAX])
             .args(wrapper)
-            .arg(env!("CARGO_BIN_EXE_rcptsync"))
+            .arg(PROGRAM.expect("built for integration tests, which know the program"))
             .arg("--config")
             .arg(self.config_file())
             .args(arguments)

@@ -1,8 +1,10 @@
 //! A real OpenLDAP server that is made to look like Active Directory: its names, and the limits that Samba has not.
 //!
 //! As there, an account gets 1,000 entries and then `sizeLimitExceeded`, unless it asks for pages; unlike there, a page of
-//! more than 1,000 is refused. It fills and starts in well under a second, so a test can have one of its own.
+//! more than 1,000 is refused. It fills and starts in well under a second, so a test can have one of its own; the
+//! benchmarks keep large ones ([`Kept`]).
 
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,15 +27,29 @@ const SCHEMA: &str = include_str!("../cases/schema/openldap.schema");
 /// The database is a sparse file; this is only how far it may grow.
 const DATABASE_BYTES_MAX: u64 = 1 << 30;
 
+/// A database that outlives its server: it is filled once.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'kept> {
+    /// Where all of it lies.
+    pub directory: &'kept Path,
+    /// What it holds: one that holds something else, or was not filled to the end, is filled anew.
+    pub version: &'kept str,
+    /// How far it may grow.
+    pub bytes_max: u64,
+    /// More lines of its configuration.
+    pub more: &'kept str,
+}
+
 /// A running server.
 #[derive(Debug)]
 pub struct Slapd {
     ldaps_port: u16,
     ldap_port: u16,
     authority: Authority,
+    directory: PathBuf,
     // In this order: the server ends before its directory goes.
     _server: Server,
-    directory: TempDir,
+    _temporary: Option<TempDir>,
 }
 
 /// Whether the server and its tools are there; see [`require`].
@@ -53,23 +69,34 @@ impl Slapd {
         Slapd::start_with(entries, Some(clients_authority))
     }
 
+    /// Starts a server with a database that is kept, filled by `write_entries` when it is not there yet.
+    pub fn start_kept(
+        kept: &Kept<'_>,
+        write_entries: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    ) -> Slapd {
+        let at = |name: &str| kept.directory.join(name);
+        std::fs::create_dir_all(kept.directory).expect("a directory of our own");
+        let authority = configure(kept.directory, None, kept.bytes_max, kept.more);
+        if std::fs::read_to_string(at("filled")).ok().as_deref() != Some(kept.version) {
+            let _ = std::fs::remove_file(at("filled"));
+            let _ = std::fs::remove_dir_all(at("database"));
+            fill(kept.directory, write_entries);
+            std::fs::remove_file(at("entries.ldif")).expect("a file of our own");
+            write_file(&at("filled"), kept.version);
+        }
+        Slapd::serve(kept.directory.to_owned(), authority, None)
+    }
+
     fn start_with(entries: &str, clients_authority: Option<&str>) -> Slapd {
-        let directory = temp_dir("slapd");
-        let at = |name: &str| directory.path().join(name);
-        let authority = Authority::new(&at("tls"), "Authority of an OpenLDAP server");
-        std::fs::create_dir(at("database")).expect("a directory of our own");
-        write_file(&at("active-directory.schema"), SCHEMA);
-        write_conf(directory.path(), &authority, clients_authority);
-        write_file(&at("svc-sync.password"), ACCOUNT_PASSWORD);
-        set_mode(&at("svc-sync.password"), 0o600);
-        write_file(&at("entries.ldif"), format!("{}{entries}", top()));
-        succeed(
-            command("slapadd")
-                .args(["-q", "-f"])
-                .arg(at("slapd.conf"))
-                .arg("-l")
-                .arg(at("entries.ldif")),
-        );
+        let temporary = temp_dir("slapd");
+        let directory = temporary.path().to_owned();
+        let authority = configure(&directory, clients_authority, DATABASE_BYTES_MAX, "");
+        fill(&directory, |ldif| ldif.write_all(entries.as_bytes()));
+        Slapd::serve(directory, authority, Some(temporary))
+    }
+
+    fn serve(directory: PathBuf, authority: Authority, temporary: Option<TempDir>) -> Slapd {
+        let at = |name: &str| directory.join(name);
         let (ldaps_port, ldap_port) = (free_port(), free_port());
         let mut slapd = command("slapd");
         // A debug level, even of nothing, keeps it in the foreground.
@@ -86,8 +113,9 @@ impl Slapd {
             ldaps_port,
             ldap_port,
             authority,
-            _server: server,
             directory,
+            _server: server,
+            _temporary: temporary,
         }
     }
 
@@ -108,7 +136,7 @@ impl Slapd {
 
     /// The password of [`ACCOUNT`].
     pub fn password_file(&self) -> PathBuf {
-        self.directory.path().join("svc-sync.password")
+        self.directory.join("svc-sync.password")
     }
 
     /// A tool of OpenLDAP as [`ACCOUNT`].
@@ -130,7 +158,48 @@ fn top() -> String {
     )
 }
 
-fn write_conf(directory: &Path, authority: &Authority, clients_authority: Option<&str>) {
+/// Writes everything that the server reads, but for its database.
+fn configure(
+    directory: &Path,
+    clients_authority: Option<&str>,
+    bytes_max: u64,
+    more: &str,
+) -> Authority {
+    let at = |name: &str| directory.join(name);
+    let authority = Authority::new(&at("tls"), "Authority of an OpenLDAP server");
+    write_file(&at("active-directory.schema"), SCHEMA);
+    write_conf(directory, &authority, clients_authority, bytes_max, more);
+    write_file(&at("svc-sync.password"), ACCOUNT_PASSWORD);
+    set_mode(&at("svc-sync.password"), 0o600);
+    authority
+}
+
+fn fill(directory: &Path, write_entries: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) {
+    let ldif = directory.join("entries.ldif");
+    std::fs::create_dir(directory.join("database")).expect("a directory of our own");
+    let file = std::fs::File::create(&ldif).expect("a file of our own");
+    let mut writer = std::io::BufWriter::new(file);
+    writer
+        .write_all(top().as_bytes())
+        .and_then(|()| write_entries(&mut writer))
+        .and_then(|()| writer.flush())
+        .expect("a file of our own");
+    succeed(
+        command("slapadd")
+            .args(["-q", "-f"])
+            .arg(directory.join("slapd.conf"))
+            .arg("-l")
+            .arg(&ldif),
+    );
+}
+
+fn write_conf(
+    directory: &Path,
+    authority: &Authority,
+    clients_authority: Option<&str>,
+    bytes_max: u64,
+    more: &str,
+) {
     let mut ca_file = authority.file();
     let (mut clients, mut access) = (String::new(), String::new());
     if let Some(clients_authority) = clients_authority {
@@ -156,13 +225,13 @@ fn write_conf(directory: &Path, authority: &Authority, clients_authority: Option
              TLSCertificateKeyFile {key}\n\
              {clients}\
              database mdb\n\
-             maxsize {DATABASE_BYTES_MAX}\n\
+             maxsize {bytes_max}\n\
              suffix \"{BASE}\"\n\
              directory {directory}/database\n\
              dbnosync\n\
              index objectClass,proxyAddresses eq\n\
              limits dn.exact=\"{ACCOUNT}\" size.soft=1000 size.hard=1000 size.pr=1000 size.prtotal=unlimited\n\
-             {access}",
+             {access}{more}",
             directory = directory.display(),
             ca = ca_file.display(),
             certificate = certificate.certificate_file.display(),

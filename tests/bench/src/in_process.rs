@@ -1,0 +1,91 @@
+//! The parts of rcptsync that are timed inside this process, each behind one small function: where the program's own
+//! functions change, this file changes and no other.
+
+use std::path::Path;
+
+use rcptsync::config::{self, Config, Format};
+use rcptsync::domains::Domains;
+use rcptsync::fold::Folding;
+use rcptsync::guard::{self, Approved, Counts, Evidence};
+use rcptsync::hold::Released;
+use rcptsync::publish;
+use rcptsync::table::format::{self, Said};
+use rcptsync::table::rows::{Facts, Rows, RowsBuilder, SourceSet};
+use rcptsync::time::Timestamp;
+
+use crate::recipients::{self, DOMAINS};
+
+/// The value of every row.
+pub const VALUE: &str = "OK";
+
+/// So many keys of as many recipients as that needs, sorted.
+pub fn rows(keys_count: usize) -> Rows {
+    let facts = Facts {
+        sources: SourceSet::of(0),
+        ..Facts::default()
+    };
+    let mut rows = RowsBuilder::default();
+    let recipients = (0..).map(recipients::Recipient::of);
+    let keys = recipients.flat_map(|recipient| recipient.keys());
+    for key in keys.take(keys_count) {
+        rows.push(key.as_bytes(), facts);
+    }
+    rows.finish()
+}
+
+/// The bytes of a format, in a file, with no more ado: row 1.
+pub fn write(rows: &Rows, format: Format, file: &Path) {
+    let bytes = format::render(&Said::of(format, rows), VALUE).expect("within the limits of CDB");
+    std::fs::write(file, bytes).expect("a file of our own");
+}
+
+/// A table that is to be published.
+pub struct Publication {
+    config: Config,
+    approved: Approved,
+}
+
+impl Publication {
+    /// Publishes nothing yet; only what the guard has judged may be published.
+    pub fn of(rows: &Rows, directory: &Path) -> Publication {
+        let text = format!(
+            "state_dir = \"{directory}/state\"\n\
+             [domains]\nlist = {DOMAINS:?}\n\
+             [source.corp]\nkind = \"list\"\npath = \"{directory}/list\"\n\
+             [table.relay_recipients]\npath = \"{directory}/relay_recipients\"\nformats = [\"cdb\"]\n",
+            directory = directory.display(),
+        );
+        let config = config::parse(&directory.join("rcptsync.toml"), &text);
+        let config = config.expect("a configuration");
+        let domains = Domains::exact(&config.domains.list).forms(Folding::Unicode);
+        let judgement = guard::judge(&Evidence {
+            table: "relay_recipients",
+            in_force: &Rows::default(),
+            wanted: rows,
+            is_first: true,
+            values_vary: false,
+            sources: &[guard::SourceEvidence {
+                name: "corp".to_owned(),
+                ..guard::SourceEvidence::default()
+            }],
+            domains: &domains,
+            domains_never_read: &[],
+            elsewhere: &[],
+            canaries_missing: &[],
+            limits: &config.guard,
+            grace: config.recipients.grace,
+            window: &Counts::default(),
+            released: &Released::default(),
+            now: Timestamp::now(),
+        });
+        assert!(judgement.holds.is_empty(), "{:?}", judgement.holds);
+        let approved = judgement.approved;
+        Publication { config, approved }
+    }
+
+    /// Writes, syncs and proves the CDB beside the live one, as every publication does: row 2.
+    pub fn prepare_cdb(&self) {
+        let table = self.config.tables.first().expect("the one table");
+        publish::prepare(table, Format::Cdb, &self.approved).expect("a table that can be written");
+    }
+}
