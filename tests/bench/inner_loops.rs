@@ -17,21 +17,22 @@ mod recipients;
 
 use std::hint::black_box;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
-use rcptsync::config::{self, Config, Format};
+use rcptsync::config::{self, Config, FileSource, Format};
 use rcptsync::current::SourceRecords;
 use rcptsync::directory::{ber, message};
 use rcptsync::domains::Domains;
 use rcptsync::fold::Folding;
-use rcptsync::record::Record;
+use rcptsync::records::Spool;
 use rcptsync::snapshot::Progress;
-use rcptsync::source::ldif;
+use rcptsync::source::{file, ldif};
 use rcptsync::table::format::{self, Said};
 use rcptsync::table::rows::{Facts, Rows, RowsBuilder};
 use rcptsync::table::wanted;
+use rcptsync::time::Timestamp;
 
 use recipients::{DOMAINS, Recipient};
 
@@ -53,17 +54,26 @@ fn configuration() -> Config {
     config::parse(Path::new("/etc/rcptsync.toml"), &text).expect("a configuration")
 }
 
-fn export() -> String {
+fn export(directory: &Path) -> FileSource {
     let mut text = String::new();
     for recipient in recipients::first(RECIPIENTS_COUNT) {
         recipient.push_export(&mut text);
     }
-    text
+    let path = directory.join("export.ldif");
+    std::fs::write(&path, text).expect("a file of our own");
+    FileSource {
+        path,
+        max_age: None,
+    }
 }
 
-fn records(export: &str) -> Vec<Record> {
-    let export = ldif::parse(export, &Progress::default()).expect("an export");
-    export.records
+/// The records of an export in a file.
+fn records(source: &FileSource) -> SourceRecords {
+    let (mut spool, progress) = (Spool::in_memory(), Progress::default());
+    // A file that was written just now is not settled yet.
+    let now = Timestamp::now().after(file::SETTLED * 2);
+    let read = ldif::read(source, now, Instant::now(), &mut spool, &progress);
+    SourceRecords::shown(read.expect("an export").take_records())
 }
 
 /// Keys in the order of the directory.
@@ -82,7 +92,9 @@ fn unsorted(keys: &[String]) -> RowsBuilder {
 }
 
 fn render(format: Format, rows: &Rows) -> Vec<u8> {
-    format::render(&Said::of(format, rows), VALUE).expect("within the limits of CDB")
+    let mut bytes = Vec::new();
+    format::render(&Said::of(format, rows), VALUE, &mut bytes).expect("within the limits of CDB");
+    bytes
 }
 
 /// The messages of one page of entries, and the request that they answer.
@@ -120,11 +132,8 @@ fn page() -> (Vec<Vec<u8>>, message::Awaited) {
 fn decisions(criterion: &mut Criterion) {
     let config = configuration();
     let domains = Domains::exact(&config.domains.list);
-    let export = export();
-    let records = SourceRecords {
-        shown: records(&export),
-        missing: Vec::new(),
-    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let records = records(&export(directory.path()));
     let keys = keys();
     let mut group = criterion.benchmark_group("decide");
     group.throughput(Throughput::Elements(RECIPIENTS_COUNT));
@@ -164,7 +173,8 @@ fn tables(criterion: &mut Criterion) {
 
 fn sources(criterion: &mut Criterion) {
     let (frames, awaited) = page();
-    let export = export();
+    let directory = tempfile::tempdir().expect("a directory");
+    let export = export(directory.path());
     let mut group = criterion.benchmark_group("read");
     group.throughput(Throughput::Elements(PAGE_ENTRIES_COUNT));
     group.bench_function("check a page of entries", |bencher| {

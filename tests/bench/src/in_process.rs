@@ -1,6 +1,8 @@
 //! The parts of rcptsync that are timed inside this process, each behind one small function: where the program's own
 //! functions change, this file changes and no other.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use rcptsync::config::{self, Config, Format};
@@ -35,8 +37,11 @@ pub fn rows(keys_count: usize) -> Rows {
 
 /// The bytes of a format, in a file, with no more ado: row 1.
 pub fn write(rows: &Rows, format: Format, file: &Path) {
-    let bytes = format::render(&Said::of(format, rows), VALUE).expect("within the limits of CDB");
-    std::fs::write(file, bytes).expect("a file of our own");
+    const BUFFER_BYTES: usize = 256 * 1024;
+    let file = File::create(file).expect("a file of our own");
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, file);
+    format::render(&Said::of(format, rows), VALUE, &mut out).expect("within the limits of CDB");
+    out.flush().expect("space on the disk");
 }
 
 /// A table that is to be published.
@@ -86,6 +91,7 @@ impl Publication {
     /// Writes, syncs and proves the CDB beside the live one, as every publication does: row 2.
     pub fn prepare_cdb(&self) {
         let table = self.config.tables.first().expect("the one table");
-        publish::prepare(table, Format::Cdb, &self.approved).expect("a table that can be written");
+        publish::prepare(table, &[Format::Cdb], &self.approved)
+            .expect("a table that can be written");
     }
 }
