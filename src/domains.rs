@@ -189,8 +189,13 @@ impl Domains {
 
     /// The listed domain that a domain is, or lies in.
     pub fn find(&self, domain: &Domain) -> Option<&ListedDomain> {
+        self.listed.get(self.number_of(domain)?)
+    }
+
+    /// Its number in the order of the list.
+    pub fn number_of(&self, domain: &Domain) -> Option<usize> {
         match verdict(&self.rules, domain.ascii().as_bytes())? {
-            Verdict::Listed(number) => self.listed.get(number),
+            Verdict::Listed(number) => Some(number),
             Verdict::Excluded => None,
         }
     }

@@ -5,17 +5,11 @@
 //! kind `list` or `ldif` that gives the domain addresses, and by `directory_is_complete = true`. What follows from a sign is
 //! the guard's to say.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::current::SourceRecords;
 use crate::domain::Domain;
 use crate::domains::Domains;
 use crate::exchange::{Organisation, Relation};
-use crate::kind;
-use crate::policy::{Decision, Policy};
-use crate::record::RecordRef;
-use crate::state::Lost;
 
 /// One sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,8 +65,8 @@ impl Elsewhere {
 /// What is known of a source.
 #[derive(Clone, Copy, Debug)]
 pub struct Witness<'run> {
-    /// Its records.
-    pub records: &'run SourceRecords,
+    /// What it gives to each listed domain, in the order of the list.
+    pub given: &'run [Given],
     /// What its directory says of Exchange.
     pub organisation: Option<&'run Organisation>,
     /// Whether it is a file, which somebody fills on purpose.
@@ -80,91 +74,43 @@ pub struct Witness<'run> {
 }
 
 /// Addresses that one source gives to one domain.
-#[derive(Clone, Copy, Default)]
-struct Given {
-    addresses_count: u64,
-    remote_count: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// How many.
+    pub addresses_count: u64,
+    /// Those of mailboxes that are in the cloud.
+    pub remote_count: u64,
+}
+
+impl Given {
+    /// Adds others to these.
+    pub fn add(&mut self, other: Given) {
+        self.addresses_count += other.addresses_count;
+        self.remote_count += other.remote_count;
+    }
 }
 
 /// The listed domains with signs, in the order of the list, without those that are said to be `complete`.
-pub fn find(
-    policy: &Policy<'_>,
-    domains: &Domains,
-    complete: &[Domain],
-    witnesses: &[Witness<'_>],
-) -> Result<Vec<Elsewhere>, Lost> {
-    let signs: Result<Vec<bool>, Lost> = witnesses.iter().map(has_signs).collect();
-    if !signs?.contains(&true) {
-        return Ok(Vec::new());
-    }
-    let given: Result<Vec<BTreeMap<String, Given>>, Lost> = witnesses
-        .iter()
-        .map(|witness| given_by(policy, domains, witness.records))
-        .collect();
-    let given = given?;
+pub fn find(domains: &Domains, complete: &[Domain], witnesses: &[Witness<'_>]) -> Vec<Elsewhere> {
     let mut found = Vec::new();
-    for listed in domains
-        .iter()
-        .filter(|listed| !complete.contains(&listed.domain))
-    {
-        let name = listed.domain.to_string();
+    let listed = domains.iter().enumerate();
+    for (number, listed) in listed.filter(|(_, listed)| !complete.contains(&listed.domain)) {
         let mut signs = Vec::new();
         let mut is_answered = false;
-        for (witness, given) in witnesses.iter().zip(&given) {
-            let given = given.get(&name).copied().unwrap_or_default();
+        for witness in witnesses {
+            let given = witness.given.get(number).copied().unwrap_or_default();
             let its_signs = signs_of(&listed.domain, witness, given);
             is_answered |= witness.is_file && given.addresses_count > 0 && its_signs.is_empty();
             signs.extend(its_signs);
         }
         if !signs.is_empty() && !is_answered {
             found.push(Elsewhere {
-                domain: name,
+                domain: listed.domain.to_string(),
                 signs: merged(signs),
             });
         }
     }
-    Ok(found)
-}
-
-/// Whether a walk through the records can find anything.
-fn has_signs(witness: &Witness<'_>) -> Result<bool, Lost> {
-    let of_organisation = |organisation: &Organisation| {
-        organisation.is_hybrid == Some(true)
-            || organisation.accepted_domains.iter().any(|accepted| {
-                accepted.is_cloud_routing() || accepted.relation == Relation::InternalRelay
-            })
-    };
-    let mut has_any = witness.organisation.is_some_and(of_organisation);
-    if !has_any {
-        witness
-            .records
-            .for_each(|record| has_any |= is_remote(record))?;
-    }
-    Ok(has_any)
-}
-
-fn is_remote(record: RecordRef<'_>) -> bool {
-    record.recipient_type().is_some_and(kind::is_remote)
-}
-
-fn given_by(
-    policy: &Policy<'_>,
-    domains: &Domains,
-    records: &SourceRecords,
-) -> Result<BTreeMap<String, Given>, Lost> {
-    let mut given: BTreeMap<String, Given> = BTreeMap::new();
-    records.for_each(|record| {
-        for value in record.proxy_addresses() {
-            if let Decision::Accepted(address) = policy.decide(record, value)
-                && let Some(listed) = domains.find(address.domain())
-            {
-                let given = given.entry(listed.domain.to_string()).or_default();
-                given.addresses_count += 1;
-                given.remote_count += u64::from(is_remote(record));
-            }
-        }
-    })?;
-    Ok(given)
+    found
 }
 
 fn signs_of(domain: &Domain, witness: &Witness<'_>, given: Given) -> Vec<Sign> {
@@ -215,9 +161,12 @@ fn merged(signs: Vec<Sign>) -> Vec<Sign> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::current::SourceRecords;
     use crate::exchange::AcceptedDomain;
+    use crate::fold::Folding;
     use crate::record::{Facts, Record};
     use crate::records::Records;
+    use crate::table::wanted;
 
     fn record(recipient_type: u64, address: &str) -> Record {
         Record::of(Facts {
@@ -263,21 +212,22 @@ mod tests {
             .collect();
         let [records, list] =
             [records, list].map(|records| SourceRecords::shown(Records::of(records)));
+        let sources = [&records, &list];
+        let wanted = wanted::rows(&config.recipients, &domains, &sources, Folding::Unicode)
+            .expect("in memory");
         let witnesses = [
             Witness {
-                records: &records,
+                given: &wanted.given[0],
                 organisation: Some(organisation),
                 is_file: false,
             },
             Witness {
-                records: &list,
+                given: &wanted.given[1],
                 organisation: None,
                 is_file: true,
             },
         ];
-        let policy = Policy::new(&config.recipients, &domains);
-        let found: Vec<String> = find(&policy, &domains, &complete, &witnesses)
-            .expect("in memory")
+        let found: Vec<String> = find(&domains, &complete, &witnesses)
             .iter()
             .map(|found| format!("{}: {}", found.domain, found.signs_text()))
             .collect();

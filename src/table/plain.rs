@@ -37,6 +37,7 @@ enum Met {
     },
     Listed {
         octets_max: usize,
+        number: usize,
         ascii: Vec<u8>,
         /// As they stand in keys.
         forms: Vec<Vec<u8>>,
@@ -55,6 +56,8 @@ pub enum Plain<'address> {
 /// The keys of a plain address.
 #[derive(Debug)]
 pub struct Keys<'address> {
+    /// The number of the listed domain that the address lies in.
+    pub domain: usize,
     key: &'address mut Vec<u8>,
     forms: &'address [Vec<u8>],
 }
@@ -89,14 +92,15 @@ impl<'run> PlainAddresses<'run> {
             Met::Foreign { octets_max } => (octets_max, None),
             Met::Listed {
                 octets_max,
+                number,
                 ascii,
                 forms,
-            } => (octets_max, Some((ascii, forms))),
+            } => (octets_max, Some((*number, ascii, forms))),
         };
         if local.len() + 1 + octets_max > ADDRESS_OCTETS_MAX {
             return None;
         }
-        let Some((ascii, forms)) = listed else {
+        let Some((domain, ascii, forms)) = listed else {
             return Some(Plain::LeftOut(Reason::ForeignDomain));
         };
         self.key.clear();
@@ -109,7 +113,7 @@ impl<'run> PlainAddresses<'run> {
             }
         }
         let key = &mut self.key;
-        Some(Plain::Listed(Keys { key, forms }))
+        Some(Plain::Listed(Keys { domain, key, forms }))
     }
 
     /// Remembers a domain; `None` where that is not for us.
@@ -122,10 +126,11 @@ impl<'run> PlainAddresses<'run> {
             Err(_) => Met::NoDomain,
             Ok(domain) => {
                 let octets_max = domain.ascii().len().max(domain.unicode().len());
-                match self.domains.find(&domain) {
+                match self.domains.number_of(&domain) {
                     None => Met::Foreign { octets_max },
-                    Some(_) => Met::Listed {
+                    Some(number) => Met::Listed {
                         octets_max,
+                        number,
                         ascii: domain.ascii().as_bytes().to_vec(),
                         forms: forms_of(&domain, self.folding),
                     },

@@ -7,6 +7,7 @@ use crate::at_once::at_once;
 use crate::config::Recipients;
 use crate::current::SourceRecords;
 use crate::domains::{Domains, ListedDomain};
+use crate::elsewhere::Given;
 use crate::fold::Folding;
 use crate::keys::Key;
 use crate::kind::{self, Class};
@@ -19,21 +20,36 @@ use crate::table::rows::{Facts, Rows, RowsBuilder, SourceSet};
 /// Fewer records are decided before a second thread is started.
 const RECORDS_WORTH_A_THREAD: u64 = 10_000;
 
-/// The wanted rows of a table, and what was counted on the way. `records` are per source, by number.
+/// What the sources and the configuration want.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// How their keys are folded.
+    pub folding: Folding,
+    /// The rows of a table.
+    pub rows: Rows,
+    /// What was counted on the way.
+    pub counted: Counted,
+    /// Per source, what it gives to each listed domain.
+    pub given: Vec<Vec<Given>>,
+}
+
+/// What is wanted in a table. `records` are per source, by number.
 pub fn rows(
     recipients: &Recipients,
     domains: &Domains,
     records: &[&SourceRecords],
     folding: Folding,
-) -> Result<(Rows, Counted), Lost> {
+) -> Result<Wanted, Lost> {
     let policy = Policy::new(recipients, domains);
     let records_count: u64 = records.iter().map(|records| records.len()).sum();
     let desk = || Desk {
         policy: &policy,
+        domains,
         plain: PlainAddresses::new(&policy, domains, folding),
         folding,
         rows: RowsBuilder::default(),
         counted: Counted::default(),
+        given: vec![vec![Given::default(); domains.iter().count()]; records.len()],
     };
     let decided = |part: usize, parts_count: usize| -> Result<Desk<'_>, Lost> {
         let mut desk = desk();
@@ -69,17 +85,31 @@ pub fn rows(
         last.push(&address, facts);
     }
     desks.push(last);
+    let mut given = desk().given;
+    for desk in &desks {
+        let of_desk = desk.given.iter().flatten();
+        for (all, of_desk) in given.iter_mut().flatten().zip(of_desk) {
+            all.add(*of_desk);
+        }
+    }
     let rows = RowsBuilder::finish_all(desks.into_iter().map(|desk| desk.rows).collect());
-    Ok((rows, counted))
+    Ok(Wanted {
+        folding,
+        rows,
+        counted,
+        given,
+    })
 }
 
 /// Where records are decided.
 struct Desk<'run> {
     policy: &'run Policy<'run>,
+    domains: &'run Domains,
     plain: PlainAddresses<'run>,
     folding: Folding,
     rows: RowsBuilder,
     counted: Counted,
+    given: Vec<Vec<Given>>,
 }
 
 impl Desk<'_> {
@@ -91,6 +121,11 @@ impl Desk<'_> {
         };
         let mut not_smtp_count = u64::from(record.other_values_count());
         let mut accepted_count = 0;
+        let is_remote = record.recipient_type().is_some_and(kind::is_remote);
+        let one = Given {
+            addresses_count: 1,
+            remote_count: u64::from(is_remote),
+        };
         // Looked at once, and only if a value asks for it.
         let mut of_record: Option<Option<Reason>> = None;
         for value in record.proxy_addresses() {
@@ -103,6 +138,7 @@ impl Desk<'_> {
                         Some(reason) => self.counted.leave_out(*reason, 1),
                         None => {
                             accepted_count += 1;
+                            self.given[source][keys.domain].add(one);
                             keys.for_each(|key| self.rows.push(key, facts));
                         }
                     }
@@ -111,6 +147,9 @@ impl Desk<'_> {
                     Decision::LeftOut(reason) => self.counted.leave_out(reason, 1),
                     Decision::Accepted(address) => {
                         accepted_count += 1;
+                        if let Some(domain) = self.domains.number_of(address.domain()) {
+                            self.given[source][domain].add(one);
+                        }
                         if address.is_refused_by_postfix_anyway() {
                             self.counted.note(Note::RefusedByPostfix, 1);
                         }
@@ -201,12 +240,13 @@ mod tests {
     fn wanted(config: &crate::config::Config, records: &[Record]) -> (Vec<String>, Counted) {
         let domains = Domains::exact(&config.domains.list);
         let records = SourceRecords::shown(Records::of(records));
-        let (rows, counted) = rows(&config.recipients, &domains, &[&records], Folding::Unicode)
+        let wanted = rows(&config.recipients, &domains, &[&records], Folding::Unicode)
             .expect("records in memory");
-        let keys = rows
+        let keys = wanted
+            .rows
             .keys()
             .map(|key| String::from_utf8_lossy(key).into_owned());
-        (keys.collect(), counted)
+        (keys.collect(), wanted.counted)
     }
 
     #[test]

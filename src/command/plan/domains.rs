@@ -9,20 +9,17 @@ use std::collections::BTreeMap;
 
 use super::{Run, SourceNow, SourceStatus};
 use crate::config::{DomainRules, DomainsFrom, Source, SourceKind};
-use crate::current::SourceRecords;
 use crate::dn::DistinguishedName;
 use crate::domain::Domain;
 use crate::domains::{Domains, Entry, Reach};
-use crate::elsewhere::{self, Elsewhere, Witness};
+use crate::elsewhere::{self, Elsewhere, Given, Witness};
 use crate::error::Failure;
 use crate::exchange::{AcceptedDomain, Organisation, Relation};
 use crate::exit::Exit;
-use crate::policy::Policy;
 use crate::postfix::{self, RelayDomainsError};
 use crate::report::difference::Difference as Report;
 use crate::report::key;
 use crate::snapshot::Reading;
-use crate::state::Lost;
 use crate::state::head::{Frozen, Head, SourceState};
 
 /// How `status` and holds name the domains that Postfix gives.
@@ -458,20 +455,16 @@ fn leave_out_reached(bases: &[DistinguishedName], organisation: &mut Organisatio
     });
 }
 
-/// Finds the signs that recipients of a domain live elsewhere, and tells them.
+/// Domains with signs that recipients of theirs live elsewhere. `given`: per source, what it gives to each listed domain.
 pub(super) fn find_elsewhere(
     run: &Run<'_>,
-    sources: &[SourceNow],
     now: &DomainsNow,
-) -> Result<Vec<Elsewhere>, Lost> {
-    let none = SourceRecords::default();
-    let witnesses: Vec<Witness<'_>> = run
-        .config
-        .sources
-        .iter()
-        .zip(sources)
-        .map(|(source, read)| Witness {
-            records: read.records.as_ref().unwrap_or(&none),
+    given: &[Vec<Given>],
+) -> Vec<Elsewhere> {
+    let sources = run.config.sources.iter().zip(given);
+    let witnesses: Vec<Witness<'_>> = sources
+        .map(|(source, given)| Witness {
+            given,
             organisation: now.organisations.get(&source.name),
             is_file: match &source.kind {
                 SourceKind::Ldap(_) => false,
@@ -479,17 +472,11 @@ pub(super) fn find_elsewhere(
             },
         })
         .collect();
-    let policy = Policy::new(&run.config.recipients, &now.listed);
-    let found = elsewhere::find(
-        &policy,
-        &now.listed,
-        &run.config.domains.complete,
-        &witnesses,
-    )?;
+    let found = elsewhere::find(&now.listed, &run.config.domains.complete, &witnesses);
     for elsewhere in &found {
         tell_elsewhere(&elsewhere.domain, &elsewhere.signs_text());
     }
-    Ok(found)
+    found
 }
 
 fn tell_elsewhere(domain: &str, signs: &str) {

@@ -27,7 +27,7 @@ use crate::state::files::Ledger;
 use crate::state::head::{Frozen, Head};
 use crate::state::{Lost, State};
 use crate::table::rows::Rows;
-use crate::table::wanted;
+use crate::table::wanted::{self, Wanted};
 use crate::time::Timestamp;
 use domains::DomainsNow;
 use tables::Desk;
@@ -227,7 +227,7 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
     let mut wanted = Vec::new();
     // Before the ledgers: what they hold must not be in memory while rows are sorted.
     match decide(run, &sources, &domains, gateway.as_ref()) {
-        Ok(decided) => (domains.elsewhere, wanted) = decided,
+        Ok(decided) => (wanted, domains.elsewhere) = decided,
         Err(lost) => {
             // What is wanted is not known, or what speaks against it.
             failures.push(tables::not_planned(state, "the tables", &lost));
@@ -242,7 +242,7 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
     let mut counted = Counted::default();
     let mut tables = Vec::new();
     let planned = planned_tables.iter().zip(ledgers).zip(wanted);
-    for ((table, ledger), (folding, wanted, of_table)) in planned {
+    for ((table, ledger), wanted) in planned {
         let desk = Desk {
             run,
             state,
@@ -250,11 +250,11 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
             sources: &sources,
             domains: &domains,
             table,
-            folding,
+            folding: wanted.folding,
         };
-        match desk.plan(ledger, wanted) {
+        match desk.plan(ledger, wanted.rows) {
             Ok(plan) => {
-                counted = of_table;
+                counted = wanted.counted;
                 tables.push(plan);
             }
             // One table that cannot be looked at keeps neither the others nor what the sources said waiting.
@@ -271,33 +271,31 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
     })
 }
 
-/// What is wanted in one table: its folding, its rows, and what was counted on the way.
-type Wanted = (Folding, Rows, Counted);
-
-/// What speaks against publishing some domains, and what is wanted in each table.
+/// What is wanted in each table, with the folding of its keys, and what speaks against publishing some domains.
 fn decide(
     run: &Run<'_>,
     sources: &[SourceNow],
     domains: &DomainsNow,
     gateway: Option<&Gateway>,
-) -> std::result::Result<(Vec<Elsewhere>, Vec<Wanted>), Lost> {
-    let elsewhere = domains::find_elsewhere(run, sources, domains)?;
+) -> std::result::Result<(Vec<Wanted>, Vec<Elsewhere>), Lost> {
     let none = SourceRecords::default();
     let records = tables::records_of(sources, &none);
     let mut wanted: Vec<Wanted> = Vec::new();
     for table in &run.config.tables {
         let folding = folding(table, gateway);
-        let known = wanted.iter().find(|(known, ..)| *known == folding).cloned();
-        wanted.push(match known {
+        let known = wanted.iter().find(|known| known.folding == folding);
+        wanted.push(match known.cloned() {
             Some(known) => known,
             None => {
                 let recipients = &run.config.recipients;
-                let (rows, counted) = wanted::rows(recipients, &domains.listed, &records, folding)?;
-                (folding, rows, counted)
+                wanted::rows(recipients, &domains.listed, &records, folding)?
             }
         });
     }
-    Ok((elsewhere, wanted))
+    // What a source gives to a domain is the same for every folding.
+    let given = wanted.first().map_or(&[][..], |wanted| &wanted.given);
+    let elsewhere = domains::find_elsewhere(run, domains, given);
+    Ok((wanted, elsewhere))
 }
 
 /// Sources that are not in the configuration any more, and still have rows.
