@@ -3,13 +3,14 @@
 //! The keys are an interface. `added` and `removed` are what would be published now; what is held stands under `holds`
 //! alone. Counts are of keys, so an address in an international domain counts once per form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::at_once::at_once;
 use crate::command::plan::{Plan, SourceNow, SourceStatus, TablePlan};
 use crate::config::{Config, Format};
-use crate::domains::Numbering;
+use crate::domains::{Forms, Numbering};
 use crate::hold::{Cause, Hold};
 use crate::policy::{LeftOut, Note, Noted};
 use crate::report::key;
@@ -296,32 +297,57 @@ fn of_table(plan: &Plan<'_>, table: &TablePlan<'_>, rows_max: usize) -> TableDif
 
 fn of_domains(plan: &Plan<'_>, table: &TablePlan<'_>) -> BTreeMap<String, DomainCounts> {
     let forms = plan.domains.listed.forms(table.folding);
-    let mut numbering = Numbering::of(&forms);
-    let mut counts: Vec<DomainCounts> = Vec::new();
-    let mut tally = |keys: &mut dyn Iterator<Item = &[u8]>,
-                     field: fn(&mut DomainCounts) -> &mut u64| {
-        for found in keys {
-            let number = numbering.number_of(found);
-            if counts.len() <= number {
-                counts.resize_with(number + 1, DomainCounts::default);
-            }
-            *field(&mut counts[number]) += 1;
-        }
+    let holds = || table.judgement.holds.iter();
+    let held = holds().flat_map(|hold| hold.added.iter().chain(&hold.removed));
+    let (in_force, mut others) = at_once(
+        || by_domain(&forms, table.in_force.keys()),
+        || {
+            [
+                by_domain(&forms, table.wanted.keys()),
+                by_domain(&forms, table.diff.added.keys()),
+                by_domain(&forms, table.diff.removed.keys()),
+                by_domain(&forms, held.map(Vec::as_slice)),
+            ]
+        },
+    );
+    let names: BTreeSet<String> = (in_force.keys())
+        .chain(others.iter().flat_map(BTreeMap::keys))
+        .cloned()
+        .collect();
+    let of_name = |name: String| {
+        let [wanted, added, removed, held] = others
+            .each_mut()
+            .map(|counts| counts.remove(&name).unwrap_or(0));
+        let counts = DomainCounts {
+            in_force: in_force.get(&name).copied().unwrap_or(0),
+            wanted,
+            added,
+            removed,
+            held,
+        };
+        (name, counts)
     };
-    tally(&mut table.in_force.keys(), |counts| &mut counts.in_force);
-    tally(&mut table.wanted.keys(), |counts| &mut counts.wanted);
-    tally(&mut table.diff.added.keys(), |counts| &mut counts.added);
-    tally(&mut table.diff.removed.keys(), |counts| &mut counts.removed);
-    let held = table
-        .judgement
-        .holds
-        .iter()
-        .flat_map(|hold| hold.added.iter().chain(&hold.removed));
-    tally(&mut held.map(Vec::as_slice), |counts| &mut counts.held);
+    names.into_iter().map(of_name).collect()
+}
+
+/// How many keys lie in each domain.
+fn by_domain<'keys>(
+    forms: &Forms,
+    keys: impl Iterator<Item = &'keys [u8]>,
+) -> BTreeMap<String, u64> {
+    let mut numbering = Numbering::of(forms);
+    let mut counts: Vec<u64> = Vec::new();
+    for found in keys {
+        let number = numbering.number_of(found);
+        if counts.len() <= number {
+            counts.resize(number + 1, 0);
+        }
+        counts[number] += 1;
+    }
     let named = numbering.names().iter().zip(counts);
     named
-        .filter(|(_, counts)| *counts != DomainCounts::default())
-        .map(|(name, counts)| (key(name.as_bytes()), counts))
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| (key(name.as_bytes()), count))
         .collect()
 }
 

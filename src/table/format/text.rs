@@ -43,11 +43,11 @@ pub fn can_say(key: &[u8]) -> bool {
     matches!(rows.as_slice(), [(found, value)] if found == key && value == b"OK")
 }
 
-/// Whether there is nothing in a key that a quote, a comment, a space or folding could touch. Without an early end, so that
-/// many octets are looked at in one step.
+/// Whether there is nothing in a key that a quote, a comment, a space or the folding of ASCII could touch. Without an early
+/// end, so that many octets are looked at in one step.
 fn is_plain(key: &[u8]) -> bool {
     key.iter().fold(true, |is_plain, byte| {
-        let is_letter_or_sign = (b'!' <= *byte) & (*byte <= b'~');
+        let is_letter_or_sign = (b'!' <= *byte) & (*byte != 0x7f);
         let is_capital = (b'A' <= *byte) & (*byte <= b'Z');
         let is_special = (*byte == b'#') | (*byte == b'"') | (*byte == b'\\');
         is_plain & is_letter_or_sign & !is_capital & !is_special
@@ -82,7 +82,7 @@ pub fn each_row(
 }
 
 fn folded(key: &[u8], folding: Folding) -> Cow<'_, [u8]> {
-    if is_plain(key) {
+    if is_plain(key) && (folding == Folding::Ascii || key.is_ascii()) {
         return Cow::Borrowed(key);
     }
     let folded = match (std::str::from_utf8(key), folding) {
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn each_octet_is_plain_or_not() {
         for octet in 0..=u8::MAX {
-            let is_allowed = octet.is_ascii_graphic()
+            let is_allowed = (octet.is_ascii_graphic() || !octet.is_ascii())
                 && !octet.is_ascii_uppercase()
                 && !b"#\"\\".contains(&octet);
             let key = [&[b'a'; 40], &[octet][..], &[b'a'; 3]].concat();
@@ -226,6 +226,9 @@ mod tests {
         for (key, expected) in [
             ("a@x", true),
             ("müller@x", true),
+            ("MÜLLER@x", false),
+            ("mü ller@x", false),
+            ("\"mü ller\"@x", true),
             ("a#b@x", true),
             ("\"john doe\"@x", true),
             ("\"a\\\" b\"@x", true),
