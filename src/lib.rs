@@ -28,6 +28,7 @@ pub mod command;
 pub mod at_once;
 pub mod error;
 pub mod exit;
+pub mod leb128;
 pub mod log;
 pub mod time;
 

@@ -6,8 +6,8 @@
 //! address looks like mail, and `explain` can then say why it is not.
 //!
 //! Layout: the length of what follows (four octets, little-endian), the flags, `objectGUID`, the kind where the flags say
-//! that there is one, the number of other values, the DN, and the values to the end. Numbers and lengths are LEB128: seven
-//! bits an octet, the lowest first.
+//! that there is one, the number of other values, the DN, and the values to the end. Numbers and lengths are
+//! LEB128 (`leb128`).
 //!
 //! Invariant: the same facts are the same octets, and a [`RecordRef`] was seen to decode to its end.
 
@@ -15,6 +15,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use crate::entry::Entry;
+use crate::leb128;
 use crate::state::Broken;
 
 /// The attributes a record is made from: what every LDAP read asks for.
@@ -95,9 +96,9 @@ impl Record {
         );
         push_octets(&mut octets, facts.guid);
         if let Some(kind) = facts.recipient_type {
-            push_number(&mut octets, kind);
+            leb128::push(&mut octets, kind);
         }
-        push_number(&mut octets, u64::from(facts.other_values_count));
+        leb128::push(&mut octets, u64::from(facts.other_values_count));
         push_octets(&mut octets, facts.dn.as_bytes());
         for value in values {
             push_octets(&mut octets, value);
@@ -224,7 +225,7 @@ impl<'a> RecordRef<'a> {
         let dn_and_values = self.dn.len() + self.values.len();
         let before = self.octets.len().saturating_sub(dn_and_values);
         // The length of the whole, and that of the DN, say no more than that another name is longer.
-        let length_of_dn = number_octets(self.dn.len() as u64);
+        let length_of_dn = leb128::octets_of(self.dn.len() as u64);
         let facts = LENGTH_OCTETS..before.saturating_sub(length_of_dn);
         [self.octets.get(facts).unwrap_or_default(), self.values]
     }
@@ -277,38 +278,13 @@ impl fmt::Debug for Record {
     }
 }
 
-fn push_number(octets: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        octets.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    octets.push(number as u8);
-}
-
 fn push_octets(octets: &mut Vec<u8>, value: &[u8]) {
-    push_number(octets, value.len() as u64);
+    leb128::push(octets, value.len() as u64);
     octets.extend_from_slice(value);
 }
 
-fn number_octets(number: u64) -> usize {
-    let bits = u64::BITS - number.leading_zeros();
-    bits.div_ceil(7).max(1) as usize
-}
-
 fn take_number(rest: &mut &[u8]) -> Result<u64, Broken> {
-    let mut number = 0;
-    for shift in (0..u64::BITS).step_by(7) {
-        let octet = *rest.split_off_first().ok_or(Broken::Content)?;
-        let bits = u64::from(octet & 0x7f);
-        if bits << shift >> shift != bits {
-            return Err(Broken::Content);
-        }
-        number |= bits << shift;
-        if octet < 0x80 {
-            return Ok(number);
-        }
-    }
-    Err(Broken::Content)
+    leb128::take(rest).ok_or(Broken::Content)
 }
 
 fn take_octets<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Broken> {
@@ -451,17 +427,5 @@ mod tests {
         });
         assert!(record.view().proxy_addresses().eq([long.as_bytes(); 3]));
         assert_eq!(record.view().dn(), long);
-    }
-
-    #[test]
-    fn numbers_take_the_octets_they_need() {
-        for number in [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, u64::MAX >> 1, u64::MAX] {
-            let mut octets = Vec::new();
-            push_number(&mut octets, number);
-            assert_eq!(octets.len(), number_octets(number), "{number}");
-            assert_eq!(take_number(&mut octets.as_slice()), Ok(number));
-        }
-        let too_large = [[0xff; 9].as_slice(), &[2]].concat();
-        assert_eq!(take_number(&mut too_large.as_slice()), Err(Broken::Content));
     }
 }

@@ -130,6 +130,7 @@ fn the_core_does_not_touch_the_world() {
         "hold",
         "keys",
         "kind",
+        "leb128",
         "policy",
         "record",
         "source/referral",

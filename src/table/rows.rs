@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crate::at_once::at_once;
 use crate::config::Format;
+use crate::leb128;
 use crate::time::Timestamp;
 
 /// A set of sources, by their number in the list that goes with the rows.
@@ -138,11 +139,7 @@ impl Row<'_> {
     #[inline]
     pub fn facts(&self) -> Facts {
         let (flags, mut rest) = self.stored.split_first().unwrap_or((&0, &[]));
-        let mut number = || {
-            let (number, octets) = split_number(rest).unwrap_or((0, 0));
-            rest = &rest[octets..];
-            number
-        };
+        let mut number = || leb128::take(&mut rest).unwrap_or(0);
         Facts {
             sources: SourceSet(number()),
             is_always: flags & ALWAYS != 0,
@@ -297,41 +294,18 @@ impl<'rows> Iterator for Iter<'rows> {
 /// The row that stands at the beginning, and how many octets it takes.
 #[inline]
 fn split_row(octets: &[u8]) -> Option<(Row<'_>, usize)> {
-    let flags = *octets.first()?;
-    let mut at = 1 + split_number(octets.get(1..)?)?.1;
-    if flags & (ONLY_IN | LEAVING) != 0 {
-        for flag in [ONLY_IN, LEAVING] {
-            if flags & flag != 0 {
-                at += split_number(octets.get(at..)?)?.1;
-            }
+    let (flags, mut rest) = octets.split_first()?;
+    leb128::take(&mut rest)?;
+    for flag in [ONLY_IN, LEAVING] {
+        if flags & flag != 0 {
+            leb128::take(&mut rest)?;
         }
     }
-    let (stored, behind) = octets.split_at_checked(at)?;
-    let (length, length_octets) = split_number(behind)?;
-    let key_end = length_octets.checked_add(usize::try_from(length).ok()?)?;
-    let key = behind.get(length_octets..key_end)?;
-    Some((Row { key, stored }, at + key_end))
-}
-
-/// A number in groups of seven bits, the lowest first, each but the last with its high bit set; and its length.
-#[inline]
-fn split_number(octets: &[u8]) -> Option<(u64, usize)> {
-    let mut number = 0;
-    for (at, octet) in octets.iter().take(10).enumerate() {
-        number |= u64::from(octet & 0x7f) << (7 * at);
-        if octet & 0x80 == 0 {
-            return Some((number, at + 1));
-        }
-    }
-    None
-}
-
-fn push_number(octets: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        octets.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    octets.push(number as u8);
+    let stored = &octets[..octets.len() - rest.len()];
+    let length = usize::try_from(leb128::take(&mut rest)?).ok()?;
+    let key = rest.get(..length)?;
+    let row_octets = octets.len() - rest.len() + length;
+    Some((Row { key, stored }, row_octets))
 }
 
 fn push_row(octets: &mut Vec<u8>, key: &[u8], facts: Facts) {
@@ -342,14 +316,14 @@ fn push_row(octets: &mut Vec<u8>, key: &[u8], facts: Facts) {
             | flag(!facts.only_in.is_empty(), ONLY_IN)
             | flag(facts.leaving_since.is_some(), LEAVING),
     );
-    push_number(octets, facts.sources.0);
+    leb128::push(octets, facts.sources.0);
     if !facts.only_in.is_empty() {
-        push_number(octets, u64::from(facts.only_in.0));
+        leb128::push(octets, u64::from(facts.only_in.0));
     }
     if let Some(since) = facts.leaving_since {
-        push_number(octets, since.0);
+        leb128::push(octets, since.0);
     }
-    push_number(octets, key.len() as u64);
+    leb128::push(octets, key.len() as u64);
     octets.extend_from_slice(key);
 }
 
