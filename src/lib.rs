@@ -17,6 +17,9 @@
 //! - *Never half.* [`publish`] proves a table before it renames it; [`state::head`] names what was decided before it
 //!   happens, so a dead run is finished by the next.
 //!
+//! What grows with the directory is held once, and not as values: [`records`] lie in one stream of octets, on the disk while
+//! a run goes on; the rows of a table lie in one buffer ([`table::rows`]); files are written and proven as they stream by.
+//!
 //! Invariants of the architecture: the core (`fold` to `table`, `diff`, `guard`, `hold`) opens nothing and asks no clock;
 //! only `directory::session` names the LDAP crate, only `directory::discover` the one for DNS, only `directory::gssapi` the
 //! one for Kerberos; only [`publish`] renames onto tables; only [`state`] knows the state

@@ -10,6 +10,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::plan::{Plan, Run, TablePlan};
+use crate::at_once::at_once;
 use crate::config::Hook;
 use crate::error::Result;
 use crate::hook::Told;
@@ -40,21 +41,24 @@ pub fn publish(
     plan: &Plan<'_>,
     head: &mut Head,
 ) -> Result<Option<Published>> {
-    let mut prepared: Vec<Prepared> = Vec::new();
-    for table in &plan.tables {
-        if !table.writes.is_empty() {
-            make_directory(table)?;
-        }
-        prepared.extend(publish::prepare(
-            table.table,
-            &table.writes,
-            &table.judgement.approved,
-        )?);
-    }
     let mut next = head.clone();
+    let is_large =
+        (plan.tables.iter()).any(|table| publish::is_shared(table.judgement.approved.rows().len()));
+    // What is stored here counts for nothing before head.json names it, so the order of the two does not matter; few rows
+    // are written in one order all the same, which tells more when something fails.
+    let (prepared, stored) = if is_large {
+        at_once(
+            || prepare(plan),
+            || store_ledgers(run, state, plan, &mut next),
+        )
+    } else {
+        (prepare(plan), Ok(()))
+    };
+    let prepared = prepared?;
+    stored?;
     keep_originals(run, state, plan, &mut next)?;
-    for table in plan.tables.iter().filter(|table| table.is_ours()) {
-        store_ledger(run, state, plan, table, &mut next)?;
+    if !is_large {
+        store_ledgers(run, state, plan, &mut next)?;
     }
     if prepared.is_empty() {
         *head = next;
@@ -81,6 +85,22 @@ pub fn publish(
         generation: head.generation,
         paths,
     }))
+}
+
+/// Writes and proves every file that is to be replaced.
+fn prepare(plan: &Plan<'_>) -> Result<Vec<Prepared>> {
+    let mut prepared: Vec<Prepared> = Vec::new();
+    for table in &plan.tables {
+        if !table.writes.is_empty() {
+            make_directory(table)?;
+        }
+        prepared.extend(publish::prepare(
+            table.table,
+            &table.writes,
+            &table.judgement.approved,
+        )?);
+    }
+    Ok(prepared)
 }
 
 /// The directory of a table is made for its first publication only; one that vanished later is an error to be told.
@@ -192,6 +212,11 @@ fn keep_originals(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head
 
 fn is_no_table(file: &OnDisk) -> bool {
     matches!(file.content, Content::NoTable(..))
+}
+
+fn store_ledgers(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -> Result<()> {
+    let mut ours = plan.tables.iter().filter(|table| table.is_ours());
+    ours.try_for_each(|table| store_ledger(run, state, plan, table, head))
 }
 
 /// Writes the ledger of a table if it says anything new, and what its rows mean for the window and the next deadline.

@@ -15,7 +15,7 @@ mod prove;
 mod rename;
 mod stream;
 
-pub use prepare::{Prepared, prepare};
+pub use prepare::{Prepared, is_shared, prepare};
 pub use rename::{recover, remove_leftovers, rename};
 
 use std::path::{Path, PathBuf};

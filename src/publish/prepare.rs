@@ -26,6 +26,11 @@ use crate::table::rows::Rows;
 /// would save little, and in one order of system calls, which tells more when one of them fails.
 const SHARED_ROWS_MIN: usize = 5_000;
 
+/// Whether threads share the work of so many rows.
+pub fn is_shared(rows_count: usize) -> bool {
+    rows_count >= SHARED_ROWS_MIN
+}
+
 /// An artefact that lies beside the live one, synced and proven.
 #[derive(Debug)]
 pub struct Prepared {
@@ -46,7 +51,7 @@ pub fn prepare(table: &Table, formats: &[Format], approved: &Approved) -> Result
 
 fn prepare_all(table: &Table, formats: &[Format], rows: &Rows) -> Result<Vec<Prepared>> {
     let of_format = |format: &Format| prepare_rows(table, *format, rows, &table.value);
-    let prepared: Result<Vec<Prepared>> = if rows.len() < SHARED_ROWS_MIN {
+    let prepared: Result<Vec<Prepared>> = if !is_shared(rows.len()) {
         formats.iter().map(of_format).collect()
     } else {
         thread::scope(|scope| {
@@ -83,7 +88,7 @@ pub(super) fn prepare_rows(
     let path = table.file(format);
     let temporary = temporary_path(&path);
     let said = Said::of(format, rows);
-    let is_shared = rows.len() >= SHARED_ROWS_MIN;
+    let is_shared = is_shared(rows.len());
     let written = || -> Result<String> {
         let file =
             create(&path, &temporary, table.mode).map_err(|error| not_prepared(&path, error))?;

@@ -202,14 +202,18 @@ impl Difference {
             (true, true) => Outcome::Changed,
             (true, false) => Outcome::Unchanged,
         };
+        let of_table = |table: &TablePlan<'_>| {
+            let name = table.table.name.clone();
+            (name, of_table(plan, table, rows_max))
+        };
+        let (noted, tables) = at_once(
+            || noted(plan),
+            || plan.tables.iter().map(of_table).collect(),
+        );
         Difference {
             schema: 1,
             outcome,
-            tables: plan
-                .tables
-                .iter()
-                .map(|table| (table.table.name.clone(), of_table(plan, table, rows_max)))
-                .collect(),
+            tables,
             holds: holds.into_iter().map(of_hold).collect(),
             sources: of_sources(&plan.sources, |name| {
                 plan.domains.folders_out_of_reach(name)
@@ -222,7 +226,7 @@ impl Difference {
                 .collect(),
             leaving: leaving(config, plan),
             left_out: plan.counted.left_out.clone(),
-            noted: noted(plan),
+            noted,
         }
     }
 

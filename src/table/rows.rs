@@ -188,6 +188,11 @@ impl Rows {
         self.count == 0
     }
 
+    /// Whether these are a clone of the others. Equal rows need not be.
+    pub fn are_shared_with(&self, other: &Rows) -> bool {
+        Arc::ptr_eq(&self.octets, &other.octets)
+    }
+
     /// The rows in byte order of their keys.
     pub fn iter(&self) -> Iter<'_> {
         self.from(0)

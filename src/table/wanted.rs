@@ -1,4 +1,7 @@
-//! The rows that the sources and the configuration want: from records to a table, in one straight walk. Pure.
+//! The rows that the sources and the configuration want: from records to a table, in one straight walk. Pure, except that
+//! records may lie on the disk and are read as they are decided, block by block.
+//!
+//! Invariant: rows come of a walk that met every record, or there are none.
 
 use std::collections::BTreeSet;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::domains::DomainsNow;
 use super::{Run, SourceNow, SourceStatus, TablePlan};
 use crate::address::Address;
+use crate::at_once::at_once;
 use crate::config::{Format, Table};
 use crate::current::SourceRecords;
 use crate::diff::{Diff, Values};
@@ -100,12 +101,21 @@ impl<'run> Desk<'_, 'run> {
             released: &released,
             now: self.run.now,
         };
-        let judgement = guard::judge(&evidence);
+        let value = &self.table.value;
+        // Nearly always everything flows, and then this is the difference.
+        let (diff_of_wanted, judgement) = at_once(
+            || Diff::between(&in_force, &values, &wanted, value),
+            || guard::judge(&evidence),
+        );
         let rows = judgement.approved.rows();
         let (diff, writes) = if judgement.leaves_alone() {
             (Diff::none(&in_force), Vec::new())
         } else {
-            let diff = Diff::between(&in_force, &values, rows, &self.table.value);
+            let diff = if rows.are_shared_with(&wanted) {
+                diff_of_wanted
+            } else {
+                Diff::between(&in_force, &values, rows, value)
+            };
             let writes = self.writes(&on_disk, rows, &diff, &judgement);
             (diff, writes)
         };

@@ -318,7 +318,6 @@ impl Bench {
         cdb.arg("-c").arg("-t").arg(directory.join("tmp"));
         cdb.arg(directory.join("theirs.cdb")).arg(&records);
         let mut changes_count = 0;
-        let mut ours_alone = Vec::new();
         let [ours, theirs] = in_turn(
             self.rounds,
             &mut [
@@ -326,14 +325,7 @@ impl Bench {
                     let address = format!("changed{changes_count}@{}", DOMAINS[0]);
                     controller.change(&recipient_with_rows(changes_count), &address);
                     changes_count += 1;
-                    let of_controller = timed::own_processor_time();
-                    let run = program.sync();
-                    let of_controller = timed::own_processor_time() - of_controller;
-                    ours_alone.push(Timed {
-                        wall: run.wall.saturating_sub(of_controller),
-                        ..run
-                    });
-                    run
+                    program.sync()
                 },
                 &mut || {
                     let text = std::fs::read(program.text()).expect("a published table");
@@ -344,24 +336,17 @@ impl Bench {
         );
         let rows_count = program.rows_count();
         assert_eq!(rows_count, rows_before + self.rounds as u64, "one row each");
-        let line = |what: &str, ours: &timed::Runs| Line {
+        vec![Line {
             row: 8,
             work: format!(
-                "one address changed of {} recipients ({rows_count} rows), from DirSync to text and CDB{what}, \
+                "one address changed of {} recipients ({rows_count} rows), from DirSync to text and CDB, \
                  beside `cdb -c` of the same table",
                 self.recipients
             ),
-            ours: Side::wall(ours),
+            ours: Side::wall(&ours),
             theirs: Some(Side::wall(&theirs)),
             aim: Aim::AtMost(2.0),
-        };
-        vec![
-            line("", &ours),
-            line(
-                ", less the time in which the controller of the tests, which has no index, looked for the change",
-                &ours_alone,
-            ),
-        ]
+        }]
     }
 
     fn memory(&self) -> Vec<Line> {

@@ -87,16 +87,7 @@ pub fn in_process(work: impl FnOnce()) -> Timed {
 }
 
 fn thread_processor_time() -> Duration {
-    processor_time(rustix::time::ClockId::ThreadCPUTime)
-}
-
-/// What all threads of this process have used so far.
-pub fn own_processor_time() -> Duration {
-    processor_time(rustix::time::ClockId::ProcessCPUTime)
-}
-
-fn processor_time(clock: rustix::time::ClockId) -> Duration {
-    let time = rustix::time::clock_gettime(clock);
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or(0),
         u32::try_from(time.tv_nsec).unwrap_or(0),
