@@ -290,7 +290,11 @@ impl<'rows> Iterator for Iter<'rows> {
 
     #[inline]
     fn next(&mut self) -> Option<Row<'rows>> {
-        let (row, octets) = split_row(self.rest)?;
+        let Some((row, octets)) = split_row(self.rest) else {
+            // Whoever made the rows wrote each as one, or saw that it is.
+            debug_assert!(self.rest.is_empty(), "half a row is no end");
+            return None;
+        };
         self.rest = &self.rest[octets..];
         Some(row)
     }
@@ -347,6 +351,7 @@ impl InOrder {
     }
 
     fn push(&mut self, key: &[u8], facts: Facts) {
+        debug_assert!(self.is_behind_last(key), "rows come in byte order");
         if self.count.is_multiple_of(STRIDE) {
             self.marks.push(self.octets.len());
         }
@@ -468,19 +473,24 @@ fn count_of(drawers: &[Vec<Drawer>]) -> usize {
     drawers.iter().flatten().map(|part| part.count).sum()
 }
 
-/// Letters and digits at the first two places of a key make a drawer; what lies between or outside of them, one each.
+/// A letter or digit at the first place of a key makes a drawer with each letter or digit at the second; what lies between
+/// or outside of them goes together.
 const CLASSES_COUNT: usize = 39;
 const DRAWERS_COUNT: usize = CLASSES_COUNT * CLASSES_COUNT;
 
+/// Never a smaller number for a greater key.
 fn drawer_of(key: &[u8]) -> usize {
+    // Whether all keys of the class have the same octet there.
     let class = |at: usize| match key.get(at) {
-        None | Some(0..b'0') => 0,
-        Some(digit @ b'0'..=b'9') => usize::from(digit - b'0') + 1,
-        Some(b':'..b'a') => 11,
-        Some(letter @ b'a'..=b'z') => usize::from(letter - b'a') + 12,
-        Some(b'{'..) => 38,
+        None | Some(0..b'0') => (0, false),
+        Some(digit @ b'0'..=b'9') => (usize::from(digit - b'0') + 1, true),
+        Some(b':'..b'a') => (11, false),
+        Some(letter @ b'a'..=b'z') => (usize::from(letter - b'a') + 12, true),
+        Some(b'{'..) => (38, false),
     };
-    class(0) * CLASSES_COUNT + class(1)
+    let (first, is_one_octet) = class(0);
+    let second = if is_one_octet { class(1).0 } else { 0 };
+    first * CLASSES_COUNT + second
 }
 
 /// A row to be sorted.
@@ -675,7 +685,13 @@ mod tests {
             only_in: FormatSet((number % 3) as u8),
             leaving_since: (number.is_multiple_of(7)).then_some(Timestamp(number as u64)),
         };
-        let keys: [fn(usize) -> Vec<u8>; 6] = [
+        let keys: [fn(usize) -> Vec<u8>; 7] = [
+            // All kinds of octets at the beginning.
+            |number| {
+                const OCTETS: &[u8] = b"\"#-./09:A`az{\xc3\xd0\xff\0";
+                let octet = |at: u32| OCTETS[number / OCTETS.len().pow(at) % OCTETS.len()];
+                (0..(number >> 30) as u32 % 4).map(octet).collect()
+            },
             // Few keys, each many times.
             |number| format!("{}@example.com", number % 97).into_bytes(),
             // Alike for longer than one window.
@@ -708,6 +724,19 @@ mod tests {
                 for builders_count in [1, 2, 3] {
                     check_sorted(given, builders_count);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn drawers_are_in_the_order_of_keys() {
+        let mut last = drawer_of(b"");
+        for first in 0..=u8::MAX {
+            let pairs = (0..=u8::MAX).map(|second| vec![first, second]);
+            for key in std::iter::once(vec![first]).chain(pairs) {
+                let drawer = drawer_of(&key);
+                assert!((last..DRAWERS_COUNT).contains(&drawer), "{key:?}");
+                last = drawer;
             }
         }
     }
