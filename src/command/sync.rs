@@ -21,6 +21,7 @@ use crate::snapshot::Progress;
 use crate::state::State;
 use crate::state::head::Head;
 use crate::state::runs::RunRecord;
+use crate::table::rows::Rows;
 
 /// What the command line says of a run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -131,6 +132,10 @@ fn carry_out(
             done.exits = plan.exits();
             failures.append(&mut plan.failures);
             facts::store_judgement(run, state, plan, &mut head)?;
+            // Judged and told; while tables are written and proven, it would only take room.
+            for table in &mut plan.tables {
+                table.in_force = Rows::default();
+            }
             publish_plan(run, state, plan, &mut head, done, failures);
             let is_done = failures.is_empty();
             head.settled = done
