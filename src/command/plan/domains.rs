@@ -16,7 +16,7 @@ use crate::elsewhere::{self, Elsewhere, Given, Witness};
 use crate::error::Failure;
 use crate::exchange::{AcceptedDomain, Organisation, Relation};
 use crate::exit::Exit;
-use crate::postfix::{self, RelayDomainsError};
+use crate::postfix::relay_domains::{RelayDomainsError, relay_domains};
 use crate::report::difference::Difference as Report;
 use crate::report::key;
 use crate::snapshot::Reading;
@@ -60,9 +60,9 @@ pub(super) type Relayed = Result<Vec<Entry>, RelayDomainsError>;
 pub(super) fn read_relayed(run: &Run<'_>) -> Option<Relayed> {
     match run.config.domains.from {
         None => None,
-        Some(DomainsFrom::Postfix) => Some(postfix::relay_domains()),
+        Some(DomainsFrom::Postfix) => Some(relay_domains()),
         // For the comparison alone.
-        Some(DomainsFrom::Exchange) => postfix::relay_domains().ok().map(Ok),
+        Some(DomainsFrom::Exchange) => relay_domains().ok().map(Ok),
     }
 }
 

@@ -1,15 +1,11 @@
-//! What the Postfix on this machine says of itself, through `postconf` and `postmap`.
+//! `relay_domains` of the Postfix on this machine.
 //!
-//! Asked where a table's folding is "auto", by `explain` for the recipient delimiter, and for `relay_domains` where domains
-//! come from there or are compared with it. A machine without Postfix (a host that builds tables for others) has no
-//! opinion. `relay_domains` is taken apart as `match_list` of Postfix does it: in order, files and tables in place, the first
-//! pattern that matches a name decides. Not here: changing anything in Postfix.
+//! It is taken apart as `match_list` of Postfix does it: in order, files and tables in place, the first pattern that matches
+//! a name decides.
 //!
 //! Invariant: [`relay_domains`] gives all domains or an error; a table that cannot be listed is never taken for an empty one.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-
+use super::{main_cf, run};
 use crate::config::Format;
 use crate::domain::Domain;
 use crate::domains::{Entry, Reach};
@@ -22,78 +18,6 @@ use crate::table::format;
 const DEPTH_MAX: usize = 10;
 /// Types of tables whose keys `postmap -s` lists.
 const LISTED_BY_POSTMAP: &[&str] = &["btree", "dbm", "hash", "inline", "lmdb", "sdbm", "texthash"];
-
-/// Settings of the local Postfix that matter for lookups.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gateway {
-    /// `smtputf8_enable`
-    pub is_smtputf8_enabled: bool,
-    /// `recipient_delimiter`: a set of characters.
-    pub recipient_delimiter: String,
-}
-
-impl Gateway {
-    /// Asks postconf; `None` without a Postfix that is configured here.
-    pub fn ask() -> Option<Gateway> {
-        if !main_cf().exists() {
-            return None;
-        }
-        let asked = run(
-            "postconf",
-            &["-x", "smtputf8_enable", "recipient_delimiter"],
-        );
-        let output = asked.filter(|output| output.status.success());
-        let told =
-            output.and_then(|output| Gateway::parse(&String::from_utf8_lossy(&output.stdout)));
-        if told.is_none() {
-            tracing::warn!(
-                "this machine has a main.cf but postconf does not answer; keys are folded as Unicode"
-            );
-        }
-        told
-    }
-
-    fn parse(output: &str) -> Option<Gateway> {
-        let setting = |name: &str| {
-            output.lines().find_map(|line| {
-                let (found, value) = line.split_once('=')?;
-                (found.trim() == name).then(|| value.trim().to_owned())
-            })
-        };
-        Some(Gateway {
-            is_smtputf8_enabled: setting("smtputf8_enable")? == "yes",
-            recipient_delimiter: setting("recipient_delimiter").unwrap_or_default(),
-        })
-    }
-
-    /// How it folds lookup keys.
-    pub fn folding(&self) -> Folding {
-        if self.is_smtputf8_enabled {
-            Folding::Unicode
-        } else {
-            Folding::Ascii
-        }
-    }
-}
-
-fn main_cf() -> PathBuf {
-    let directory = std::env::var_os("MAIL_CONFIG").unwrap_or_else(|| "/etc/postfix".into());
-    Path::new(&directory).join("main.cf")
-}
-
-/// Runs a program of Postfix; `None` where it cannot be started. To be called only where there is a main.cf: without it,
-/// they sleep a second before they fail.
-fn run(program: &str, arguments: &[&str]) -> Option<Output> {
-    ["/usr/sbin", "/usr/local/sbin"]
-        .iter()
-        .find_map(|directory| {
-            let started = Command::new(format!("{directory}/{program}"))
-                .args(arguments)
-                .stdin(Stdio::null())
-                .output();
-            started.ok()
-        })
-}
 
 /// Why the relay domains of this machine are not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -410,20 +334,5 @@ mod tests {
             matches!(missing, Err(RelayDomainsError::File { .. })),
             "{missing:?}"
         );
-    }
-
-    #[test]
-    fn settings_are_read_from_postconf() {
-        let gateway =
-            Gateway::parse("smtputf8_enable = no\nrecipient_delimiter = +-\n").expect("settings");
-        assert_eq!(gateway.folding(), Folding::Ascii);
-        assert_eq!(gateway.recipient_delimiter, "+-");
-        let stock =
-            Gateway::parse("smtputf8_enable = yes\nrecipient_delimiter =\n").expect("settings");
-        assert_eq!(
-            (stock.folding(), stock.recipient_delimiter.as_str()),
-            (Folding::Unicode, "")
-        );
-        assert_eq!(Gateway::parse(""), None);
     }
 }
