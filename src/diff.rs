@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::table::rows::{Rows, RowsBuilder};
+use crate::table::rows::{Row, Rows, RowsBuilder};
+use crate::table::value::RowValues;
 
 /// A row whose value changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,25 +30,32 @@ pub struct Diff {
 }
 
 impl Diff {
-    /// From `before`, where a key without an entry in `values_before` has `value_before`, to `after` with one `value`.
-    pub fn between(before: &Rows, values_before: &Values, after: &Rows, value: &str) -> Diff {
+    /// From `before` to `after`, each with its values.
+    pub fn between(
+        before: &Rows,
+        values_before: &Values,
+        after: &Rows,
+        values: &RowValues,
+    ) -> Diff {
         let mut diff = Diff::default();
         if before.is_empty() {
             diff.added = after.clone();
             return diff;
         }
         let (mut added, mut removed) = (RowsBuilder::default(), RowsBuilder::default());
-        let is_kept_alike = values_before.are(value.as_bytes());
+        let are_alike = values_before.are(values);
         for (was, is) in before.walk(after) {
             match (was, is) {
-                (Some(_), Some(_)) if is_kept_alike => diff.kept_count += 1,
-                (Some(row), Some(_)) => {
-                    let from = values_before.of(row.key);
-                    if from == value.as_bytes() {
+                (Some(was), Some(is)) if are_alike && was.meaning() == is.meaning() => {
+                    diff.kept_count += 1;
+                }
+                (Some(was), Some(is)) => {
+                    let from = values_before.of(&was);
+                    let to = values.of(is.meaning()).as_bytes();
+                    if from == to {
                         diff.kept_count += 1;
                     } else {
-                        let (key, from, to) =
-                            (row.key.to_vec(), from.to_vec(), value.as_bytes().to_vec());
+                        let (key, from, to) = (was.key.to_vec(), from.to_vec(), to.to_vec());
                         diff.changed.push(Changed { key, from, to });
                     }
                 }
@@ -75,24 +83,25 @@ impl Diff {
     }
 }
 
-/// The values of rows in force: one for all that we wrote, others for rows in a foreign file.
+/// The values of rows in force: those that we wrote, by meaning, and others for rows in a foreign file.
 #[derive(Clone, Debug, Default)]
 pub struct Values {
     /// Of every row without an entry in `others`.
-    pub common: Vec<u8>,
+    pub common: RowValues,
     /// Of rows in foreign files.
     pub others: HashMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Values {
-    /// Whether every row has this one.
-    fn are(&self, value: &[u8]) -> bool {
-        self.common == value && self.others.is_empty()
+    /// Whether rows of every meaning have these.
+    fn are(&self, values: &RowValues) -> bool {
+        self.common == *values && self.others.is_empty()
     }
 
     /// The value of a row.
-    pub fn of(&self, key: &[u8]) -> &[u8] {
-        self.others.get(key).unwrap_or(&self.common)
+    pub fn of(&self, row: &Row<'_>) -> &[u8] {
+        let other = self.others.get(row.key).map(Vec::as_slice);
+        other.unwrap_or_else(|| self.common.of(row.meaning()).as_bytes())
     }
 }
 
@@ -110,14 +119,14 @@ mod tests {
             builder.finish()
         };
         let values = Values {
-            common: b"OK".to_vec(),
+            common: RowValues::alike("OK"),
             others: HashMap::from([(b"c".to_vec(), b"1".to_vec())]),
         };
         let diff = Diff::between(
             &rows(&["a", "b", "c"]),
             &values,
             &rows(&["b", "c", "d"]),
-            "OK",
+            &RowValues::alike("OK"),
         );
         assert!(diff.added.keys().eq([b"d"]));
         assert!(diff.removed.keys().eq([b"a"]));
@@ -130,7 +139,7 @@ mod tests {
             }]
         );
         assert_eq!(diff.kept_count, 1);
-        let same = Diff::between(&rows(&["a"]), &values, &rows(&["a"]), "OK");
+        let same = Diff::between(&rows(&["a"]), &values, &rows(&["a"]), &values.common);
         assert!(same.is_empty());
     }
 }

@@ -13,6 +13,7 @@ use rcptsync::config::Format;
 use rcptsync::state::State;
 use rcptsync::table::format::{self, Said};
 use rcptsync::table::rows::{Facts, RowsBuilder};
+use rcptsync::table::value::RowValues;
 
 /// `a0 a1 …`, from one number to before another.
 fn many(from: usize, to: usize) -> String {
@@ -548,7 +549,12 @@ fn what_waits_in_one_file_is_not_copied_into_another() {
         }
         let rows = rows.finish();
         let mut bytes = Vec::new();
-        format::render(&Said::of(format, &rows), "OK", &mut bytes).expect("small enough");
+        format::render(
+            &Said::of(format, &rows),
+            &RowValues::alike("OK"),
+            &mut bytes,
+        )
+        .expect("small enough");
         write_file(&edited(&program), bytes);
         let has_wildcard = |path: PathBuf| {
             let bytes = std::fs::read(path).expect("a table");

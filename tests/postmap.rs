@@ -17,6 +17,7 @@ use rcptsync::fold::{self, Folding};
 use rcptsync::keys::Key;
 use rcptsync::table::format::{self, Said};
 use rcptsync::table::rows::{Facts, Rows, RowsBuilder};
+use rcptsync::table::value::RowValues;
 
 /// Addresses as a directory may hold them, with everything that quoting, folding and both forms of a domain can do.
 const ADDRESSES: &[&str] = &[
@@ -82,7 +83,8 @@ fn query(instance: &Instance, map: &str, keys: &[u8]) -> Output {
 
 fn rendered(format: Format, rows: &Rows) -> Vec<u8> {
     let mut bytes = Vec::new();
-    format::render(&Said::of(format, rows), "OK", &mut bytes).expect("small enough");
+    format::render(&Said::of(format, rows), &RowValues::alike("OK"), &mut bytes)
+        .expect("small enough");
     bytes
 }
 

@@ -143,6 +143,7 @@ fn the_core_does_not_touch_the_world() {
         "table/mod",
         "table/plain",
         "table/rows",
+        "table/value",
         "table/wanted",
         "config/parse/domains",
         "config/parse/mod",

@@ -5,6 +5,7 @@ use std::io::Write;
 use serde_json::json;
 
 use crate::config::Config;
+use crate::diff::Changed;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::report::{BAD, GOOD, counted, key, number};
@@ -115,8 +116,8 @@ fn rows(out: &mut dyn Write, generation: &Generation) -> std::io::Result<()> {
         for removed in table.removed.keys() {
             writeln!(out, "  {BAD}- {}{BAD:#}", key(removed))?;
         }
-        for (changed, from) in &table.changed {
-            writeln!(out, "  ~ {} {} -> {}", key(changed), key(from), table.value)?;
+        for Changed { key: of, from, to } in &table.changed {
+            writeln!(out, "  ~ {} {} -> {}", key(of), key(from), key(to))?;
         }
         for (path, digest) in &table.files {
             writeln!(out, "  {digest}  {path}")?;
@@ -138,8 +139,8 @@ fn to_json(generation: &Generation) -> serde_json::Value {
     let keys = |rows: &Rows| rows.keys().map(key).collect::<Vec<_>>();
     let of_table = |table: &GenerationTable| {
         json!({ "table": table.name, "rows": table.rows_count, "added": keys(&table.added), "removed": keys(&table.removed),
-                "changed": table.changed.iter().map(|(changed, from)| json!({ "key": key(changed), "from": key(from),
-                    "to": table.value })).collect::<Vec<_>>(),
+                "changed": table.changed.iter().map(|changed| json!({ "key": key(&changed.key), "from": key(&changed.from),
+                    "to": key(&changed.to) })).collect::<Vec<_>>(),
                 "files": table.files.iter().map(|(path, digest)| json!({ "path": path, "sha256": digest })).collect::<Vec<_>>() })
     };
     json!({ "generation": generation.number, "at": generation.at.to_string(), "run": generation.run,

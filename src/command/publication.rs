@@ -234,7 +234,7 @@ fn store_ledger(
             .iter()
             .map(|source| source.name.clone())
             .collect(),
-        value: table.table.value.clone(),
+        values: table.table.values.clone(),
         rows: rows.clone(),
     };
     let file = ledger.sealed();
@@ -272,13 +272,7 @@ fn generation(run: &Run<'_>, plan: &Plan<'_>, number: u64, prepared: &[Prepared]
         rows_count: table.judgement.approved.rows().len() as u64,
         added: table.diff.added.clone(),
         removed: table.diff.removed.clone(),
-        changed: table
-            .diff
-            .changed
-            .iter()
-            .map(|row| (row.key.clone(), row.from.clone()))
-            .collect(),
-        value: table.table.value.clone(),
+        changed: table.diff.changed.clone(),
         files: prepared
             .iter()
             .map(Prepared::pending)

@@ -15,6 +15,7 @@ use crate::dn::DistinguishedName;
 use crate::domain::Domain;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
+use crate::table::value::RowValues;
 
 pub use parse::parse;
 pub use reader::Problem;
@@ -383,8 +384,8 @@ pub struct Table {
     pub path: PathBuf,
     /// What is written, text first.
     pub formats: Vec<Format>,
-    /// The right-hand side of every row; never empty (an empty value crashes smtpd 3.7).
-    pub value: String,
+    /// The right-hand sides of the rows.
+    pub values: RowValues,
     /// Permission bits of the published files.
     pub mode: u32,
     /// How the gateway folds keys.

@@ -21,6 +21,7 @@ use crate::guard::Approved;
 use crate::state::head::PendingRename;
 use crate::table::format::{self, RenderError, Said};
 use crate::table::rows::Rows;
+use crate::table::value::RowValues;
 
 /// From so many rows on, threads share the work. Fewer are written and proven within about two milliseconds, of which threads
 /// would save little, and in one order of system calls, which tells more when one of them fails.
@@ -50,7 +51,7 @@ pub fn prepare(table: &Table, formats: &[Format], approved: &Approved) -> Result
 }
 
 fn prepare_all(table: &Table, formats: &[Format], rows: &Rows) -> Result<Vec<Prepared>> {
-    let of_format = |format: &Format| prepare_rows(table, *format, rows, &table.value);
+    let of_format = |format: &Format| prepare_rows(table, *format, rows, &table.values);
     let prepared: Result<Vec<Prepared>> = if !is_shared(rows.len()) {
         formats.iter().map(of_format).collect()
     } else {
@@ -83,7 +84,7 @@ pub(super) fn prepare_rows(
     table: &Table,
     format: Format,
     rows: &Rows,
-    value: &str,
+    values: &RowValues,
 ) -> Result<Prepared> {
     let path = table.file(format);
     let temporary = temporary_path(&path);
@@ -92,9 +93,9 @@ pub(super) fn prepare_rows(
     let written = || -> Result<String> {
         let file =
             create(&path, &temporary, table.mode).map_err(|error| not_prepared(&path, error))?;
-        let seal = stream::write(&file, is_shared, |out| format::render(&said, value, out))
+        let seal = stream::write(&file, is_shared, |out| format::render(&said, values, out))
             .map_err(|error| not_rendered(&path, error))?;
-        sync_and_prove(&file, &temporary, &said, value, &seal, is_shared)
+        sync_and_prove(&file, &temporary, &said, values, &seal, is_shared)
             .map_err(|disproof| not_prepared(&path, disproof))?;
         Ok(seal.digest)
     };

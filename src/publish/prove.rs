@@ -21,6 +21,7 @@ use super::stream::{self, Hashing, Seal};
 use crate::config::Format;
 use crate::fold::Folding;
 use crate::table::format::{Said, cdb, text};
+use crate::table::value::RowValues;
 
 /// Rows that are looked up before the file is mapped anew: the pages of their records stay mapped so long.
 const MAPPED_ROWS_MAX: usize = 1 << 18;
@@ -39,24 +40,24 @@ pub(super) fn sync_and_prove(
     file: &File,
     path: &Path,
     said: &Said<'_>,
-    value: &str,
+    values: &RowValues,
     meant: &Seal,
     with_threads: bool,
 ) -> Result<(), Disproof> {
     let sync_and_read = || {
         file.sync_all().map_err(|error| error.to_string())?;
-        read_back(path, said, value, meant)
+        read_back(path, said, values, meant)
     };
     match said.format() {
         Format::Text => sync_and_read(),
         Format::Cdb if !with_threads => {
-            sync_and_read().and_then(|()| look_up(path, said, value, meant, 1))
+            sync_and_read().and_then(|()| look_up(path, said, values, meant, 1))
         }
         Format::Cdb => {
             let threads_count = thread::available_parallelism().map_or(1, usize::from);
             let threads_count = threads_count.min(THREADS_MAX);
             let (read, found) = thread::scope(|scope| {
-                let look_up = || look_up(path, said, value, meant, threads_count);
+                let look_up = || look_up(path, said, values, meant, threads_count);
                 let found = thread::Builder::new().spawn_scoped(scope, look_up);
                 let read = sync_and_read();
                 (
@@ -70,12 +71,17 @@ pub(super) fn sync_and_prove(
 }
 
 /// Reads the file once, and compares its octets and its rows.
-fn read_back(path: &Path, said: &Said<'_>, value: &str, meant: &Seal) -> Result<(), Disproof> {
+fn read_back(
+    path: &Path,
+    said: &Said<'_>,
+    values: &RowValues,
+    meant: &Seal,
+) -> Result<(), Disproof> {
     let unread = |error: io::Error| format!("it could not be read back: {error}");
     let file = open_without_link(path).map_err(unread)?;
     let octets = file.metadata().map_err(unread)?.len();
     let mut input = stream::reading(file);
-    let rows = has_rows(&mut input, octets, said, value);
+    let rows = has_rows(&mut input, octets, said, values);
     if stream::seal_of_rest(input).map_err(unread)? != *meant {
         return Err(NOT_WHAT_WAS_WRITTEN.into());
     }
@@ -86,12 +92,14 @@ fn has_rows(
     input: &mut BufReader<Hashing<File>>,
     octets: u64,
     said: &Said<'_>,
-    value: &str,
+    values: &RowValues,
 ) -> Result<(), Disproof> {
-    let mut keys = said.keys();
+    let mut rows = said.rows();
     let mut is_equal = true;
-    let each = |key: &[u8], found: &[u8]| {
-        is_equal &= keys.next() == Some(key) && found == value.as_bytes();
+    let each = |key: &[u8], value: &[u8]| {
+        is_equal &= rows
+            .next()
+            .is_some_and(|row| row.key == key && values.of(row.meaning()).as_bytes() == value);
     };
     match said.format() {
         // Rows are folded already, so folding them again as ASCII changes nothing and hides nothing.
@@ -100,7 +108,7 @@ fn has_rows(
         }
         Format::Cdb => cdb::each_record(input, octets, each).map_err(|error| error.to_string()),
     }?;
-    match (said.format(), is_equal && keys.next().is_none()) {
+    match (said.format(), is_equal && rows.next().is_none()) {
         (_, true) => Ok(()),
         (Format::Text, false) => {
             Err("read as postmap reads it, the text has other rows than were meant".into())
@@ -116,7 +124,7 @@ const READER_FAILED: &str = "the CDB reader failed on it";
 fn look_up(
     path: &Path,
     said: &Said<'_>,
-    value: &str,
+    values: &RowValues,
     meant: &Seal,
     threads_count: usize,
 ) -> Result<(), Disproof> {
@@ -129,11 +137,11 @@ fn look_up(
             return Err(NOT_WHAT_WAS_WRITTEN.into());
         }
         // The reader takes a database without records for a broken one; its 2048 octets are compared anyway.
-        if said.keys_of(mapped.clone()).next().is_none() {
+        if said.rows_of(mapped.clone()).next().is_none() {
             continue;
         }
         // The reader may panic on a file that is not what was written; that must stop the publication, not the program.
-        let found = AssertUnwindSafe(|| look_up_mapped(path, said, value, mapped, threads_count));
+        let found = AssertUnwindSafe(|| look_up_mapped(path, said, values, mapped, threads_count));
         catch_unwind(found).unwrap_or_else(|_| Err(READER_FAILED.into()))?;
     }
     Ok(())
@@ -142,7 +150,7 @@ fn look_up(
 fn look_up_mapped(
     path: &Path,
     said: &Said<'_>,
-    value: &str,
+    values: &RowValues,
     mapped: Range<usize>,
     threads_count: usize,
 ) -> Result<(), Disproof> {
@@ -156,8 +164,8 @@ fn look_up_mapped(
                 return Ok(());
             }
             let share = start..mapped.end.min(start + SHARE_ROWS);
-            said.keys_of(share)
-                .try_for_each(|key| has_once(&database, key, value))?;
+            said.rows_of(share)
+                .try_for_each(|row| has_once(&database, row.key, values.of(row.meaning())))?;
         }
     };
     thread::scope(|scope| {
@@ -176,12 +184,9 @@ fn look_up_mapped(
 }
 
 fn has_once(database: &::cdb::CDB, key: &[u8], value: &str) -> Result<(), Disproof> {
-    let mut values = database.find(key);
-    let found = values
-        .next()
-        .transpose()
-        .map_err(|error| error.to_string())?;
-    if found.as_deref() == Some(value.as_bytes()) && values.next().is_none() {
+    let mut all = database.find(key);
+    let found = all.next().transpose().map_err(|error| error.to_string())?;
+    if found.as_deref() == Some(value.as_bytes()) && all.next().is_none() {
         return Ok(());
     }
     let key = String::from_utf8_lossy(key);
@@ -209,7 +214,12 @@ mod tests {
 
     fn rendered(format: Format, rows: &Rows, value: &str) -> Vec<u8> {
         let mut octets = Vec::new();
-        format::render(&Said::of(format, rows), value, &mut octets).expect("memory");
+        format::render(
+            &Said::of(format, rows),
+            &RowValues::alike(value),
+            &mut octets,
+        )
+        .expect("memory");
         octets
     }
 
@@ -236,7 +246,7 @@ mod tests {
             &file,
             &path,
             &Said::of(format, rows),
-            "OK",
+            &RowValues::alike("OK"),
             meant,
             with_threads,
         )
@@ -336,7 +346,12 @@ mod tests {
             let seal = seal(&written);
             let check = |content: &[u8], what: &str| {
                 std::fs::write(&path, content).expect("written");
-                let read = read_back(&path, &Said::of(format, &meant), "OK", &seal);
+                let read = read_back(
+                    &path,
+                    &Said::of(format, &meant),
+                    &RowValues::alike("OK"),
+                    &seal,
+                );
                 assert_eq!(read, Err(NOT_WHAT_WAS_WRITTEN.into()), "{format:?}: {what}");
             };
             for at in 0..written.len() {

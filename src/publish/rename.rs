@@ -134,7 +134,7 @@ fn finish(
         .map_or(0, |table| table.ledger);
     match state.ledger(&pending.table, number) {
         Ok(ledger) => {
-            let prepared = prepare_rows(table, pending.format, &ledger.rows, &ledger.value)?;
+            let prepared = prepare_rows(table, pending.format, &ledger.rows, &ledger.values)?;
             rename(prepared.pending()).map(Some)
         }
         Err(lost) => {

@@ -22,17 +22,18 @@ pub fn table(out: &mut dyn Write, plan: &TablePlan<'_>) -> io::Result<()> {
     let path = plan.table.path.display();
     writeln!(out, "--- {path} (in force)\n+++ {path} (wanted)")?;
     let rows = plan.judgement.approved.rows();
-    let value = key(plan.table.value.as_bytes());
     let (mut before, mut after) = (0, 0);
     let mut hunk = Hunk::default();
     for (was, is) in plan.in_force.walk(rows) {
-        let from = was.map(|row| key(plan.values.of(row.key)));
-        if was.is_some() && is.is_some() && from.as_ref() == Some(&value) {
+        let from = was.map(|row| key(plan.values.of(&row)));
+        let to = is.map(|row| key(plan.table.values.of(row.meaning()).as_bytes()));
+        let is_kept = from.is_some() && from == to;
+        if is_kept {
             hunk.flush(out)?;
         }
         before += usize::from(was.is_some());
         after += usize::from(is.is_some());
-        if was.is_some() && is.is_some() && from.as_ref() == Some(&value) {
+        if is_kept {
             hunk = Hunk {
                 before,
                 after,
@@ -43,8 +44,8 @@ pub fn table(out: &mut dyn Write, plan: &TablePlan<'_>) -> io::Result<()> {
         if let (Some(row), Some(from)) = (was, from) {
             hunk.gone.push(format!("{} {from}", key(row.key)));
         }
-        if let Some(row) = is {
-            hunk.come.push(format!("{} {value}", key(row.key)));
+        if let (Some(row), Some(to)) = (is, to) {
+            hunk.come.push(format!("{} {to}", key(row.key)));
         }
     }
     hunk.flush(out)

@@ -5,15 +5,17 @@ use serde::{Deserialize, Serialize};
 use super::sealed::{Broken, DIGEST_OCTETS, Reader, Sealed, Writer, head, last_octets};
 use crate::config::Format;
 use crate::current::{Changes, Controller, Missing};
+use crate::diff::Changed;
 use crate::hold::{Cause, Hold};
 use crate::record::{Record, RecordRef};
 use crate::table::rows::{Rows, SourceSet};
+use crate::table::value::RowValues;
 use crate::time::Timestamp;
 
 const RECORDS: &str = "records 3";
 const CHANGES: &str = "changes 2";
-const LEDGER: &str = "ledger 2";
-const GENERATION: &str = "generation 2";
+const LEDGER: &str = "ledger 3";
+const GENERATION: &str = "generation 3";
 const HOLD: &str = "hold 1";
 
 /// Behind the records of a file, and behind those that are missing: two numbers and the digest.
@@ -113,13 +115,13 @@ fn optional_number(reader: &mut Reader<'_>) -> Result<Option<u64>, Broken> {
     Ok(Some(reader.number()?).filter(|_| is_there))
 }
 
-/// A table as it was published last: its rows with their origins, and the value that all of them have.
+/// A table as it was published last: its rows with their origins, and their values.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     /// The names behind the numbers in the rows.
     pub source_names: Vec<String>,
-    /// The right-hand side of every row.
-    pub value: String,
+    /// The right-hand sides of the rows.
+    pub values: RowValues,
     /// The rows.
     pub rows: Rows,
 }
@@ -143,7 +145,7 @@ impl Ledger {
         writer.list(&self.source_names, |writer, name| {
             writer.octets(name.as_bytes())
         });
-        writer.octets(self.value.as_bytes());
+        write_values(&mut writer, &self.values);
         writer.long_octets(self.rows.octets());
         writer.seal()
     }
@@ -152,12 +154,12 @@ impl Ledger {
     pub fn from_bytes(file: Vec<u8>) -> Result<Ledger, Broken> {
         let mut reader = Reader::open(LEDGER, &file)?;
         let source_names = reader.list(Reader::text)?;
-        let value = reader.text()?;
+        let values = values(&mut reader)?;
         let length = reader.last_octets_length()?;
         let rows = Rows::from_octets(last_octets(file, length)).map_err(|_| Broken::Content)?;
         Ok(Ledger {
             source_names,
-            value,
+            values,
             rows,
         })
     }
@@ -199,10 +201,8 @@ pub struct GenerationTable {
     pub added: Rows,
     /// Rows removed.
     pub removed: Rows,
-    /// Keys whose value changed, with the value before.
-    pub changed: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The value of every row after it.
-    pub value: String,
+    /// Rows whose value changed.
+    pub changed: Vec<Changed>,
     /// Files written, or kept byte for byte: path and SHA-256.
     pub files: Vec<(String, String)>,
 }
@@ -220,11 +220,11 @@ impl Generation {
             writer.number(table.rows_count);
             writer.long_octets(table.added.octets());
             writer.long_octets(table.removed.octets());
-            writer.list(&table.changed, |writer, (key, from)| {
-                writer.octets(key);
-                writer.octets(from);
+            writer.list(&table.changed, |writer, changed| {
+                writer.octets(&changed.key);
+                writer.octets(&changed.from);
+                writer.octets(&changed.to);
             });
-            writer.octets(table.value.as_bytes());
             writer.list(&table.files, |writer, (path, digest)| {
                 writer.octets(path.as_bytes());
                 writer.octets(digest.as_bytes());
@@ -252,9 +252,12 @@ impl Generation {
                     added: rows(reader)?,
                     removed: rows(reader)?,
                     changed: reader.list(|reader| {
-                        Ok((reader.octets()?.to_vec(), reader.octets()?.to_vec()))
+                        Ok(Changed {
+                            key: reader.octets()?.to_vec(),
+                            from: reader.octets()?.to_vec(),
+                            to: reader.octets()?.to_vec(),
+                        })
                     })?,
-                    value: reader.text()?,
                     files: reader.list(|reader| Ok((reader.text()?, reader.text()?)))?,
                 })
             })?,
@@ -265,6 +268,22 @@ impl Generation {
     pub fn table(&self, name: &str) -> Option<&GenerationTable> {
         self.tables.iter().find(|table| table.name == name)
     }
+}
+
+fn write_values(writer: &mut Writer<'_>, values: &RowValues) {
+    for value in values.all() {
+        writer.octets(value.as_bytes());
+    }
+}
+
+fn values(reader: &mut Reader<'_>) -> Result<RowValues, Broken> {
+    let values = [
+        reader.text()?,
+        reader.text()?,
+        reader.text()?,
+        reader.text()?,
+    ];
+    Ok(values.into())
 }
 
 fn rows(reader: &mut Reader<'_>) -> Result<Rows, Broken> {
@@ -315,6 +334,7 @@ mod tests {
     use super::*;
     use crate::record;
     use crate::table::rows::{Facts, FormatSet, RowsBuilder};
+    use crate::table::value::Meaning;
 
     #[test]
     fn changes_and_what_is_missing_survive_the_disk() {
@@ -363,6 +383,7 @@ mod tests {
         let mut rows = RowsBuilder::default();
         let facts = Facts {
             sources: SourceSet::of(63),
+            meaning: Meaning::Domain,
             is_always: true,
             is_foreign: true,
             only_in: FormatSet::of(Format::Cdb),
@@ -372,14 +393,14 @@ mod tests {
         rows.push(b"a@x", Facts::default());
         let ledger = Ledger {
             source_names: vec!["corp".into()],
-            value: "OK".into(),
+            values: RowValues::alike("OK"),
             rows: rows.finish(),
         };
         let found = Ledger::from_bytes(ledger.sealed().parts().concat()).expect("whole");
         assert!(found.rows.iter().eq(ledger.rows.iter()));
         assert_eq!(
-            (found.source_names, found.value),
-            (ledger.source_names, ledger.value)
+            (found.source_names, found.values),
+            (ledger.source_names, ledger.values)
         );
     }
 
@@ -400,8 +421,11 @@ mod tests {
                 rows_count: 2,
                 added: rows("a@x"),
                 removed: rows("b@x"),
-                changed: vec![(b"c@x".to_vec(), b"1".to_vec())],
-                value: "OK".into(),
+                changed: vec![Changed {
+                    key: b"c@x".to_vec(),
+                    from: b"1".to_vec(),
+                    to: b"2".to_vec(),
+                }],
                 files: vec![("/p".into(), "d".into())],
             }],
         };

@@ -3,4 +3,5 @@
 pub mod format;
 pub mod plain;
 pub mod rows;
+pub mod value;
 pub mod wanted;

@@ -1,8 +1,8 @@
 //! Sorted, unique rows of a table, with what is known about each.
 //!
 //! The rows lie one behind the other in a single buffer, which is also how a ledger stores them: a row costs three octets
-//! beside its key, a walk reads memory from the beginning to the end, and a clone shares the buffer. The value is not here:
-//! all rows of a table have the same. Rows come from keys that the program made (`keys`) or from a file that somebody
+//! beside its key, a walk reads memory from the beginning to the end, and a clone shares the buffer. The value is not here,
+//! only what it means (`value`). Rows come from keys that the program made (`keys`) or from a file that somebody
 //! else wrote; which of the two is a fact of the row.
 //!
 //! Invariant: keys are unique and in byte order, so two sets of rows can be walked side by side. The same rows are the same
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::at_once::at_once;
 use crate::config::Format;
 use crate::leb128;
+use crate::table::value::Meaning;
 use crate::time::Timestamp;
 
 /// A set of sources, by their number in the list that goes with the rows.
@@ -84,6 +85,8 @@ impl FormatSet {
 /// What is known about a row beside its key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
+    /// What the row means to the gateway.
+    pub meaning: Meaning,
     /// The sources whose records gave the key.
     pub sources: SourceSet,
     /// `recipients.always` gives it.
@@ -98,14 +101,17 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Whether the guard counts the row: the configuration's own rows and hand-made ones are nobody's recipients.
+    /// Whether the guard counts the row: the configuration's own rows and hand-made ones are nobody's recipients, and who
+    /// refuses mail from outside is none to the gateway.
     pub fn counts(self) -> bool {
-        !self.sources.is_empty() || (!self.is_always && !self.is_foreign)
+        let is_of_somebody = matches!(self.meaning, Meaning::Recipient | Meaning::Remote);
+        is_of_somebody && (!self.sources.is_empty() || (!self.is_always && !self.is_foreign))
     }
 
-    /// What is known of a key that is given twice. Of two times to leave, the later.
+    /// What is known of a key that is given twice. Whoever is accepted once is; of two times to leave, the later.
     fn with(self, other: Facts) -> Facts {
         Facts {
+            meaning: self.meaning.min(other.meaning),
             sources: SourceSet(self.sources.0 | other.sources.0),
             is_always: self.is_always || other.is_always,
             is_foreign: self.is_foreign && other.is_foreign,
@@ -135,12 +141,20 @@ pub struct Row<'rows> {
 }
 
 impl Row<'_> {
+    /// What it means to the gateway.
+    #[inline]
+    pub fn meaning(&self) -> Meaning {
+        let flags = self.stored.first().copied().unwrap_or(0);
+        Meaning::of_number(flags >> MEANING_SHIFT)
+    }
+
     /// What is known about it.
     #[inline]
     pub fn facts(&self) -> Facts {
         let (flags, mut rest) = self.stored.split_first().unwrap_or((&0, &[]));
         let mut number = || leb128::take(&mut rest).unwrap_or(0);
         Facts {
+            meaning: self.meaning(),
             sources: SourceSet(number()),
             is_always: flags & ALWAYS != 0,
             is_foreign: flags & FOREIGN != 0,
@@ -158,6 +172,8 @@ const ALWAYS: u8 = 1;
 const FOREIGN: u8 = 2;
 const ONLY_IN: u8 = 4;
 const LEAVING: u8 = 8;
+/// Two bits of the flags.
+const MEANING_SHIFT: u8 = 4;
 
 /// Sorted, unique rows. A clone shares them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -323,7 +339,8 @@ fn push_row(octets: &mut Vec<u8>, key: &[u8], facts: Facts) {
         flag(facts.is_always, ALWAYS)
             | flag(facts.is_foreign, FOREIGN)
             | flag(!facts.only_in.is_empty(), ONLY_IN)
-            | flag(facts.leaving_since.is_some(), LEAVING),
+            | flag(facts.leaving_since.is_some(), LEAVING)
+            | facts.meaning.number() << MEANING_SHIFT,
     );
     leb128::push(octets, facts.sources.0);
     if !facts.only_in.is_empty() {
@@ -679,6 +696,7 @@ mod tests {
     #[test]
     fn many_rows_are_sorted_as_a_few_are() {
         let facts = |number: usize| Facts {
+            meaning: Meaning::of_number(number as u8),
             sources: SourceSet::of(number % 64),
             is_always: number.is_multiple_of(3),
             is_foreign: number.is_multiple_of(5),

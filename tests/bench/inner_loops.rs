@@ -31,6 +31,7 @@ use rcptsync::snapshot::Progress;
 use rcptsync::source::{file, ldif};
 use rcptsync::table::format::{self, Said};
 use rcptsync::table::rows::{Facts, Rows, RowsBuilder};
+use rcptsync::table::value::RowValues;
 use rcptsync::table::wanted;
 use rcptsync::time::Timestamp;
 
@@ -93,7 +94,12 @@ fn unsorted(keys: &[String]) -> RowsBuilder {
 
 fn render(format: Format, rows: &Rows) -> Vec<u8> {
     let mut bytes = Vec::new();
-    format::render(&Said::of(format, rows), VALUE, &mut bytes).expect("within the limits of CDB");
+    format::render(
+        &Said::of(format, rows),
+        &RowValues::alike(VALUE),
+        &mut bytes,
+    )
+    .expect("within the limits of CDB");
     bytes
 }
 

@@ -21,6 +21,7 @@ use crate::state::head::{Head, TableState};
 use crate::state::{Lost, State};
 use crate::table::format::{self, Said};
 use crate::table::rows::{Facts, FormatSet, Rows, RowsBuilder, SourceSet};
+use crate::table::value::{Meaning, RowValues};
 use crate::table::wanted;
 
 /// A table as it was published last, if this program did and still knows.
@@ -101,10 +102,10 @@ impl<'run> Desk<'_, 'run> {
             released: &released,
             now: self.run.now,
         };
-        let value = &self.table.value;
+        let table_values = &self.table.values;
         // Nearly always everything flows, and then this is the difference.
         let (diff_of_wanted, judgement) = at_once(
-            || Diff::between(&in_force, &values, &wanted, value),
+            || Diff::between(&in_force, &values, &wanted, table_values),
             || guard::judge(&evidence),
         );
         let rows = judgement.approved.rows();
@@ -114,7 +115,7 @@ impl<'run> Desk<'_, 'run> {
             let diff = if rows.are_shared_with(&wanted) {
                 diff_of_wanted
             } else {
-                Diff::between(&in_force, &values, rows, value)
+                Diff::between(&in_force, &values, rows, table_values)
             };
             let writes = self.writes(&on_disk, rows, &diff, &judgement);
             (diff, writes)
@@ -156,15 +157,17 @@ impl<'run> Desk<'_, 'run> {
             )
         };
         let mut values = Values {
-            common: ledger.value.clone().into_bytes(),
+            common: ledger.values.clone(),
             ..Values::default()
         };
         let mut unknown = BTreeSet::new();
         for (key, value) in on_disk.iter().flat_map(foreign_rows) {
-            if *value != values.common {
+            let known = ledger.rows.find(key);
+            let meaning = known.map_or(Meaning::default(), |row| row.meaning());
+            if *value != values.common.of(meaning).as_bytes() {
                 values.others.insert(key.clone(), value.clone());
             }
-            if ledger.rows.find(key).is_none() && wanted.find(key).is_none() {
+            if known.is_none() && wanted.find(key).is_none() {
                 unknown.insert(key.clone());
             }
         }
@@ -331,7 +334,7 @@ impl<'run> Desk<'_, 'run> {
             Content::Missing | Content::NoTable(..) => !is_held_back,
             Content::AsPublished(_) => !diff.is_empty(),
             Content::Foreign(_, found) => {
-                !says_the_same(file.format, found, rows, &self.table.value)
+                !says_the_same(file.format, found, rows, &self.table.values)
             }
         };
         let first = on_disk.iter().position(must_write);
@@ -354,10 +357,18 @@ fn has_varying_values(file: &OnDisk) -> bool {
         .any(|pair| pair[0].1 != pair[1].1)
 }
 
-fn says_the_same(format: Format, found: &[format::KeyValue], rows: &Rows, value: &str) -> bool {
+fn says_the_same(
+    format: Format,
+    found: &[format::KeyValue],
+    rows: &Rows,
+    values: &RowValues,
+) -> bool {
     let mut found: Vec<&format::KeyValue> = found.iter().collect();
     found.sort();
     let said = Said::of(format, rows);
-    found.iter().all(|(_, other)| other == value.as_bytes())
-        && found.iter().map(|(key, _)| key.as_slice()).eq(said.keys())
+    let meant = said
+        .rows()
+        .map(|row| (row.key, values.of(row.meaning()).as_bytes()));
+    let found = found.iter();
+    meant.eq(found.map(|(key, value)| (key.as_slice(), value.as_slice())))
 }

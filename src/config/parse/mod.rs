@@ -17,6 +17,7 @@ use crate::address::Address;
 use crate::dn::DistinguishedName;
 use crate::domain::Domain;
 use crate::fold::Folding;
+use crate::table::value::RowValues;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -288,7 +289,7 @@ fn table(name: &Placed<String>, section: Section<'_, '_>, directory: &Path) -> O
         name: name.value.clone(),
         path: path.unwrap_or_default(),
         formats: formats(&section),
-        value: value(&section),
+        values: RowValues::alike(&value(&section)),
         mode: mode(&section),
         folding: folding(&section),
     };

@@ -11,16 +11,21 @@
 use std::io::{self, Read, Write};
 
 use crate::table::format::{KeyValue, ReadError, RenderError, Said};
+use crate::table::value::RowValues;
 
 const TABLES_COUNT: usize = 256;
 const HEADER_OCTETS: usize = TABLES_COUNT * 8;
 
 /// Writes the database in one go from its first octet to its last: a first look at the keys tells everything that the
 /// header says. It needs 12 octets of memory a key.
-pub fn render(said: &Said<'_>, value: &str, out: &mut impl Write) -> Result<(), RenderError> {
-    let layout = Layout::of(said, value)?;
+pub fn render(
+    said: &Said<'_>,
+    values: &RowValues,
+    out: &mut impl Write,
+) -> Result<(), RenderError> {
+    let layout = Layout::of(said, values)?;
     out.write_all(layout.header()?.as_flattened())?;
-    let entries = write_records(said, value, &layout, out)?;
+    let entries = write_records(said, values, &layout, out)?;
     let mut slots = Vec::new();
     let mut rest = entries.as_slice();
     for count in layout.counts {
@@ -43,17 +48,18 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(said: &Said<'_>, value: &str) -> Result<Layout, RenderError> {
+    fn of(said: &Said<'_>, values: &RowValues) -> Result<Layout, RenderError> {
         let mut hashes = Vec::with_capacity(said.rows_count());
-        let mut keys_octets: u64 = 0;
-        let mut keys = said.keys();
+        // Lengths of what lies in memory, so their sum cannot exceed 64 bits.
+        let mut texts_octets: u64 = 0;
+        let mut rows = said.rows();
         loop {
             let mut batch: [&[u8]; LANES] = [&[]; LANES];
             let mut batch_count = 0;
-            for (place, key) in batch.iter_mut().zip(&mut keys) {
-                *place = key;
+            for (place, row) in batch.iter_mut().zip(&mut rows) {
+                *place = row.key;
                 batch_count += 1;
-                keys_octets += key.len() as u64;
+                texts_octets += (row.key.len() + values.of(row.meaning()).len()) as u64;
             }
             hashes.extend_from_slice(&hash_side_by_side(batch)[..batch_count]);
             if batch_count < LANES {
@@ -64,10 +70,8 @@ impl Layout {
         for hash in &hashes {
             counts[table_of(*hash)] += 1;
         }
-        let each_octets = (value.len() as u64).checked_add(8);
-        let records_end = each_octets
-            .and_then(|each| each.checked_mul(hashes.len() as u64))
-            .and_then(|octets| octets.checked_add(keys_octets))
+        let records_end = (hashes.len() as u64 * 8)
+            .checked_add(texts_octets)
             .and_then(|octets| octets.checked_add(HEADER_OCTETS as u64));
         let records_end = records_end.ok_or(RenderError::TooLarge)?;
         let octets = (hashes.len() as u64 * 16).checked_add(records_end);
@@ -100,7 +104,7 @@ impl Layout {
 /// Writes the records and gives hash and position of each: table by table, within a table in the order of the rows.
 fn write_records(
     said: &Said<'_>,
-    value: &str,
+    values: &RowValues,
     layout: &Layout,
     out: &mut impl Write,
 ) -> Result<Vec<(u32, u32)>, RenderError> {
@@ -110,12 +114,12 @@ fn write_records(
         next[table] = next[table - 1] + layout.counts[table - 1];
     }
     let mut position: u32 = number(HEADER_OCTETS)?;
-    let value_octets: u32 = number(value.len())?;
-    for (key, hash) in said.keys().zip(&layout.hashes) {
+    for (row, hash) in said.rows().zip(&layout.hashes) {
+        let (key, value) = (row.key, values.of(row.meaning()));
         let place = &mut next[table_of(*hash)];
         entries[*place] = (*hash, position);
         *place += 1;
-        let key_octets: u32 = number(key.len())?;
+        let (key_octets, value_octets): (u32, u32) = (number(key.len())?, number(value.len())?);
         out.write_all(&two(key_octets, value_octets))?;
         out.write_all(key)?;
         out.write_all(value.as_bytes())?;
@@ -248,22 +252,28 @@ mod tests {
     use super::*;
     use crate::config::Format;
     use crate::table::rows::{Facts, Rows, RowsBuilder};
+    use crate::table::value::Meaning;
 
     fn rendered(rows: &Rows) -> Vec<u8> {
         let mut bytes = Vec::new();
-        render(&Said::of(Format::Cdb, rows), "OK", &mut bytes).expect("small enough");
+        render(&Said::of(Format::Cdb, rows), &values(), &mut bytes).expect("small enough");
         bytes
     }
 
     fn rows(count: usize) -> Rows {
         let mut builder = RowsBuilder::default();
         for number in 0..count {
-            builder.push(
-                format!("recipient{number}@example.com").as_bytes(),
-                Facts::default(),
-            );
+            let facts = Facts {
+                meaning: Meaning::of_number(number as u8),
+                ..Facts::default()
+            };
+            builder.push(format!("recipient{number}@example.com").as_bytes(), facts);
         }
         builder.finish()
+    }
+
+    fn values() -> RowValues {
+        RowValues::alike("OK").with(Meaning::Domain, "550 5.1.1 User unknown")
     }
 
     // Equality with `postmap cdb:` byte for byte is tested in tests/postmap.rs.
@@ -273,9 +283,12 @@ mod tests {
             let rows = rows(count);
             let bytes = rendered(&rows);
             let found = read(&bytes).expect("a database");
-            assert_eq!(found.len(), count);
-            assert!(found.iter().map(|(key, _)| key.as_slice()).eq(rows.keys()));
-            assert!(found.iter().all(|(_, value)| value == b"OK"));
+            let values = values();
+            let meant = rows.iter().map(|row| {
+                let value = values.of(row.meaning());
+                (row.key.to_vec(), value.as_bytes().to_vec())
+            });
+            assert!(meant.eq(found), "{count} rows");
         }
     }
 
@@ -287,11 +300,13 @@ mod tests {
     }
 
     /// The layout said as plainly as possible, in memory.
-    fn naive(rows: &Rows, value: &[u8]) -> Vec<u8> {
+    fn naive(rows: &Rows) -> Vec<u8> {
         let le = |number: usize| u32::try_from(number).expect("small").to_le_bytes();
         let mut bytes = vec![0; HEADER_OCTETS];
         let mut tables = vec![Vec::new(); TABLES_COUNT];
-        for key in rows.keys() {
+        let values = values();
+        for row in rows.iter() {
+            let (key, value) = (row.key, values.of(row.meaning()).as_bytes());
             let hash = naive_hash(key);
             tables[hash as usize % TABLES_COUNT].push((hash, bytes.len()));
             bytes.extend([&le(key.len()), &le(value.len()), key, value].concat());
@@ -324,7 +339,7 @@ mod tests {
     fn one_pass_writes_what_the_layout_says() {
         for count in [0, 1, 3, 4, 5, 255, 3000] {
             let rows = rows(count);
-            assert!(rendered(&rows) == naive(&rows, b"OK"), "{count} rows");
+            assert!(rendered(&rows) == naive(&rows), "{count} rows");
         }
     }
 
@@ -340,7 +355,7 @@ mod tests {
         let value = "x".repeat(50_000_000);
         for (count, is_too_large) in [(85, false), (86, true)] {
             let rows = rows(count);
-            let layout = Layout::of(&Said::of(Format::Cdb, &rows), &value);
+            let layout = Layout::of(&Said::of(Format::Cdb, &rows), &RowValues::alike(&value));
             assert_eq!(layout.is_err(), is_too_large, "{count} rows");
         }
     }

@@ -13,6 +13,7 @@ use std::ops::Range;
 use crate::config::Format;
 use crate::fold::Folding;
 use crate::table::rows::{Row, Rows};
+use crate::table::value::RowValues;
 
 /// A row as a file says it.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
@@ -55,16 +56,20 @@ impl<'rows> Said<'rows> {
 
     /// The keys, in byte order.
     pub fn keys(&self) -> impl Iterator<Item = &'rows [u8]> + use<'rows> {
-        self.keys_of(0..self.rows.len())
+        self.rows().map(|row| row.key)
     }
 
-    /// Those of the keys that belong to rows of these numbers; the numbers count every row of the table.
-    pub fn keys_of(&self, rows: Range<usize>) -> impl Iterator<Item = &'rows [u8]> + use<'rows> {
+    /// The rows, in byte order of their keys.
+    pub fn rows(&self) -> impl Iterator<Item = Row<'rows>> + use<'rows> {
+        self.rows_of(0..self.rows.len())
+    }
+
+    /// Those of the rows that have these numbers; the numbers count every row of the table.
+    pub fn rows_of(&self, rows: Range<usize>) -> impl Iterator<Item = Row<'rows>> + use<'rows> {
         let format = self.format;
         self.rows
             .range(rows)
             .filter(move |row| is_said(format, row))
-            .map(|row| row.key)
     }
 
     /// How many rows the table has, said or not.
@@ -83,10 +88,14 @@ pub fn is_said(format: Format, row: &Row<'_>) -> bool {
 }
 
 /// Writes the content of a file, from its first octet to its last.
-pub fn render(said: &Said<'_>, value: &str, out: &mut impl Write) -> Result<(), RenderError> {
+pub fn render(
+    said: &Said<'_>,
+    values: &RowValues,
+    out: &mut impl Write,
+) -> Result<(), RenderError> {
     match said.format {
-        Format::Text => Ok(text::render(said, value, out)?),
-        Format::Cdb => cdb::render(said, value, out),
+        Format::Text => Ok(text::render(said, values, out)?),
+        Format::Cdb => cdb::render(said, values, out),
     }
 }
 

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, Write};
 
 use crate::fold::{self, Folding};
 use crate::table::format::{KeyValue, Said};
+use crate::table::value::{Meaning, RowValues};
 
 /// Constant, so that the same rows are the same bytes.
 const HEAD: &str = "\
@@ -19,12 +20,12 @@ const HEAD: &str = "\
 ";
 
 /// Writes the text.
-pub fn render(said: &Said<'_>, value: &str, out: &mut impl Write) -> io::Result<()> {
+pub fn render(said: &Said<'_>, values: &RowValues, out: &mut impl Write) -> io::Result<()> {
     out.write_all(HEAD.as_bytes())?;
-    let rest_of_line = format!(" {value}\n");
-    for key in said.keys() {
-        out.write_all(key)?;
-        out.write_all(rest_of_line.as_bytes())?;
+    let rests = Meaning::ALL.map(|meaning| format!(" {}\n", values.of(meaning)));
+    for row in said.rows() {
+        out.write_all(row.key)?;
+        out.write_all(rests[usize::from(row.meaning().number())].as_bytes())?;
     }
     Ok(())
 }
@@ -198,7 +199,12 @@ mod tests {
         }
         let rows = builder.finish();
         let mut text = Vec::new();
-        render(&Said::of(Format::Text, &rows), "OK", &mut text).expect("memory");
+        render(
+            &Said::of(Format::Text, &rows),
+            &RowValues::alike("OK"),
+            &mut text,
+        )
+        .expect("memory");
         let text = String::from_utf8(text).expect("UTF-8");
         check(
             &text,

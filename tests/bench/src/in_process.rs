@@ -13,6 +13,7 @@ use rcptsync::hold::Released;
 use rcptsync::publish;
 use rcptsync::table::format::{self, Said};
 use rcptsync::table::rows::{Facts, Rows, RowsBuilder, SourceSet};
+use rcptsync::table::value::RowValues;
 use rcptsync::time::Timestamp;
 
 use crate::recipients::{self, DOMAINS};
@@ -40,7 +41,8 @@ pub fn write(rows: &Rows, format: Format, file: &Path) {
     const BUFFER_BYTES: usize = 256 * 1024;
     let file = File::create(file).expect("a file of our own");
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, file);
-    format::render(&Said::of(format, rows), VALUE, &mut out).expect("within the limits of CDB");
+    format::render(&Said::of(format, rows), &RowValues::alike(VALUE), &mut out)
+        .expect("within the limits of CDB");
     out.flush().expect("space on the disk");
 }
 
