@@ -205,6 +205,13 @@ impl Domains {
         self.listed.iter()
     }
 
+    /// The names that are cut out of a listed domain.
+    pub fn excluded(&self) -> impl Iterator<Item = Domain> {
+        let is_excluded = |rule: &Rule| rule.itself == Some(Verdict::Excluded);
+        let excluded = self.rules.iter().filter(move |(_, rule)| is_excluded(rule));
+        excluded.filter_map(|(name, _)| Domain::parse(std::str::from_utf8(name).ok()?).ok())
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.listed.is_empty()

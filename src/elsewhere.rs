@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use crate::config::DomainRules;
 use crate::domain::Domain;
 use crate::domains::Domains;
 use crate::exchange::{Organisation, Relation};
@@ -90,11 +91,11 @@ impl Given {
     }
 }
 
-/// The listed domains with signs, in the order of the list, without those that are said to be `complete`.
-pub fn find(domains: &Domains, complete: &[Domain], witnesses: &[Witness<'_>]) -> Vec<Elsewhere> {
+/// The listed domains with signs, in the order of the list, without those of which the configuration says that it matters not.
+pub fn find(domains: &Domains, rules: &DomainRules, witnesses: &[Witness<'_>]) -> Vec<Elsewhere> {
     let mut found = Vec::new();
     let listed = domains.iter().enumerate();
-    for (number, listed) in listed.filter(|(_, listed)| !complete.contains(&listed.domain)) {
+    for (number, listed) in listed.filter(|(_, listed)| rules.may_lack_recipients(&listed.domain)) {
         let mut signs = Vec::new();
         let mut is_answered = false;
         for witness in witnesses {
@@ -206,15 +207,24 @@ mod tests {
         let config =
             crate::config::parse(std::path::Path::new("/c"), text).expect("a configuration");
         let domains = Domains::exact(&config.domains.list);
-        let complete: Vec<Domain> = complete
-            .iter()
-            .map(|name| Domain::parse(name).expect("a domain"))
-            .collect();
+        let rules = DomainRules {
+            complete: complete
+                .iter()
+                .map(|name| Domain::parse(name).expect("a domain"))
+                .collect(),
+            ..DomainRules::default()
+        };
         let [records, list] =
             [records, list].map(|records| SourceRecords::shown(Records::of(records)));
         let sources = [&records, &list];
-        let wanted = wanted::rows(&config.recipients, &domains, &sources, Folding::Unicode)
-            .expect("in memory");
+        let wanted = wanted::rows(
+            &config,
+            &config.tables[0],
+            &domains,
+            &sources,
+            Folding::Unicode,
+        )
+        .expect("in memory");
         let witnesses = [
             Witness {
                 given: &wanted.given[0],
@@ -227,7 +237,7 @@ mod tests {
                 is_file: true,
             },
         ];
-        let found: Vec<String> = find(&domains, &complete, &witnesses)
+        let found: Vec<String> = find(&domains, &rules, &witnesses)
             .iter()
             .map(|found| format!("{}: {}", found.domain, found.signs_text()))
             .collect();

@@ -13,11 +13,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::Limits;
+use crate::config::{Limits, TableKind};
 use crate::domains::{Forms, Numbering};
 use crate::elsewhere::Elsewhere;
 use crate::hold::{Cause, Hold, Released};
 use crate::table::rows::{Facts, Row, Rows, RowsBuilder};
+use crate::table::value::Meaning;
 use crate::time::Timestamp;
 
 /// Everything the guard judges by, for one table.
@@ -25,6 +26,8 @@ use crate::time::Timestamp;
 pub struct Evidence<'run> {
     /// The table's name.
     pub table: &'run str,
+    /// What the gateway asks it.
+    pub kind: TableKind,
     /// What the gateway reads now.
     pub in_force: &'run Rows,
     /// What the sources and the configuration want it to read.
@@ -142,14 +145,23 @@ pub fn judge(evidence: &Evidence<'_>) -> Judgement {
     bench.hold_foreign_values();
     bench.hold_by_unknown_domains();
     bench.hold_by_origin();
-    bench.hold_by_source_state();
-    bench.hold_by_signs();
-    bench.hold_by_expectation();
-    bench.hold_by_domain();
-    bench.hold_by_source();
-    bench.hold_by_table();
-    bench.hold_additions();
-    bench.hold_without_successors();
+    if evidence.kind.has_addresses() {
+        bench.hold_by_source_state();
+    }
+    if evidence.kind.decides_on_recipients() {
+        bench.hold_by_signs();
+        bench.hold_by_expectation();
+        bench.hold_by_domain();
+    }
+    if evidence.kind.has_addresses() {
+        bench.hold_by_source();
+        bench.hold_by_table();
+        bench.hold_additions();
+    }
+    if evidence.kind.decides_on_recipients() {
+        bench.hold_without_successors();
+        bench.hold_refusals_of_everybody();
+    }
     bench.rise()
 }
 
@@ -246,8 +258,14 @@ impl<'run> Bench<'run> {
                 is_held: false,
             };
             match (was, is) {
-                (Some(_), None) if bench.needs_judgement(row, domain) => {
-                    bench.removals.push(candidate)
+                (Some(was), is) if loses(was, is) && bench.needs_judgement(was, domain) => {
+                    bench.removals.push(candidate);
+                }
+                (Some(was), Some(is)) if loses(is, Some(was)) => {
+                    bench.additions.push(Candidate {
+                        row: is,
+                        ..candidate
+                    });
                 }
                 (None, Some(_)) => bench.additions.push(candidate),
                 _ => {}
@@ -256,10 +274,11 @@ impl<'run> Bench<'run> {
         bench
     }
 
-    /// Rows of the configuration itself go freely, unless they go because their whole domain does; a row that began to
-    /// leave was judged then.
+    /// Rows of the configuration itself go freely, unless a whole domain goes with them; a row that began to leave was judged
+    /// then.
     fn needs_judgement(&self, row: Row<'_>, domain: usize) -> bool {
-        let is_listed = domain < self.domains.listed_count();
+        let is_listed =
+            domain < self.domains.listed_count() && !opens_domain(self.evidence.kind, row);
         let is_free = row.facts().is_always && row.facts().sources.is_empty() && is_listed;
         !is_free && row.facts().leaving_since.is_none() && !self.evidence.released.removal(row.key)
     }
@@ -431,6 +450,14 @@ impl<'run> Bench<'run> {
                 removal.domain == domain
             });
         }
+        for domain in 0..self.domains.listed_count() {
+            let name = self.domains.names()[domain].clone();
+            let kind = self.evidence.kind;
+            let case = Case::of(Cause::DomainNarrowed, &name);
+            self.hold_removals(case, false, |removal| {
+                removal.domain == domain && opens_domain(kind, removal.row)
+            });
+        }
         for (number, source) in self
             .evidence
             .sources
@@ -586,11 +613,27 @@ impl<'run> Bench<'run> {
         if !self.additions.iter().any(|addition| addition.is_held) {
             return;
         }
+        let is_address =
+            |facts: Facts| matches!(facts.meaning, Meaning::Recipient | Meaning::Remote);
+        let stays = self.stays(is_address);
+        let remaining = self.remaining();
+        for domain in 0..self.domains.names().len() {
+            if remaining.domain(domain) > 0 && stays.domain(domain) == 0 {
+                let name = self.domains.names()[domain].clone();
+                let case = Case::of(Cause::DomainEmptied, &name).counting(0, 1);
+                self.hold_removals(case, false, |removal| removal.domain == domain);
+            }
+        }
+    }
+
+    /// Counted rows that the table will have; of those that wait or come, the ones that `is_meant`.
+    fn stays(&mut self, is_meant: impl Fn(Facts) -> bool) -> Tally {
         let evidence = self.evidence;
         let mut stays = Tally::default();
         for (was, is) in evidence.in_force.walk(evidence.wanted) {
-            if let (Some(_), Some(row)) = (was, is)
+            if let (Some(was), Some(row)) = (was, is)
                 && row.facts().counts()
+                && was.facts().counts()
             {
                 let domain = self.domains.number_of(row.key);
                 stays.count(domain, row.facts());
@@ -599,14 +642,40 @@ impl<'run> Bench<'run> {
         let held = self.removals.iter().filter(|removal| removal.is_held);
         let come = self.additions.iter().filter(|addition| !addition.is_held);
         for candidate in held.chain(come) {
-            stays.count(candidate.domain, candidate.row.facts());
+            if is_meant(candidate.row.facts()) {
+                stays.count(candidate.domain, candidate.row.facts());
+            }
         }
-        let remaining = self.remaining();
+        stays
+    }
+
+    /// A row that refuses whoever has none must not come for a domain of which nobody would have one.
+    fn hold_refusals_of_everybody(&mut self) {
+        let evidence = self.evidence;
+        if evidence.kind != TableKind::Access {
+            return;
+        }
+        let is_refusal =
+            |row: Row<'_>| row.meaning() == Meaning::Domain && !evidence.released.addition(row.key);
+        if !(self.additions.iter()).any(|one| !one.is_held && is_refusal(one.row)) {
+            return;
+        }
+        let stays = self.stays(Facts::counts);
         for domain in 0..self.domains.names().len() {
-            if remaining.domain(domain) > 0 && stays.domain(domain) == 0 {
+            if stays.domain(domain) > 0 {
+                continue;
+            }
+            let mut keys = Vec::new();
+            for addition in &mut self.additions {
+                if !addition.is_held && addition.domain == domain && is_refusal(addition.row) {
+                    addition.is_held = true;
+                    keys.push(addition.row.key.to_vec());
+                }
+            }
+            if !keys.is_empty() {
                 let name = self.domains.names()[domain].clone();
                 let case = Case::of(Cause::DomainEmptied, &name).counting(0, 1);
-                self.hold_removals(case, false, |removal| removal.domain == domain);
+                self.holds.push(case.hold(evidence.table, keys));
             }
         }
     }
@@ -652,8 +721,14 @@ impl<'run> Bench<'run> {
         for (was, is) in evidence.in_force.walk(evidence.wanted) {
             match (was, is) {
                 (Some(was), Some(_)) if self.is_not_ours(was) => rows.push(was.key, was.facts()),
-                (_, Some(row)) => {
-                    if was.is_some() || !held(&self.additions, row.key) {
+                (Some(was), Some(is)) => {
+                    let is_other = was.meaning() != is.meaning();
+                    let waits = is_other
+                        && (held(&self.removals, was.key) || held(&self.additions, was.key));
+                    rows.push(was.key, if waits { was } else { is }.facts());
+                }
+                (None, Some(row)) => {
+                    if !held(&self.additions, row.key) {
                         rows.push(row.key, row.facts());
                     }
                 }
@@ -674,6 +749,17 @@ impl<'run> Bench<'run> {
         }
         rows.finish()
     }
+}
+
+/// Whether a row lets mail to a whole domain pass.
+fn opens_domain(kind: TableKind, row: Row<'_>) -> bool {
+    row.meaning() == Meaning::Domain && kind != TableKind::Access
+}
+
+/// Whether mail that passes by a row does not any more.
+fn loses(was: Row<'_>, is: Option<Row<'_>>) -> bool {
+    let passes = |row: Row<'_>| row.meaning() != Meaning::InternalOnly;
+    passes(was) && is.is_none_or(|is| !passes(is))
 }
 
 /// When a row whose removal flows began to leave, if its grace is not over yet.
@@ -749,6 +835,7 @@ mod tests {
 
     /// One situation; everything not said is as on an ordinary day.
     struct Situation {
+        kind: TableKind,
         in_force: Rows,
         wanted: Rows,
         domains: crate::domains::Domains,
@@ -796,6 +883,7 @@ mod tests {
 
     fn situation(in_force: Vec<String>, wanted: Vec<String>) -> Situation {
         Situation {
+            kind: TableKind::Recipients,
             in_force: rows(in_force, from_source(0)),
             wanted: rows(wanted, from_source(0)),
             domains: listed(&[(X, Reach::Itself), (Y, Reach::Itself)]),
@@ -828,6 +916,7 @@ mod tests {
             let domains = self.domains.forms(Folding::Unicode);
             judge(&Evidence {
                 table: "t",
+                kind: self.kind,
                 in_force: &self.in_force,
                 wanted: &self.wanted,
                 is_first: self.is_first,
@@ -1275,5 +1364,137 @@ mod tests {
             );
             assert!(leaving.judge().approved.removed().is_zero());
         }
+    }
+
+    /// Rows of several meanings in a table of a kind, `in_force` and `wanted`.
+    fn of_kind(
+        kind: TableKind,
+        in_force: &[(&[String], Meaning)],
+        wanted: &[(&[String], Meaning)],
+    ) -> Situation {
+        let rows = |parts: &[(&[String], Meaning)]| {
+            let mut builder = RowsBuilder::default();
+            for (keys, meaning) in parts {
+                let is_own = *meaning == Meaning::Domain;
+                let facts = Facts {
+                    meaning: *meaning,
+                    is_always: is_own,
+                    ..if is_own {
+                        Facts::default()
+                    } else {
+                        from_source(0)
+                    }
+                };
+                keys.iter()
+                    .for_each(|key| builder.push(key.as_bytes(), facts));
+            }
+            builder.finish()
+        };
+        Situation {
+            kind,
+            in_force: rows(in_force),
+            wanted: rows(wanted),
+            ..situation(Vec::new(), Vec::new())
+        }
+    }
+
+    fn meanings(situation: &Situation, meaning: Meaning) -> usize {
+        let judgement = situation.judge();
+        let rows = judgement.approved.rows().iter();
+        rows.filter(|row| row.meaning() == meaning).count()
+    }
+
+    #[test]
+    fn who_is_refused_by_name_is_removed_from_those_who_are_accepted() {
+        use Meaning::{Domain, InternalOnly, Recipient};
+        let (all, domain) = (numbered(0..100, X), [X.to_owned()]);
+        let change = |refused: usize| {
+            of_kind(
+                TableKind::Access,
+                &[(&all, Recipient), (&domain, Domain)],
+                &[
+                    (&all[..refused], InternalOnly),
+                    (&all[refused..], Recipient),
+                    (&domain, Domain),
+                ],
+            )
+        };
+        check(&change(10), 101, &[]);
+        assert_eq!(meanings(&change(10), InternalOnly), 10);
+        check(&change(11), 101, &["removed_percent_max x.example +0 -11"]);
+        assert_eq!(meanings(&change(11), InternalOnly), 0);
+        check(&change(99), 101, &["domain_halved x.example +0 -99"]);
+        let gone = of_kind(
+            TableKind::Access,
+            &[(&all[..60], InternalOnly), (&all[60..], Recipient)],
+            &[(&all[60..], Recipient)],
+        );
+        check(&gone, 40, &[]);
+        let accepted = of_kind(
+            TableKind::Access,
+            &[(&all[..60], InternalOnly), (&all[60..], Recipient)],
+            &[(&all, Recipient)],
+        );
+        check(&accepted, 100, &[]);
+        let mut limited = accepted;
+        (limited.limits.added_floor, limited.limits.added_percent_max) = (59, 100.0);
+        check(&limited, 100, &["added_percent_max t +60 -0"]);
+        assert_eq!(meanings(&limited, InternalOnly), 60);
+    }
+
+    #[test]
+    fn nobody_is_refused_for_a_domain_of_which_nobody_is_known() {
+        use Meaning::{Domain, Recipient};
+        let (all, domains) = (numbered(0..10, X), [X.to_owned(), Y.to_owned()]);
+        let mut first = of_kind(
+            TableKind::Access,
+            &[(&all, Recipient)],
+            &[(&all, Recipient), (&domains, Domain)],
+        );
+        check(&first, 11, &["domain_emptied y.example +1 -0"]);
+        first.released.release(first.judge().holds.remove(0));
+        check(&first, 12, &[]);
+    }
+
+    #[test]
+    fn a_domain_that_was_open_is_closed_by_approval_alone() {
+        use Meaning::{Domain, Recipient};
+        let (all, open) = (numbered(0..10, X), [format!("@{X}")]);
+        let opened = of_kind(
+            TableKind::Recipients,
+            &[(&all, Recipient)],
+            &[(&all, Recipient), (&open, Domain)],
+        );
+        check(&opened, 11, &[]);
+        let mut closed = of_kind(
+            TableKind::Recipients,
+            &[(&all, Recipient), (&open, Domain)],
+            &[(&all, Recipient)],
+        );
+        check(&closed, 11, &["domain_narrowed x.example +0 -1"]);
+        closed.released.release(closed.judge().holds.remove(0));
+        check(&closed, 10, &[]);
+    }
+
+    #[test]
+    fn domains_and_transports_are_no_lists_of_recipients() {
+        use Meaning::{Domain, Remote};
+        let (both, other) = ([X.to_owned(), Y.to_owned()], ["z.example".to_owned()]);
+        let mut domains = of_kind(TableKind::Domains, &[(&other, Domain)], &[(&both, Domain)]);
+        check(&domains, 3, &["domain_removed z.example +0 -1"]);
+        domains.released.release(domains.judge().holds.remove(0));
+        check(&domains, 2, &[]);
+        let remote = numbered(0..10, X);
+        let transport = |kept: usize| {
+            of_kind(
+                TableKind::Transport,
+                &[(&both, Domain), (&remote, Remote)],
+                &[(&both, Domain), (&remote[..kept], Remote)],
+            )
+        };
+        check(&transport(0), 2, &[]);
+        let mut many = transport(0);
+        many.limits.removed_floor = 9;
+        check(&many, 12, &["removed_percent_max corp +0 -10"]);
     }
 }

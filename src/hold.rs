@@ -27,6 +27,8 @@ pub enum Cause {
     SourceRemoved,
     /// A domain is no longer listed: in the configuration, or where the configuration takes its domains from.
     DomainRemoved,
+    /// A row for a whole domain would go: from then on only those of it who are listed are accepted.
+    DomainNarrowed,
     /// An address of `must_contain` is missing.
     MustContain,
     /// Fewer recipients than `recipients_min`.
@@ -61,6 +63,7 @@ impl Cause {
             Cause::SourceNeverComplete => "source_never_complete",
             Cause::SourceRemoved => "source_removed",
             Cause::DomainRemoved => "domain_removed",
+            Cause::DomainNarrowed => "domain_narrowed",
             Cause::MustContain => "must_contain",
             Cause::RecipientsMin => "recipients_min",
             Cause::AddedPercentMax => "added_percent_max",

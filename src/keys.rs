@@ -53,11 +53,13 @@ pub fn folded_forms(text: &str, folding: Folding) -> Vec<String> {
     }
 }
 
-/// The domain part of a key. A key's domain cannot hold an `@`, its local part can.
+/// The domain part of a key. A key's domain cannot hold an `@`, its local part can. A key that is the name of a domain, or
+/// of everything below it (`.example.com`), lies in that domain.
 pub fn domain_part(key: &[u8]) -> &[u8] {
-    key.iter()
-        .rposition(|byte| *byte == b'@')
-        .map_or(key, |at| &key[at + 1..])
+    match key.iter().rposition(|byte| *byte == b'@') {
+        Some(at) => &key[at + 1..],
+        None => key.strip_prefix(b".").unwrap_or(key),
+    }
 }
 
 #[cfg(test)]

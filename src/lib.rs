@@ -54,6 +54,7 @@ pub mod exchange;
 pub mod fold;
 pub mod keys;
 pub mod kind;
+pub mod lookup;
 pub mod policy;
 pub mod record;
 

@@ -154,20 +154,23 @@ impl<'config> Policy<'config> {
 
     /// Decides one value of a record. The reason named is the first that applies, the value's own before its record's.
     pub fn decide(&self, record: RecordRef<'_>, value: &[u8]) -> Decision {
-        let address = match parse(value) {
-            Ok(address) => address,
-            Err(reason) => return Decision::LeftOut(reason),
-        };
+        let decided = self.address(value);
+        match decided.and_then(|address| self.left_out_record(record).map_or(Ok(address), Err)) {
+            Ok(address) => Decision::Accepted(address),
+            Err(reason) => Decision::LeftOut(reason),
+        }
+    }
+
+    /// The address in a value, unless there is a reason in the value itself to leave it out.
+    pub fn address(&self, value: &[u8]) -> Result<Address, Reason> {
+        let address = parse(value)?;
         if self.domains.find(address.domain()).is_none() {
-            return Decision::LeftOut(Reason::ForeignDomain);
+            return Err(Reason::ForeignDomain);
         }
         if self.excludes_any() && self.excludes(&name_of(&address)) {
-            return Decision::LeftOut(Reason::Excluded);
+            return Err(Reason::Excluded);
         }
-        match self.left_out_record(record) {
-            Some(reason) => Decision::LeftOut(reason),
-            None => Decision::Accepted(address),
-        }
+        Ok(address)
     }
 
     /// Whether any address is excluded by name.

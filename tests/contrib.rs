@@ -38,8 +38,8 @@ fn the_sample_is_a_complete_company() {
     assert_eq!(snapshot.records().len(), 139);
     let domains = Domains::exact(&config.domains.list);
     let records = SourceRecords::shown(snapshot.take_records());
-    let recipients = &config.recipients;
-    let wanted = wanted::rows(recipients, &domains, &[&records], Folding::Unicode)
+    let table = &config.tables[0];
+    let wanted = wanted::rows(&config, table, &domains, &[&records], Folding::Unicode)
         .expect("records in memory");
     // Counted by another program, too.
     let expected = LeftOut::from([

@@ -131,6 +131,7 @@ fn the_core_does_not_touch_the_world() {
         "keys",
         "kind",
         "leb128",
+        "lookup",
         "policy",
         "record",
         "source/referral",

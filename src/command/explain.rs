@@ -1,7 +1,7 @@
 //! `explain ADDRESS`: is it accepted now, and why. From the stored records and the published tables; no network.
 //!
-//! What the gateway answers is read from the files on disk in the order Postfix looks keys up (`mail_addr_find`): the whole
-//! address, the address without its extension where a delimiter is set, `@domain`. Why it answers so is decided anew from
+//! What the gateway answers is read from the files on disk in the order Postfix looks keys up, which is another for each kind
+//! of table (`lookup`). Why it answers so is decided anew from
 //! the records, by the same policy as in a run.
 
 use std::collections::HashMap;
@@ -9,8 +9,8 @@ use std::io::{self, Write};
 
 use super::plan;
 use crate::address::{Address, AddressError};
-use crate::config::{Config, Table, TableFolding};
-use crate::domains::{self, Domains};
+use crate::config::{Config, Table, TableFolding, TableKind};
+use crate::domains::Domains;
 use crate::error::Result;
 use crate::exchange::Relation;
 use crate::exit::Exit;
@@ -18,6 +18,7 @@ use crate::fold::Folding;
 use crate::hold::Hold;
 use crate::keys::Key;
 use crate::kind;
+use crate::lookup;
 use crate::policy::{Decision, Policy};
 use crate::postfix::Gateway;
 use crate::publish::on_disk::{self, Content, OnDisk};
@@ -27,6 +28,7 @@ use crate::state::State;
 use crate::state::files::{Generation, Ledger};
 use crate::state::head::Head;
 use crate::table::format::is_said;
+use crate::table::value::refuses;
 use crate::table::wanted;
 use crate::time::Timestamp;
 
@@ -224,18 +226,31 @@ fn named_by(value: &[u8]) -> Option<Address> {
 struct Answer<'a, 'run> {
     view: &'a TableView<'run>,
     keys: Vec<Key>,
-    /// The key that is found.
-    row: Option<String>,
+    /// The key that is found, and its value.
+    row: Option<(String, String)>,
+}
+
+impl Answer<'_, '_> {
+    /// Whether mail to the address passes by this table.
+    fn lets_pass(&self) -> bool {
+        let value = self.row.as_ref().map(|(_, value)| value);
+        match self.view.table.kind {
+            TableKind::Recipients | TableKind::Domains => value.is_some(),
+            TableKind::Access => !value.is_some_and(|value| refuses(value)),
+            TableKind::Transport | TableKind::Callout => true,
+        }
+    }
 }
 
 impl<'run> TableView<'run> {
     /// The gateway reads the last format: a text beside an index is only its source.
     fn answer(&self, address: &Address, delimiter: &str) -> Answer<'_, 'run> {
-        let order = lookup_order(address, self.folding, delimiter);
+        let order = lookup::order(self.table.kind, address, self.folding, delimiter);
         let read = self.on_disk.last();
-        let row = order
-            .into_iter()
-            .find(|wanted| read.is_some_and(|file| self.has(file, wanted)));
+        let row = order.into_iter().find_map(|wanted| {
+            let value = self.value(read?, &wanted)?;
+            Some((wanted, value))
+        });
         Answer {
             view: self,
             keys: Key::all_of(address, self.folding),
@@ -243,20 +258,28 @@ impl<'run> TableView<'run> {
         }
     }
 
-    fn has(&self, file: &OnDisk, wanted: &str) -> bool {
+    /// What a file says of a key.
+    fn value(&self, file: &OnDisk, wanted: &str) -> Option<String> {
         match &file.content {
             Content::AsPublished(_) => {
                 let row = self.ledger.rows.find(wanted.as_bytes());
-                row.is_some_and(|row| is_said(file.format, &row))
+                let row = row.filter(|row| is_said(file.format, row))?;
+                Some(self.ledger.values.of(row.meaning()).to_owned())
             }
-            Content::Foreign(_, rows) => rows.iter().any(|(found, _)| found == wanted.as_bytes()),
-            Content::Missing | Content::NoTable(..) => false,
+            Content::Foreign(_, rows) => {
+                let found = rows.iter().find(|(found, _)| found == wanted.as_bytes());
+                found.map(|(_, value)| key(value))
+            }
+            Content::Missing | Content::NoTable(..) => None,
         }
     }
 
     /// Formats that have a key.
     fn formats_with(&self, wanted: &str) -> Vec<&'static str> {
-        let with = self.on_disk.iter().filter(|file| self.has(file, wanted));
+        let with = self
+            .on_disk
+            .iter()
+            .filter(|file| self.value(file, wanted).is_some());
         with.map(|file| file.format.name()).collect()
     }
 
@@ -269,45 +292,6 @@ impl<'run> TableView<'run> {
             .filter(is_missing)
             .map(|file| file.format.name())
     }
-}
-
-/// The keys Postfix asks for, in its order.
-fn lookup_order(address: &Address, folding: Folding, delimiter: &str) -> Vec<String> {
-    let mut order: Vec<String> = Key::all_of(address, folding)
-        .iter()
-        .map(|key| key.as_str().to_owned())
-        .collect();
-    if let Some(bare) = without_extension(address, delimiter) {
-        order.extend(
-            Key::all_of(&bare, folding)
-                .iter()
-                .map(|key| key.as_str().to_owned()),
-        );
-    }
-    for form in domains::forms_of(address.domain(), folding) {
-        order.push(format!("@{}", String::from_utf8_lossy(&form)));
-    }
-    order
-}
-
-/// `split_addr` of Postfix: at the first delimiter, unless nothing would stand before it or the name is reserved.
-fn without_extension(address: &Address, delimiter: &str) -> Option<Address> {
-    let local = address.local();
-    let folded = local.to_ascii_lowercase();
-    let is_reserved = matches!(
-        folded.as_str(),
-        "postmaster" | "mailer-daemon" | "double-bounce"
-    ) || (delimiter.contains('-')
-        && (folded.starts_with("owner-") || folded.ends_with("-request")));
-    let at = local
-        .find(|character| delimiter.contains(character))
-        .filter(|at| *at > 0 && !is_reserved)?;
-    Address::parse(&format!(
-        "\"{}\"@{}",
-        &local[..at],
-        address.domain().ascii()
-    ))
-    .ok()
 }
 
 /// What kind of recipient the directory calls it, in parentheses.
@@ -331,8 +315,7 @@ struct Explanation<'a, 'run> {
 
 impl Explanation<'_, '_> {
     fn is_accepted(&self) -> bool {
-        !self.address.is_refused_by_postfix_anyway()
-            && self.answers.iter().all(|answer| answer.row.is_some())
+        !self.address.is_refused_by_postfix_anyway() && self.answers.iter().all(Answer::lets_pass)
     }
 
     fn print(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -383,9 +366,9 @@ impl Explanation<'_, '_> {
     }
 
     fn print_answer(&self, out: &mut dyn Write, answer: &Answer<'_, '_>) -> io::Result<()> {
-        let name = &answer.view.table.name;
+        let (name, kind) = (&answer.view.table.name, answer.view.table.kind);
         match &answer.row {
-            Some(found) => {
+            Some((found, value)) => {
                 let is_own = answer.keys.iter().any(|key| key.as_str() == found);
                 let by = if is_own {
                     String::new()
@@ -393,9 +376,19 @@ impl Explanation<'_, '_> {
                     format!(", by the row {}", key(found.as_bytes()))
                 };
                 let formats = answer.view.formats_with(found).join(", ");
-                writeln!(out, "  table     {name} has it{by} ({formats})")?;
+                let says = match kind {
+                    TableKind::Recipients => "has it".to_owned(),
+                    TableKind::Access
+                    | TableKind::Domains
+                    | TableKind::Transport
+                    | TableKind::Callout => format!("says \"{value}\""),
+                };
+                writeln!(out, "  table     {name} {says}{by} ({formats})")?;
             }
-            None => writeln!(out, "  table     {name} does not have it")?,
+            None if kind.decides_on_recipients() => {
+                writeln!(out, "  table     {name} does not have it")?;
+            }
+            None => writeln!(out, "  table     {name} says nothing of it")?,
         }
         for own in answer.keys.iter().filter(|_| answer.row.is_none()) {
             for format in answer.view.formats_with(own.as_str()) {
@@ -614,56 +607,4 @@ fn is_among(sorted: &[Vec<u8>], key: &[u8]) -> bool {
     sorted
         .binary_search_by(|one| one.as_slice().cmp(key))
         .is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(address: &str, delimiter: &str, expected: &[&str]) {
-        let address = Address::parse(address).expect("an address");
-        assert_eq!(
-            lookup_order(&address, Folding::Unicode, delimiter),
-            expected
-        );
-    }
-
-    #[test]
-    fn keys_are_asked_for_as_postfix_does() {
-        check(
-            "Anna+news@example.com",
-            "",
-            &["anna+news@example.com", "@example.com"],
-        );
-        check(
-            "Anna+news@example.com",
-            "+",
-            &["anna+news@example.com", "anna@example.com", "@example.com"],
-        );
-        check(
-            "anna-news@example.com",
-            "+-",
-            &["anna-news@example.com", "anna@example.com", "@example.com"],
-        );
-        check(
-            "+news@example.com",
-            "+",
-            &["+news@example.com", "@example.com"],
-        );
-        check(
-            "owner-list@example.com",
-            "-",
-            &["owner-list@example.com", "@example.com"],
-        );
-        check(
-            "owner+list@example.com",
-            "+",
-            &[
-                "owner+list@example.com",
-                "owner@example.com",
-                "@example.com",
-            ],
-        );
-    }
 }

@@ -87,7 +87,7 @@ pub struct Config {
     pub recipients: Recipients,
     /// The limits on a change.
     pub guard: Limits,
-    /// What is published, in the order of the file.
+    /// What is published, in that order: by kind, then as in the file.
     pub tables: Vec<Table>,
     /// What is run after a change, in the order of the file.
     pub hooks: Vec<Hook>,
@@ -104,6 +104,43 @@ pub struct DomainRules {
     pub from: Option<DomainsFrom>,
     /// `directory_is_complete`: no recipient of these lives anywhere else than in the sources.
     pub complete: Vec<Domain>,
+    /// `policy`, where it is not `list`.
+    pub policies: Vec<(Domain, DomainPolicy)>,
+}
+
+impl DomainRules {
+    /// Who decides about the addresses of a domain.
+    pub fn policy_of(&self, domain: &Domain) -> DomainPolicy {
+        let found = self.policies.iter().find(|(of, _)| of == domain);
+        found.map_or(DomainPolicy::List, |(_, policy)| *policy)
+    }
+
+    /// Whether a recipient of a domain whom no source knows would be refused, and nobody has said that there is none.
+    pub fn may_lack_recipients(&self, domain: &Domain) -> bool {
+        !self.complete.contains(domain) && self.policy_of(domain) == DomainPolicy::List
+    }
+}
+
+/// Who decides about the addresses of a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DomainPolicy {
+    /// The table: what the sources do not list is refused.
+    List,
+    /// The system behind, which Postfix asks about each address (`reject_unverified_recipient`).
+    Callout,
+    /// Nobody: every address is accepted.
+    CatchAll,
+}
+
+impl DomainPolicy {
+    /// Its name in the configuration and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            DomainPolicy::List => "list",
+            DomainPolicy::Callout => "callout",
+            DomainPolicy::CatchAll => "catch_all",
+        }
+    }
 }
 
 /// Where domains come from.
@@ -384,6 +421,8 @@ pub struct Table {
     pub path: PathBuf,
     /// What is written, text first.
     pub formats: Vec<Format>,
+    /// What the gateway asks it.
+    pub kind: TableKind,
     /// The right-hand sides of the rows.
     pub values: RowValues,
     /// Permission bits of the published files.
@@ -398,6 +437,71 @@ impl Table {
         let mut file = self.path.clone().into_os_string();
         file.push(format.suffix());
         file.into()
+    }
+}
+
+/// What a gateway asks a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TableKind {
+    /// Who is accepted: `relay_recipient_maps`.
+    Recipients,
+    /// Who is accepted and who is refused with which words: `check_recipient_access`.
+    Access,
+    /// The domains that mail is accepted for: `relay_domains`.
+    Domains,
+    /// Where mail goes: `transport_maps`.
+    Transport,
+    /// The domains of which the system behind is asked: `check_recipient_access` with `reject_unverified_recipient`.
+    Callout,
+}
+
+impl TableKind {
+    /// All of them, in the order in which their tables are published.
+    pub const ALL: [TableKind; 5] = [
+        TableKind::Recipients,
+        TableKind::Access,
+        TableKind::Callout,
+        TableKind::Transport,
+        TableKind::Domains,
+    ];
+
+    /// Those whose rows have one value, or one for most of them.
+    pub const WITH_VALUE: &[TableKind] = &[
+        TableKind::Recipients,
+        TableKind::Access,
+        TableKind::Domains,
+        TableKind::Callout,
+    ];
+
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            TableKind::Recipients => "recipients",
+            TableKind::Access => "access",
+            TableKind::Domains => "domains",
+            TableKind::Transport => "transport",
+            TableKind::Callout => "callout",
+        }
+    }
+
+    /// The value of its rows where none is configured.
+    pub fn default_value(self) -> &'static str {
+        match self {
+            TableKind::Recipients | TableKind::Domains => "OK",
+            TableKind::Access => "DUNNO",
+            TableKind::Callout => "reject_unverified_recipient",
+            TableKind::Transport => "",
+        }
+    }
+
+    /// Whether an address without a row in it is refused: what the guard expects of a table of recipients it expects of it.
+    pub fn decides_on_recipients(self) -> bool {
+        matches!(self, TableKind::Recipients | TableKind::Access)
+    }
+
+    /// Whether any of its rows come from the records of sources.
+    pub fn has_addresses(self) -> bool {
+        self.decides_on_recipients() || self == TableKind::Transport
     }
 }
 

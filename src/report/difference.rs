@@ -34,6 +34,9 @@ pub struct Difference {
     pub sources: BTreeMap<String, SourceReport>,
     /// Domains with signs that recipients of theirs live elsewhere, to the signs.
     pub elsewhere: BTreeMap<String, String>,
+    /// Domains whose addresses no table decides on, to their policy.
+    #[serde(default)]
+    pub policies: BTreeMap<String, String>,
     /// Addresses in their grace.
     pub leaving: Vec<Leaving>,
     /// Values left out, by reason.
@@ -223,6 +226,9 @@ impl Difference {
                 .elsewhere
                 .iter()
                 .map(|found| (found.domain.clone(), found.signs_text()))
+                .collect(),
+            policies: (config.domains.policies.iter())
+                .map(|(domain, policy)| (domain.to_string(), policy.name().to_owned()))
                 .collect(),
             leaving: leaving(config, plan),
             left_out: plan.counted.left_out.clone(),

@@ -55,6 +55,9 @@ pub fn difference(out: &mut dyn Write, report: &Difference) -> io::Result<()> {
         list(out, "held additions", &hold.added)?;
         list(out, "held removals", &hold.removed)?;
     }
+    for (domain, policy) in &report.policies {
+        writeln!(out, "\n**Policy:** {}: {policy}", code(domain))?;
+    }
     for (name, source) in report
         .sources
         .iter()

@@ -36,6 +36,12 @@ pub fn difference(out: &mut dyn Write, report: &Difference) -> io::Result<()> {
             "{HELD}elsewhere{HELD:#}  recipients of {domain} may live where no source reads: {signs}"
         )?;
     }
+    for (domain, policy) in &report.policies {
+        writeln!(
+            out,
+            "{HELD}policy{HELD:#}  {domain} is not decided on by its list: {policy}"
+        )?;
+    }
     sources(out, report)?;
     counts(out, "left out", &report.left_out)?;
     counts(out, "accepted, though", &report.noted)
@@ -182,12 +188,18 @@ pub fn hold_sentence(hold: &HoldReport) -> String {
             "{removals} would make {:.1} % within the window, {} % are allowed (removed_percent_max)",
             hold.found, hold.allowed
         ),
+        Cause::DomainEmptied if hold.removed.is_empty() => {
+            format!("nobody in the domain would be accepted; {waiting}")
+        }
         Cause::DomainEmptied => format!("{removals} would take the domain's last address"),
         Cause::DomainHalved => format!("{removals} would take {:.0} % of the domain's addresses", hold.found),
         Cause::SourceEmpty => format!("the source answered success with nothing; {waiting}"),
         Cause::SourceNeverComplete => format!("the source has never been read completely; {waiting}"),
         Cause::SourceRemoved => format!("the source is not in the configuration any more; {waiting}"),
         Cause::DomainRemoved => format!("the domain is not listed any more; {waiting}"),
+        Cause::DomainNarrowed => format!(
+            "the whole domain would not pass any more, only those of it who are listed; {waiting}"
+        ),
         Cause::MustContain => format!("no source gives this address of must_contain; {waiting}"),
         Cause::RecipientsMin => format!(
             "{:.0} recipients are fewer than recipients_min = {:.0}; {waiting}",
@@ -211,7 +223,7 @@ pub fn hold_sentence(hold: &HoldReport) -> String {
         Cause::RecipientsElsewhere => format!(
             "there are signs that recipients of it live elsewhere, and a first table without them would refuse them: add a \
              source for them (contrib/export-cloud-recipients.ps1 writes a list), or say [domain.\"{}\"] \
-             directory_is_complete = true; {waiting}",
+             directory_is_complete = true, or policy = \"callout\"; {waiting}",
             hold.scope
         ),
         Cause::UncoveredReferral => format!(

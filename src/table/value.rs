@@ -74,6 +74,24 @@ impl From<[String; 4]> for RowValues {
     }
 }
 
+/// Whether a value refuses whoever it is found for (access(5)): a code that begins with 4 or 5 and what follows it, or a word
+/// such as REJECT. An enhanced code must be of the same class.
+pub fn refuses(value: &str) -> bool {
+    let (first, rest) = value.split_once(' ').unwrap_or((value, ""));
+    let is_word = ["REJECT", "DEFER", "DEFER_IF_PERMIT", "DEFER_IF_REJECT"]
+        .iter()
+        .any(|word| first.eq_ignore_ascii_case(word));
+    let class = first.as_bytes().first();
+    let is_code = first.len() == 3
+        && first.bytes().all(|byte| byte.is_ascii_digit())
+        && matches!(class, Some(b'4' | b'5'));
+    let is_of_class = match rest.as_bytes().first() {
+        None => false,
+        Some(next) => !next.is_ascii_digit() || Some(next) == class,
+    };
+    is_word || (is_code && is_of_class)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,5 +104,24 @@ mod tests {
         let values = RowValues::alike("DUNNO").with(Meaning::Domain, "550 5.1.1 no");
         assert_eq!(values.of(Meaning::Recipient), "DUNNO");
         assert_eq!(values.of(Meaning::Domain), "550 5.1.1 no");
+    }
+
+    #[test]
+    fn what_refuses_is_known_by_its_first_words() {
+        for (value, expected) in [
+            ("550 5.1.1 User unknown", true),
+            ("450 try again", true),
+            ("REJECT no", true),
+            ("reject", true),
+            ("550", false),
+            ("550 4.1.1 of another class", false),
+            ("250 OK", false),
+            ("5500 no", false),
+            ("OK", false),
+            ("DUNNO", false),
+            ("reject_unverified_recipient", false),
+        ] {
+            assert_eq!(refuses(value), expected, "{value}");
+        }
     }
 }

@@ -7,18 +7,20 @@ use std::collections::BTreeSet;
 
 use crate::address::Address;
 use crate::at_once::at_once;
-use crate::config::Recipients;
+use crate::config::{Config, DomainPolicy, DomainRules, Recipients, Table, TableKind};
 use crate::current::SourceRecords;
-use crate::domains::{Domains, ListedDomain};
+use crate::domain::Domain;
+use crate::domains::{Domains, ListedDomain, forms_of};
 use crate::elsewhere::Given;
 use crate::fold::Folding;
 use crate::keys::Key;
 use crate::kind::{self, Class};
-use crate::policy::{Counted, Decision, Note, Policy, Reason};
+use crate::policy::{Counted, Note, Policy, Reason};
 use crate::record::{self, RecordRef};
 use crate::state::Lost;
 use crate::table::plain::{Plain, PlainAddresses};
 use crate::table::rows::{Facts, Rows, RowsBuilder, SourceSet};
+use crate::table::value::Meaning;
 
 /// Fewer records are decided before a second thread is started.
 const RECORDS_WORTH_A_THREAD: u64 = 10_000;
@@ -26,6 +28,8 @@ const RECORDS_WORTH_A_THREAD: u64 = 10_000;
 /// What the sources and the configuration want.
 #[derive(Clone, Debug)]
 pub struct Wanted {
+    /// In a table of which kind.
+    pub kind: TableKind,
     /// How their keys are folded.
     pub folding: Folding,
     /// The rows of a table.
@@ -38,14 +42,21 @@ pub struct Wanted {
 
 /// What is wanted in a table. `records` are per source, by number.
 pub fn rows(
-    recipients: &Recipients,
+    config: &Config,
+    table: &Table,
     domains: &Domains,
     records: &[&SourceRecords],
     folding: Folding,
 ) -> Result<Wanted, Lost> {
-    let policy = Policy::new(recipients, domains);
-    let records_count: u64 = records.iter().map(|records| records.len()).sum();
+    let policy = Policy::new(&config.recipients, domains);
+    // No record says anything about a table of domains.
+    let records = if table.kind.has_addresses() {
+        records
+    } else {
+        &[]
+    };
     let desk = || Desk {
+        table,
         policy: &policy,
         domains,
         plain: PlainAddresses::new(&policy, domains, folding),
@@ -63,6 +74,7 @@ pub fn rows(
         }
         Ok(desk)
     };
+    let records_count: u64 = records.iter().map(|records| records.len()).sum();
     let mut desks = if records_count < RECORDS_WORTH_A_THREAD {
         vec![decided(0, 1)?]
     } else {
@@ -80,13 +92,7 @@ pub fn rows(
             last.decide(missing.record.view(), number);
         }
     }
-    let facts = Facts {
-        is_always: true,
-        ..Facts::default()
-    };
-    for address in always(recipients, domains) {
-        last.push(&address, facts);
-    }
+    last.push_own(config);
     desks.push(last);
     let mut given = desk().given;
     for desk in &desks {
@@ -97,6 +103,7 @@ pub fn rows(
     }
     let rows = RowsBuilder::finish_all(desks.into_iter().map(|desk| desk.rows).collect());
     Ok(Wanted {
+        kind: table.kind,
         folding,
         rows,
         counted,
@@ -104,8 +111,21 @@ pub fn rows(
     })
 }
 
+/// What an address means in a table, if it gets a row there; `left_out` is why its record is left out.
+fn meaning_of(table: &Table, left_out: Option<Reason>, is_remote: bool) -> Option<Meaning> {
+    match (table.kind, left_out) {
+        (TableKind::Recipients | TableKind::Access, None) => Some(Meaning::Recipient),
+        (TableKind::Access, Some(Reason::InternalOnly)) => Some(Meaning::InternalOnly),
+        (TableKind::Transport, None) if is_remote => Some(Meaning::Remote),
+        _ => None,
+    }
+    // What has no value in the configuration is not wanted.
+    .filter(|meaning| !table.values.of(*meaning).is_empty())
+}
+
 /// Where records are decided.
 struct Desk<'run> {
+    table: &'run Table,
     policy: &'run Policy<'run>,
     domains: &'run Domains,
     plain: PlainAddresses<'run>,
@@ -118,10 +138,6 @@ struct Desk<'run> {
 impl Desk<'_> {
     /// Takes the rows of a record of a source, and counts what is left out and what is worth knowing.
     fn decide(&mut self, record: RecordRef<'_>, source: usize) {
-        let facts = Facts {
-            sources: SourceSet::of(source),
-            ..Facts::default()
-        };
         let mut not_smtp_count = u64::from(record.other_values_count());
         let mut accepted_count = 0;
         let is_remote = record.recipient_type().is_some_and(kind::is_remote);
@@ -129,34 +145,47 @@ impl Desk<'_> {
             addresses_count: 1,
             remote_count: u64::from(is_remote),
         };
+        let (table, policy) = (self.table, self.policy);
         // Looked at once, and only if a value asks for it.
-        let mut of_record: Option<Option<Reason>> = None;
+        let mut looked: Option<(Option<Reason>, Option<Meaning>)> = None;
+        let mut look = || {
+            *looked.get_or_insert_with(|| {
+                let left_out = policy.left_out_record(record);
+                (left_out, meaning_of(table, left_out, is_remote))
+            })
+        };
         for value in record.proxy_addresses() {
             match self.plain.decide(value) {
                 Some(Plain::LeftOut(Reason::NotSmtp)) => not_smtp_count += 1,
                 Some(Plain::LeftOut(reason)) => self.counted.leave_out(reason, 1),
                 Some(Plain::Listed(keys)) => {
-                    let policy = self.policy;
-                    match of_record.get_or_insert_with(|| policy.left_out_record(record)) {
-                        Some(reason) => self.counted.leave_out(*reason, 1),
+                    let (left_out, meaning) = look();
+                    match left_out {
+                        Some(reason) => self.counted.leave_out(reason, 1),
                         None => {
                             accepted_count += 1;
                             self.given[source][keys.domain].add(one);
-                            keys.for_each(|key| self.rows.push(key, facts));
                         }
                     }
+                    if let Some(meaning) = meaning {
+                        let facts = facts_of(source, meaning);
+                        keys.for_each(|key| self.rows.push(key, facts));
+                    }
                 }
-                None => match self.policy.decide(record, value) {
-                    Decision::LeftOut(reason) => self.counted.leave_out(reason, 1),
-                    Decision::Accepted(address) => {
-                        accepted_count += 1;
-                        if let Some(domain) = self.domains.number_of(address.domain()) {
-                            self.given[source][domain].add(one);
+                None => match policy.address(value) {
+                    Err(reason) => self.counted.leave_out(reason, 1),
+                    Ok(address) => {
+                        let (left_out, meaning) = look();
+                        match left_out {
+                            Some(reason) => self.counted.leave_out(reason, 1),
+                            None => {
+                                accepted_count += 1;
+                                self.count(&address, source, one);
+                            }
                         }
-                        if address.is_refused_by_postfix_anyway() {
-                            self.counted.note(Note::RefusedByPostfix, 1);
+                        if let Some(meaning) = meaning {
+                            self.push(&address, facts_of(source, meaning));
                         }
-                        self.push(&address, facts);
                     }
                 },
             }
@@ -170,11 +199,92 @@ impl Desk<'_> {
         }
     }
 
+    /// Counts an accepted address.
+    fn count(&mut self, address: &Address, source: usize, one: Given) {
+        if let Some(domain) = self.domains.number_of(address.domain()) {
+            self.given[source][domain].add(one);
+        }
+        if address.is_refused_by_postfix_anyway() {
+            self.counted.note(Note::RefusedByPostfix, 1);
+        }
+    }
+
     fn push(&mut self, address: &Address, facts: Facts) {
         for key in Key::all_of(address, self.folding) {
             self.rows.push(key.as_str().as_bytes(), facts);
         }
     }
+
+    /// Takes the rows that the configuration itself wants.
+    fn push_own(&mut self, config: &Config) {
+        let facts = |meaning| Facts {
+            meaning,
+            is_always: true,
+            ..Facts::default()
+        };
+        if self.table.kind.decides_on_recipients() {
+            for address in always(&config.recipients, self.domains) {
+                self.push(&address, facts(Meaning::Recipient));
+            }
+        }
+        for (key, meaning) in whole_domains(self.table, &config.domains, self.domains, self.folding)
+        {
+            self.rows.push(&key, facts(meaning));
+        }
+    }
+}
+
+fn facts_of(source: usize, meaning: Meaning) -> Facts {
+    Facts {
+        meaning,
+        sources: SourceSet::of(source),
+        ..Facts::default()
+    }
+}
+
+/// The rows for whole domains. Keys are those that the reader of the kind asks for: `@example.com` in a table of recipients
+/// (`mail_addr_find`), and in the others `example.com`, and `.example.com` where a parent does not match its sub-domains
+/// (access(5), transport(5), `match_list`).
+fn whole_domains(
+    table: &Table,
+    rules: &DomainRules,
+    domains: &Domains,
+    folding: Folding,
+) -> Vec<(Vec<u8>, Meaning)> {
+    let mut rows = Vec::new();
+    let mut push = |before: &str, domain: &Domain, meaning: Meaning| {
+        if !table.values.of(meaning).is_empty() {
+            let keys = forms_of(domain, folding).into_iter();
+            rows.extend(keys.map(|form| ([before.as_bytes(), &form].concat(), meaning)));
+        }
+    };
+    for listed in domains.iter() {
+        let (domain, policy) = (&listed.domain, rules.policy_of(&listed.domain));
+        let is_open = policy != DomainPolicy::List;
+        match table.kind {
+            TableKind::Recipients if is_open => push("@", domain, Meaning::Domain),
+            TableKind::Callout if policy == DomainPolicy::Callout => {
+                push("", domain, Meaning::Domain);
+            }
+            TableKind::Recipients | TableKind::Callout => {}
+            // A refusal of the parent must not reach it.
+            TableKind::Access if is_open => push("", domain, Meaning::Recipient),
+            TableKind::Access | TableKind::Domains | TableKind::Transport => {
+                if listed.reach.is_itself() {
+                    push("", domain, Meaning::Domain);
+                }
+                if listed.reach.is_below() {
+                    push(".", domain, Meaning::Domain);
+                }
+            }
+        }
+    }
+    if table.kind == TableKind::Access {
+        for domain in domains.excluded() {
+            push("", &domain, Meaning::Recipient);
+        }
+    }
+    rows
 }
 
 /// The addresses that `recipients.always` gives to every listed domain. A domain of which the sub-domains alone are listed
@@ -220,6 +330,7 @@ pub fn forget_known(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Decision;
     use crate::record::{self, Record};
     use crate::records::Records;
 
@@ -243,8 +354,14 @@ mod tests {
     fn wanted(config: &crate::config::Config, records: &[Record]) -> (Vec<String>, Counted) {
         let domains = Domains::exact(&config.domains.list);
         let records = SourceRecords::shown(Records::of(records));
-        let wanted = rows(&config.recipients, &domains, &[&records], Folding::Unicode)
-            .expect("records in memory");
+        let wanted = rows(
+            config,
+            &config.tables[0],
+            &domains,
+            &[&records],
+            Folding::Unicode,
+        )
+        .expect("records in memory");
         let keys = wanted
             .rows
             .keys()

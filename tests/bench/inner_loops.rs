@@ -144,7 +144,15 @@ fn decisions(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decide");
     group.throughput(Throughput::Elements(RECIPIENTS_COUNT));
     group.bench_function("records to rows", |bencher| {
-        bencher.iter(|| wanted::rows(&config.recipients, &domains, &[&records], Folding::Unicode));
+        bencher.iter(|| {
+            wanted::rows(
+                &config,
+                &config.tables[0],
+                &domains,
+                &[&records],
+                Folding::Unicode,
+            )
+        });
     });
     group.throughput(Throughput::Elements(ROWS_COUNT as u64));
     group.bench_function("sort", |bencher| {

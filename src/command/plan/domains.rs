@@ -472,7 +472,7 @@ pub(super) fn find_elsewhere(
             },
         })
         .collect();
-    let found = elsewhere::find(&now.listed, &run.config.domains.complete, &witnesses);
+    let found = elsewhere::find(&now.listed, &run.config.domains, &witnesses);
     for elsewhere in &found {
         tell_elsewhere(&elsewhere.domain, &elsewhere.signs_text());
     }
@@ -482,7 +482,7 @@ pub(super) fn find_elsewhere(
 fn tell_elsewhere(domain: &str, signs: &str) {
     tracing::warn!(
         "recipients of {domain} may live elsewhere: {signs}; add a source for them, or say [domain.\"{domain}\"] \
-         directory_is_complete = true"
+         directory_is_complete = true, or policy = \"callout\""
     );
 }
 
@@ -524,6 +524,7 @@ mod tests {
             list: list.split_whitespace().map(domain).collect(),
             from: Some(DomainsFrom::Exchange),
             complete: Vec::new(),
+            policies: Vec::new(),
         };
         let organisations: Vec<Organisation> =
             accepted.iter().map(|names| organisation(names)).collect();

@@ -9,7 +9,7 @@ mod tables;
 
 use std::time::Instant;
 
-use crate::config::{Config, Format, Table, TableFolding};
+use crate::config::{Config, Format, Table, TableFolding, TableKind};
 use crate::current::{Controller, SourceRecords};
 use crate::diff::{Diff, Values};
 use crate::elsewhere::Elsewhere;
@@ -254,7 +254,9 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
         };
         match desk.plan(ledger, wanted.rows) {
             Ok(plan) => {
-                counted = wanted.counted;
+                if wanted.kind.has_addresses() {
+                    counted = wanted.counted;
+                }
                 tables.push(plan);
             }
             // One table that cannot be looked at keeps neither the others nor what the sources said waiting.
@@ -283,17 +285,20 @@ fn decide(
     let mut wanted: Vec<Wanted> = Vec::new();
     for table in &run.config.tables {
         let folding = folding(table, gateway);
-        let known = wanted.iter().find(|known| known.folding == folding);
-        wanted.push(match known.cloned() {
+        // Which rows of a table of transports are wanted depends on its values.
+        let is_alike = |known: &&Wanted| {
+            known.kind == table.kind
+                && known.folding == folding
+                && table.kind != TableKind::Transport
+        };
+        wanted.push(match wanted.iter().find(is_alike).cloned() {
             Some(known) => known,
-            None => {
-                let recipients = &run.config.recipients;
-                wanted::rows(recipients, &domains.listed, &records, folding)?
-            }
+            None => wanted::rows(run.config, table, &domains.listed, &records, folding)?,
         });
     }
-    // What a source gives to a domain is the same for every folding.
-    let given = wanted.first().map_or(&[][..], |wanted| &wanted.given);
+    // What a source gives to a domain is the same for every folding and every kind that has addresses.
+    let with_addresses = wanted.iter().find(|wanted| wanted.kind.has_addresses());
+    let given = with_addresses.map_or(&[][..], |wanted| &wanted.given);
     let elsewhere = domains::find_elsewhere(run, domains, given);
     Ok((wanted, elsewhere))
 }

@@ -87,6 +87,7 @@ impl<'run> Desk<'_, 'run> {
         let released = self.released();
         let evidence = Evidence {
             table: &self.table.name,
+            kind: self.table.kind,
             in_force: &in_force,
             wanted: &wanted,
             is_first,

@@ -1,7 +1,7 @@
 //! `[domains]` and `[domain."NAME"]`: what rows may exist for, checked. Pure.
 
 use super::super::reader::{Placed, Reader, Section};
-use super::super::{DomainRules, DomainsFrom, Source};
+use super::super::{DomainPolicy, DomainRules, DomainsFrom, Source, Table, TableKind};
 use crate::domain::Domain;
 use crate::fold;
 
@@ -59,6 +59,7 @@ fn domains(section: Section<'_, '_>) -> Parsed {
         list,
         from: from.as_ref().map(|from| from.value),
         complete: Vec::new(),
+        policies: Vec::new(),
     };
     Parsed {
         rules,
@@ -98,11 +99,15 @@ fn list(section: &Section<'_, '_>, texts: Vec<Placed<String>>) -> Vec<Domain> {
     domains
 }
 
-/// `[domain."NAME"]`: the domains whose directory is said to be complete.
-pub(super) fn complete(root: &Section<'_, '_>, parsed: &Parsed) -> Vec<Domain> {
-    let mut complete = Vec::new();
+/// A policy, where it stands.
+pub(super) type PlacedPolicy = Placed<(Domain, DomainPolicy)>;
+
+/// `[domain."NAME"]`: the domains whose directory is said to be complete, and the policies.
+pub(super) fn each(root: &Section<'_, '_>, parsed: &Parsed) -> (Vec<Domain>, Vec<PlacedPolicy>) {
+    let (mut complete, mut policies) = (Vec::new(), Vec::new());
     for (name, section) in root.named_sections("domain") {
         let is_complete = section.boolean("directory_is_complete", false);
+        let policy = policy(&section);
         match Domain::parse(&name.value) {
             // Where domains come from elsewhere, any may be among them one day.
             Ok(domain)
@@ -113,15 +118,56 @@ pub(super) fn complete(root: &Section<'_, '_>, parsed: &Parsed) -> Vec<Domain> {
                 let message = format!("{domain} is not among the domains of [domains] list");
                 section.problem_at(&name.at, "", message);
             }
-            Ok(domain) if is_complete => complete.push(domain),
-            Ok(_) => {}
+            Ok(domain) => {
+                if is_complete {
+                    complete.push(domain.clone());
+                }
+                policies.extend(policy.map(|policy| Placed {
+                    value: (domain, policy.value),
+                    at: policy.at,
+                }));
+            }
             Err(error) => {
                 section.problem_at(&name.at, "", format!("\"{}\": {error}", name.value));
             }
         }
         section.finish();
     }
-    complete
+    (complete, policies)
+}
+
+fn policy(section: &Section<'_, '_>) -> Option<Placed<DomainPolicy>> {
+    let text = section.text("policy")?;
+    let value = match text.value.as_str() {
+        "list" => return None,
+        "callout" => DomainPolicy::Callout,
+        "catch_all" => DomainPolicy::CatchAll,
+        other => {
+            let message = format!("\"{other}\" is none of \"list\", \"callout\", \"catch_all\"");
+            section.problem_at(&text.at, "policy", message);
+            return None;
+        }
+    };
+    Some(Placed { value, at: text.at })
+}
+
+/// A domain is opened to callouts only where something makes Postfix call out: otherwise every address would be accepted.
+pub(super) fn check_policies(root: &Section<'_, '_>, policies: &[PlacedPolicy], tables: &[Table]) {
+    let has_callout = tables.iter().any(|table| table.kind == TableKind::Callout);
+    let mut callouts = policies
+        .iter()
+        .filter(|policy| policy.value.1 == DomainPolicy::Callout);
+    if !has_callout && let Some(policy) = callouts.next() {
+        root.problem_at(
+            &policy.at,
+            "domain",
+            format!(
+                "policy = \"callout\" of {} accepts every address unless Postfix asks the system behind: add a \
+                 [table.NAME] of kind \"callout\", for check_recipient_access",
+                policy.value.0
+            ),
+        );
+    }
 }
 
 /// What only the sources can say of the origin of domains.

@@ -5,19 +5,16 @@
 
 mod domains;
 mod source;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::{Placed, Problem, Reader, Section};
-use super::{
-    Config, DomainRules, Format, Hook, Limits, Recipients, Table, TableFolding, Treatment,
-};
+use super::{Config, DomainRules, Hook, Limits, Recipients, Treatment};
 use crate::address::Address;
 use crate::dn::DistinguishedName;
 use crate::domain::Domain;
-use crate::fold::Folding;
-use crate::table::value::RowValues;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -41,14 +38,15 @@ fn root(path: &Path, text: &str, reader: &Reader<'_>, root: Section<'_, '_>) -> 
     let parsed = domains::parse(&root, reader);
     let sources = source::sources(&root, directory);
     domains::check_origin(&root, &parsed, &sources);
-    let complete = domains::complete(&root, &parsed);
+    let (complete, policies) = domains::each(&root, &parsed);
     if sources.is_empty() && !reader.has_told_of("source") {
         reader.report_missing(
             "source",
             "missing: at least one [source.NAME] says where recipients come from",
         );
     }
-    let tables = tables(&root, directory);
+    let tables = table::tables(&root, directory);
+    domains::check_policies(&root, &policies, &tables);
     if tables.is_empty() && !reader.has_told_of("table") {
         reader.report_missing(
             "table",
@@ -83,6 +81,7 @@ fn root(path: &Path, text: &str, reader: &Reader<'_>, root: Section<'_, '_>) -> 
         }),
         domains: DomainRules {
             complete,
+            policies: policies.into_iter().map(|policy| policy.value).collect(),
             ..parsed.rules
         },
         sources,
@@ -244,129 +243,6 @@ fn limits(section: Section<'_, '_>, domains: Option<&[Domain]>) -> Limits {
     };
     section.finish();
     limits
-}
-
-fn tables(root: &Section<'_, '_>, directory: &Path) -> Vec<Table> {
-    root.named_sections("table")
-        .into_iter()
-        .filter_map(|(name, section)| table(&name, section, directory))
-        .collect()
-}
-
-fn table(name: &Placed<String>, section: Section<'_, '_>, directory: &Path) -> Option<Table> {
-    name_is_plain(&section, name);
-    if let Some(kind) = section
-        .text("kind")
-        .filter(|kind| kind.value != "recipients")
-    {
-        section.problem_at(
-            &kind.at,
-            "kind",
-            format!(
-                "\"{}\": this version writes \"recipients\" only",
-                kind.value
-            ),
-        );
-    }
-    let path = path_of(&section, "path", directory);
-    match &path {
-        None => section.problem(
-            "path",
-            "missing: the table's path as main.cf knows it, without a suffix",
-        ),
-        Some(path) if path.file_name().is_none() => {
-            section.problem("path", "is a directory, not a file")
-        }
-        Some(path) if path.extension().is_some_and(|suffix| suffix == "cdb") => {
-            section.problem(
-                "path",
-                "stands there without .cdb, as in main.cf; the format adds its suffix",
-            );
-        }
-        Some(_) => {}
-    }
-    let table = Table {
-        name: name.value.clone(),
-        path: path.unwrap_or_default(),
-        formats: formats(&section),
-        values: RowValues::alike(&value(&section)),
-        mode: mode(&section),
-        folding: folding(&section),
-    };
-    section.finish();
-    Some(table)
-}
-
-fn formats(section: &Section<'_, '_>) -> Vec<Format> {
-    let mut formats = Vec::new();
-    for text in section.texts_needed("formats", "[\"text\", \"cdb\"]") {
-        match text.value.as_str() {
-            "text" => formats.push(Format::Text),
-            "cdb" => formats.push(Format::Cdb),
-            other => section.problem_at(
-                &text.at,
-                "formats",
-                format!("\"{other}\": this version writes \"text\" and \"cdb\""),
-            ),
-        }
-    }
-    // Text before the index that stands beside it, or smtpd warns that the index is older than its source.
-    formats.sort_unstable();
-    formats.dedup();
-    formats
-}
-
-fn value(section: &Section<'_, '_>) -> String {
-    let Some(text) = section.text("value") else {
-        return "OK".to_owned();
-    };
-    if text.value.is_empty() || text.value.trim() != text.value {
-        section.problem_at(
-            &text.at,
-            "value",
-            "must not be empty (an empty value crashes smtpd 3.7) nor begin or end with a space",
-        );
-    }
-    if text.value.chars().any(char::is_control) {
-        section.problem_at(&text.at, "value", "holds a control character or a line end");
-    }
-    text.value
-}
-
-fn mode(section: &Section<'_, '_>) -> u32 {
-    const DEFAULT: u32 = 0o644;
-    let Some(text) = section.text("mode") else {
-        return DEFAULT;
-    };
-    match u32::from_str_radix(&text.value, 8) {
-        Ok(mode) if mode & !0o777 == 0 && mode & 0o600 == 0o600 && mode & 0o133 == 0 => mode,
-        _ => {
-            section.problem_at(
-                &text.at,
-                "mode",
-                "is the octal mode of a table: \"0644\", \"0640\" or \"0600\"",
-            );
-            DEFAULT
-        }
-    }
-}
-
-fn folding(section: &Section<'_, '_>) -> TableFolding {
-    match section.text("folding") {
-        None => TableFolding::Auto,
-        Some(text) => match text.value.as_str() {
-            "auto" => TableFolding::Auto,
-            "unicode" => TableFolding::Fixed(Folding::Unicode),
-            "ascii" => TableFolding::Fixed(Folding::Ascii),
-            "both" => TableFolding::Fixed(Folding::Both),
-            other => {
-                let message =
-                    format!("\"{other}\" is none of \"auto\", \"unicode\", \"ascii\", \"both\"");
-                section.problem_at(&text.at, "folding", message);
-                TableFolding::Auto
-            }
-        },
-    }
 }
 
 fn hook(section: Section<'_, '_>) -> Option<Hook> {

@@ -66,6 +66,7 @@ impl Publication {
         let config = config.expect("a configuration");
         let domains = Domains::exact(&config.domains.list).forms(Folding::Unicode);
         let judgement = guard::judge(&Evidence {
+            kind: rcptsync::config::TableKind::Recipients,
             table: "relay_recipients",
             in_force: &Rows::default(),
             wanted: rows,

@@ -1,0 +1,131 @@
+//! The keys that Postfix asks a table for, in its order: another for each kind of table. Pure.
+//!
+//! Sources: `src/global/mail_addr_find.c` (recipients, transport), `src/smtpd/smtpd_check.c` (access), `src/util/match_list.c`
+//! (domains); `src/global/split_addr.c` for extensions. Whether a parent matches its sub-domains depends on the setting
+//! `parent_domain_matches_subdomains`; both forms of a parent are named here, since a table says the same in both.
+
+use crate::address::Address;
+use crate::config::TableKind;
+use crate::domains::forms_of;
+use crate::fold::Folding;
+use crate::keys::{Key, folded_forms};
+
+/// The keys for an address.
+pub fn order(kind: TableKind, address: &Address, folding: Folding, delimiter: &str) -> Vec<String> {
+    let whole = [Some(address.clone()), without_extension(address, delimiter)];
+    let addresses = || {
+        let keys = whole.iter().flatten();
+        keys.flat_map(|address| Key::all_of(address, folding))
+            .map(|key| key.as_str().to_owned())
+    };
+    let domains = || {
+        let forms = forms_of(address.domain(), folding);
+        forms
+            .into_iter()
+            .map(|form| String::from_utf8_lossy(&form).into_owned())
+    };
+    match kind {
+        TableKind::Recipients => addresses()
+            .chain(domains().map(|domain| format!("@{domain}")))
+            .collect(),
+        TableKind::Access | TableKind::Callout => {
+            let locals = whole
+                .iter()
+                .flatten()
+                .flat_map(|address| folded_forms(&format!("{}@", address.quoted_local()), folding));
+            addresses()
+                .chain(domains().flat_map(with_parents))
+                .chain(locals)
+                .collect()
+        }
+        TableKind::Transport => addresses()
+            .chain(domains().flat_map(with_parents))
+            .chain(["*".to_owned()])
+            .collect(),
+        TableKind::Domains => domains().flat_map(with_parents).collect(),
+    }
+}
+
+/// A name, then each of its parents with and without a dot, the nearest first.
+fn with_parents(name: String) -> Vec<String> {
+    let mut names = vec![name.clone()];
+    let mut rest = name.as_str();
+    while let Some((_, parent)) = rest.split_once('.') {
+        names.extend([parent.to_owned(), format!(".{parent}")]);
+        rest = parent;
+    }
+    names
+}
+
+/// `split_addr` of Postfix: at the first delimiter, unless nothing would stand before it or the name is reserved.
+fn without_extension(address: &Address, delimiter: &str) -> Option<Address> {
+    let local = address.local();
+    let folded = local.to_ascii_lowercase();
+    let is_reserved = matches!(
+        folded.as_str(),
+        "postmaster" | "mailer-daemon" | "double-bounce"
+    ) || (delimiter.contains('-')
+        && (folded.starts_with("owner-") || folded.ends_with("-request")));
+    let at = local
+        .find(|character| delimiter.contains(character))
+        .filter(|at| *at > 0 && !is_reserved)?;
+    Address::parse(&format!(
+        "\"{}\"@{}",
+        &local[..at],
+        address.domain().ascii()
+    ))
+    .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(kind: TableKind, address: &str, delimiter: &str, expected: &str) {
+        let address = Address::parse(address).expect("an address");
+        let order = order(kind, &address, Folding::Unicode, delimiter);
+        assert_eq!(order.join(" "), expected);
+    }
+
+    #[test]
+    fn keys_are_asked_for_as_postfix_does() {
+        let check = |address: &str, delimiter: &str, expected: &str| {
+            check(TableKind::Recipients, address, delimiter, expected);
+        };
+        let all = "anna+news@example.com @example.com";
+        check("Anna+news@example.com", "", all);
+        let all = "anna+news@example.com anna@example.com @example.com";
+        check("Anna+news@example.com", "+", all);
+        let all = "anna-news@example.com anna@example.com @example.com";
+        check("anna-news@example.com", "+-", all);
+        check("+news@example.com", "+", "+news@example.com @example.com");
+        let all = "owner-list@example.com @example.com";
+        check("owner-list@example.com", "-", all);
+        let all = "owner+list@example.com owner@example.com @example.com";
+        check("owner+list@example.com", "+", all);
+    }
+
+    #[test]
+    fn every_kind_of_table_is_asked_in_its_own_order() {
+        let address = "a+b@x.example";
+        check(
+            TableKind::Access,
+            address,
+            "+",
+            "a+b@x.example a@x.example x.example example .example a+b@ a@",
+        );
+        check(
+            TableKind::Transport,
+            address,
+            "+",
+            "a+b@x.example a@x.example x.example example .example *",
+        );
+        check(
+            TableKind::Domains,
+            address,
+            "+",
+            "x.example example .example",
+        );
+    }
+}
