@@ -117,6 +117,14 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = TextOrJson::Text)]
         format: TextOrJson,
     },
+    /// Go back to the rows of an earlier generation
+    ///
+    /// Publishes them as a new generation and runs the hooks. What is undone is held until it is approved; whatever
+    /// changes later flows. The configuration is that of today, values included. `history` lists the generations.
+    Rollback {
+        /// Its number
+        generation: u64,
+    },
     /// Check the configuration alone: no network, nothing written, all problems at once
     Check,
 }

@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 
 use crate::table::rows::{Row, Rows, RowsBuilder};
-use crate::table::value::RowValues;
+use crate::table::value::{Meaning, RowValues};
 
 /// A row whose value changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changed {
     /// Its key.
     pub key: Vec<u8>,
+    /// What it meant before.
+    pub meant: Meaning,
     /// The value before.
     pub from: Vec<u8>,
     /// The value after.
@@ -56,7 +58,13 @@ impl Diff {
                         diff.kept_count += 1;
                     } else {
                         let (key, from, to) = (was.key.to_vec(), from.to_vec(), to.to_vec());
-                        diff.changed.push(Changed { key, from, to });
+                        let meant = was.meaning();
+                        diff.changed.push(Changed {
+                            key,
+                            meant,
+                            from,
+                            to,
+                        });
                     }
                 }
                 (Some(row), None) => removed.push(row.key, row.facts()),
@@ -134,6 +142,7 @@ mod tests {
             diff.changed,
             [Changed {
                 key: b"c".to_vec(),
+                meant: Meaning::Recipient,
                 from: b"1".to_vec(),
                 to: b"OK".to_vec()
             }]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::config::{Limits, TableKind};
 use crate::domains::{Forms, Numbering};
 use crate::elsewhere::Elsewhere;
-use crate::hold::{Cause, Hold, Released};
+use crate::hold::{Cause, Hold, Released, Standing};
 use crate::table::rows::{Facts, Row, Rows, RowsBuilder};
 use crate::table::value::Meaning;
 use crate::time::Timestamp;
@@ -54,6 +54,8 @@ pub struct Evidence<'run> {
     pub window: &'run Counts,
     /// What approvals release.
     pub released: &'run Released,
+    /// Changes that were undone before.
+    pub standing: &'run [Standing],
     /// The time of the run.
     pub now: Timestamp,
 }
@@ -110,6 +112,14 @@ pub struct Approved {
 }
 
 impl Approved {
+    /// The rows of an earlier generation, which were approved then.
+    pub fn again(rows: Rows) -> Approved {
+        Approved {
+            rows,
+            removed: Counts::default(),
+        }
+    }
+
     /// The rows of the table after the change.
     pub fn rows(&self) -> &Rows {
         &self.rows
@@ -143,6 +153,7 @@ impl Judgement {
 pub fn judge(evidence: &Evidence<'_>) -> Judgement {
     let mut bench = Bench::new(evidence);
     bench.hold_foreign_values();
+    bench.hold_what_was_undone();
     bench.hold_by_unknown_domains();
     bench.hold_by_origin();
     if evidence.kind.has_addresses() {
@@ -279,7 +290,9 @@ impl<'run> Bench<'run> {
     fn needs_judgement(&self, row: Row<'_>, domain: usize) -> bool {
         let is_listed =
             domain < self.domains.listed_count() && !opens_domain(self.evidence.kind, row);
-        let is_free = row.facts().is_always && row.facts().sources.is_empty() && is_listed;
+        let is_undone = (self.evidence.standing.iter()).any(|one| one.holds_removal(row.key));
+        let is_free =
+            row.facts().is_always && row.facts().sources.is_empty() && is_listed && !is_undone;
         !is_free && row.facts().leaving_since.is_none() && !self.evidence.released.removal(row.key)
     }
 
@@ -379,6 +392,30 @@ impl<'run> Bench<'run> {
         let added = self.hold_additions_where(|_| true);
         if let Some(hold) = self.holds.last_mut() {
             hold.added.extend(added);
+        }
+    }
+
+    /// Changes that were put back once wait until somebody releases them.
+    fn hold_what_was_undone(&mut self) {
+        let evidence = self.evidence;
+        for standing in evidence.standing {
+            let added = self.hold_additions_where(|row| {
+                standing.holds_addition(row.key) && !evidence.released.addition(row.key)
+            });
+            let mut removed = Vec::new();
+            for removal in &mut self.removals {
+                if !removal.is_held && standing.holds_removal(removal.row.key) {
+                    removal.is_held = true;
+                    removed.push(removal.row.key.to_vec());
+                }
+            }
+            if !added.is_empty() || !removed.is_empty() {
+                let case = Case::of(standing.cause, &standing.scope);
+                self.holds.push(Hold {
+                    removed,
+                    ..case.hold(evidence.table, added)
+                });
+            }
         }
     }
 
@@ -849,6 +886,7 @@ mod tests {
         grace: Duration,
         window: Counts,
         released: Released,
+        standing: Vec<Standing>,
     }
 
     const NOW: Timestamp = Timestamp(1_000_000);
@@ -908,6 +946,7 @@ mod tests {
             grace: Duration::ZERO,
             window: Counts::default(),
             released: Released::default(),
+            standing: Vec::new(),
         }
     }
 
@@ -930,6 +969,7 @@ mod tests {
                 grace: self.grace,
                 window: &self.window,
                 released: &self.released,
+                standing: &self.standing,
                 now: NOW,
             })
         }
@@ -1496,5 +1536,35 @@ mod tests {
         let mut many = transport(0);
         many.limits.removed_floor = 9;
         check(&many, 12, &["removed_percent_max corp +0 -10"]);
+    }
+
+    #[test]
+    fn what_was_undone_waits_until_it_is_released_or_taken_back() {
+        let undone = |added: &[String], removed: &[String]| {
+            let octets = |keys: &[String]| keys.iter().map(|key| key.as_bytes().to_vec()).collect();
+            Standing::of(Hold {
+                table: "t".into(),
+                cause: Cause::Rollback,
+                scope: "generation 3".into(),
+                found: 0.0,
+                allowed: 0.0,
+                added: octets(added),
+                removed: octets(removed),
+            })
+        };
+        let (all, keys) = (numbered(0..100, X), numbered(0..110, X));
+        let mut change = situation(all.clone(), keys[2..].to_vec());
+        change.standing = vec![undone(&keys[100..105], &keys[..1])];
+        check(&change, 104, &["rollback generation 3 +5 -1"]);
+        change
+            .standing
+            .push(Standing::lost(Cause::Proof, "generation 4"));
+        let both = ["rollback generation 3 +5 -1", "proof generation 4 +5 -1"];
+        check(&change, 100, &both);
+        change.released.release(change.judge().holds.remove(0));
+        check(&change, 104, &["proof generation 4 +5 -1"]);
+        let mut taken_back = situation(all.clone(), all);
+        taken_back.standing = vec![undone(&keys[100..105], &keys[..1])];
+        check(&taken_back, 100, &[]);
     }
 }

@@ -45,12 +45,21 @@ pub enum Cause {
     RecipientsElsewhere,
     /// The directory holds a part of what was asked for elsewhere, and no source covers it.
     UncoveredReferral,
+    /// Somebody went back to an earlier generation.
+    Rollback,
+    /// A gateway contradicted what was published, and the generation before is back.
+    Proof,
 }
 
 impl Cause {
     /// Whether what a first table would lack is unknown, so that nobody can approve of it.
     pub fn is_ignorance(self) -> bool {
         matches!(self, Cause::SourceNeverComplete | Cause::DomainsNeverRead)
+    }
+
+    /// Whether it stands until it is released or the directory takes the changes back; others are found anew in every run.
+    pub fn stands(self) -> bool {
+        matches!(self, Cause::Rollback | Cause::Proof)
     }
 
     /// Its name in JSON and reports: `removed_percent_max`.
@@ -72,6 +81,8 @@ impl Cause {
             Cause::DomainsNeverRead => "domains_never_read",
             Cause::RecipientsElsewhere => "recipients_elsewhere",
             Cause::UncoveredReferral => "uncovered_referral",
+            Cause::Rollback => "rollback",
+            Cause::Proof => "proof",
         }
     }
 }
@@ -168,5 +179,52 @@ impl Released {
     /// Whether a hold of this cause and scope was approved.
     pub fn condition(&self, cause: Cause, scope: &str) -> bool {
         self.conditions.contains(&(cause, scope.to_owned()))
+    }
+}
+
+/// A hold that stands: changes that were undone, and wait as long as anybody wants them.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Why.
+    pub cause: Cause,
+    /// About what.
+    pub scope: String,
+    added: HashSet<Vec<u8>>,
+    removed: HashSet<Vec<u8>>,
+    /// Nobody knows which, so every change waits.
+    is_lost: bool,
+}
+
+impl Standing {
+    /// As a run left it behind.
+    pub fn of(hold: Hold) -> Standing {
+        Standing {
+            cause: hold.cause,
+            scope: hold.scope,
+            added: hold.added.into_iter().collect(),
+            removed: hold.removed.into_iter().collect(),
+            is_lost: false,
+        }
+    }
+
+    /// One whose rows are lost.
+    pub fn lost(cause: Cause, scope: &str) -> Standing {
+        Standing {
+            cause,
+            scope: scope.to_owned(),
+            added: HashSet::new(),
+            removed: HashSet::new(),
+            is_lost: true,
+        }
+    }
+
+    /// Whether the addition of this key waits.
+    pub fn holds_addition(&self, key: &[u8]) -> bool {
+        self.is_lost || self.added.contains(key)
+    }
+
+    /// Whether the removal of this key waits.
+    pub fn holds_removal(&self, key: &[u8]) -> bool {
+        self.is_lost || self.removed.contains(key)
     }
 }

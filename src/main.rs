@@ -67,6 +67,15 @@ fn run(cli: &Cli, tell: Tell<'_>) -> Result<u8> {
                 is_dry_run: *dry_run,
                 is_full: *full,
                 is_quiet: cli.quiet,
+                back_to: None,
+            };
+            sync::run(&config, options, out, tell)
+        }
+        Command::Rollback { generation } => {
+            let options = sync::Options {
+                is_quiet: cli.quiet,
+                back_to: Some(*generation),
+                ..sync::Options::default()
             };
             sync::run(&config, options, out, tell)
         }

@@ -36,6 +36,24 @@ pub fn store_judgement(
     Ok(())
 }
 
+/// Stores what going back holds, and notes it in `head`. Approvals given before hold good no more: they would let what was
+/// undone return at once.
+pub fn store_undone(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -> Result<()> {
+    for table in plan.tables.iter().filter(|table| !table.diff.is_empty()) {
+        let of_table = |known: &&mut HoldState| known.table == table.table.name;
+        for known in head.holds.values_mut().filter(of_table) {
+            known.approved_at = None;
+        }
+        for hold in &table.judgement.holds {
+            let digest = hold.digest();
+            state.store_hold(&digest, hold)?;
+            head.holds
+                .insert(digest, hold_state(run, hold, run.now, None));
+        }
+    }
+    Ok(())
+}
+
 /// Removals behind the window count no more, and holds not seen for a day can be approved no more.
 pub fn forget_old(run: &Run<'_>, head: &mut Head) {
     let begins = run.now.before(run.config.guard.window);
@@ -206,20 +224,30 @@ fn store_holds(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -
             .get(&digest)
             .filter(|known| known.is_approved(run.now));
         let approved_at = approved.and_then(|known| known.approved_at);
-        let known = HoldState {
-            table: hold.table.clone(),
-            cause: hold.cause,
-            scope: hold.scope.clone(),
-            added_count: hold.added.len() as u64,
-            removed_count: hold.removed.len() as u64,
-            since,
-            last_seen: run.now,
-            is_current: true,
-            approved_at,
-        };
-        head.holds.insert(digest, known);
+        head.holds
+            .insert(digest, hold_state(run, hold, since, approved_at));
     }
     Ok(())
+}
+
+/// A hold that this run found.
+fn hold_state(
+    run: &Run<'_>,
+    hold: &Hold,
+    since: Timestamp,
+    approved_at: Option<Timestamp>,
+) -> HoldState {
+    HoldState {
+        table: hold.table.clone(),
+        cause: hold.cause,
+        scope: hold.scope.clone(),
+        added_count: hold.added.len() as u64,
+        removed_count: hold.removed.len() as u64,
+        since,
+        last_seen: run.now,
+        is_current: true,
+        approved_at,
+    }
 }
 
 /// Keeps of each cause and scope the newest past holds that nobody approved.

@@ -79,8 +79,9 @@ fn list(out: &mut dyn Write, all: &[Generation]) -> std::io::Result<()> {
                     "found a file that rcptsync had not written, {} rows",
                     number(table.rows_count)
                 ),
-                Origin::Sync => format!(
-                    "{GOOD}+{}{GOOD:#} {BAD}-{}{BAD:#} ~{}, {} rows",
+                Origin::Sync | Origin::Rollback | Origin::Proof => format!(
+                    "{}{GOOD}+{}{GOOD:#} {BAD}-{}{BAD:#} ~{}, {} rows",
+                    put_back(generation.origin),
                     number(table.added.len() as u64),
                     number(table.removed.len() as u64),
                     number(table.changed.len() as u64),
@@ -95,6 +96,14 @@ fn list(out: &mut dyn Write, all: &[Generation]) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn put_back(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Sync | Origin::Foreign => "",
+        Origin::Rollback => "put back by hand: ",
+        Origin::Proof => "put back after a contradiction: ",
+    }
 }
 
 fn rows(out: &mut dyn Write, generation: &Generation) -> std::io::Result<()> {
@@ -116,7 +125,10 @@ fn rows(out: &mut dyn Write, generation: &Generation) -> std::io::Result<()> {
         for removed in table.removed.keys() {
             writeln!(out, "  {BAD}- {}{BAD:#}", key(removed))?;
         }
-        for Changed { key: of, from, to } in &table.changed {
+        for Changed {
+            key: of, from, to, ..
+        } in &table.changed
+        {
             writeln!(out, "  ~ {} {} -> {}", key(of), key(from), key(to))?;
         }
         for (path, digest) in &table.files {

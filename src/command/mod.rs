@@ -6,6 +6,7 @@ pub mod diff;
 pub mod explain;
 mod facts;
 pub mod history;
+mod owed;
 pub mod plan;
 mod publication;
 pub mod status;

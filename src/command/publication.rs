@@ -203,6 +203,7 @@ fn keep_originals(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head
             at,
             run,
             origin: Origin::Foreign,
+            source_names: Vec::new(),
             tables,
         })?;
         head.generation = number;
@@ -229,11 +230,7 @@ fn store_ledger(
 ) -> Result<()> {
     let rows = table.judgement.approved.rows();
     let ledger = Ledger {
-        source_names: plan
-            .sources
-            .iter()
-            .map(|source| source.name.clone())
-            .collect(),
+        source_names: plan.source_names.clone(),
         values: table.table.values.clone(),
         rows: rows.clone(),
     };
@@ -284,7 +281,8 @@ fn generation(run: &Run<'_>, plan: &Plan<'_>, number: u64, prepared: &[Prepared]
         number,
         at: run.now,
         run: run.id.clone(),
-        origin: Origin::Sync,
+        origin: plan.origin,
+        source_names: plan.source_names.clone(),
         tables: touched.map(of_table).collect(),
     }
 }

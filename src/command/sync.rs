@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use super::plan::{Planned, settled};
 use super::publication::{self, Published};
-use super::{diff, facts, plan};
+use super::{diff, facts, owed, plan};
 use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
-use crate::hook::{self, Told};
+use crate::hold::Cause;
 use crate::publish;
 use crate::report::difference::{Difference, Outcome};
 use crate::report::{self, Tell, progress, text};
@@ -32,6 +32,8 @@ pub struct Options {
     pub is_full: bool,
     /// Nothing on standard output, no progress bar.
     pub is_quiet: bool,
+    /// Read nothing, and go back to this generation (`rollback`).
+    pub back_to: Option<u64>,
 }
 
 /// What a run did, beside its failures.
@@ -109,9 +111,12 @@ fn carry_out(
     }
     publish::remove_leftovers(&run.config.tables);
 
-    let mut planned = progress::while_reading(run.progress, !options.is_quiet, || {
-        plan::make(run, state, &head)
-    });
+    let mut planned = match options.back_to {
+        None => progress::while_reading(run.progress, !options.is_quiet, || {
+            plan::make(run, state, &head)
+        }),
+        Some(number) => Planned::Made(plan::back::to(run, state, &head, number, Cause::Rollback)?),
+    };
     let difference = done
         .difference
         .insert(planned.difference(run.config, text::ROWS_SHOWN_MAX));
@@ -129,15 +134,20 @@ fn carry_out(
     match &mut planned {
         Planned::Quiet(_) => facts::forget_old(run, &mut head),
         Planned::Made(plan) => {
-            done.exits = plan.exits();
             failures.append(&mut plan.failures);
-            facts::store_judgement(run, state, plan, &mut head)?;
+            if options.back_to.is_none() {
+                done.exits = plan.exits();
+                facts::store_judgement(run, state, plan, &mut head)?;
+            } else {
+                // That changes are held is what was asked for.
+                facts::store_undone(run, state, plan, &mut head)?;
+            }
             // Judged and told; while tables are written and proven, it would only take room.
             for table in &mut plan.tables {
                 table.in_force = Rows::default();
             }
             publish_plan(run, state, plan, &mut head, done, failures);
-            let is_done = failures.is_empty();
+            let is_done = failures.is_empty() && options.back_to.is_none();
             head.settled = done
                 .difference
                 .as_ref()
@@ -153,7 +163,7 @@ fn carry_out(
 
     // A hook is told of what is in force; where a decided rename failed, the run that finishes it tells.
     if head.pending.is_empty() {
-        run_hooks(run, state, &mut head, failures)?;
+        owed::run_hooks(run, state, &mut head, failures)?;
     }
     if done.published.is_some() {
         publication::prune(run, state, &head);
@@ -180,45 +190,6 @@ fn publish_plan(
             }
         }
     }
-}
-
-/// Runs every owed hook in the order of the file; the first failure stops the later ones, which stay owed.
-fn run_hooks(
-    run: &plan::Run<'_>,
-    state: &State,
-    head: &mut Head,
-    failures: &mut Vec<Failure>,
-) -> Result<()> {
-    head.hooks
-        .retain(|name, _| run.config.hooks.iter().any(|hook| hook.name == *name));
-    for hook in &run.config.hooks {
-        let told_last = head.hooks.get(&hook.name).copied();
-        if told_last.unwrap_or(0) >= head.published {
-            continue;
-        }
-        let told: Told = publication::told(run, state, head, hook, told_last);
-        tracing::info!(
-            hook = hook.name,
-            generation = head.published,
-            "hook started"
-        );
-        if let Err(error) = hook::run(hook, &told, run.deadline) {
-            failures.push(Failure {
-                exit: Exit::HookOwed,
-                what: format!("hook {} failed", hook.name),
-                place: hook.program.display().to_string(),
-                why: error.to_string(),
-                in_force:
-                    "the new tables are published and in use; this hook and those after it are owed"
-                        .into(),
-                next: "mend the program; every run tries it again until it has succeeded".into(),
-            });
-            return Ok(());
-        }
-        head.hooks.insert(hook.name.clone(), head.published);
-        state.store_head(head)?;
-    }
-    Ok(())
 }
 
 fn print(out: &mut dyn Write, done: &Done, record: &RunRecord) -> std::io::Result<()> {

@@ -226,6 +226,11 @@ pub fn hold_sentence(hold: &HoldReport) -> String {
              directory_is_complete = true, or policy = \"callout\"; {waiting}",
             hold.scope
         ),
+        Cause::Rollback => format!("undone by going back to {}; {waiting}", hold.scope),
+        Cause::Proof => format!(
+            "undone, because a gateway contradicted {} after it was published; {waiting}",
+            hold.scope
+        ),
         Cause::UncoveredReferral => format!(
             "the directory holds a part of what was asked for there, and no source covers it: add one, or approve; \
              {waiting}"

@@ -9,7 +9,7 @@ use crate::diff::Changed;
 use crate::hold::{Cause, Hold};
 use crate::record::{Record, RecordRef};
 use crate::table::rows::{Rows, SourceSet};
-use crate::table::value::RowValues;
+use crate::table::value::{Meaning, RowValues};
 use crate::time::Timestamp;
 
 const RECORDS: &str = "records 3";
@@ -173,6 +173,19 @@ pub enum Origin {
     Sync,
     /// A file was found that this program had not written; its original is kept.
     Foreign,
+    /// The rows of an earlier generation, put back by hand.
+    Rollback,
+    /// The rows of the generation before, put back because a gateway contradicted the one after it.
+    Proof,
+}
+
+impl Origin {
+    const ALL: [Origin; 4] = [
+        Origin::Sync,
+        Origin::Foreign,
+        Origin::Rollback,
+        Origin::Proof,
+    ];
 }
 
 /// One publish: what `history`, `explain` and an undo read.
@@ -186,6 +199,8 @@ pub struct Generation {
     pub run: String,
     /// How it came about.
     pub origin: Origin,
+    /// The names behind the numbers in the rows.
+    pub source_names: Vec<String>,
     /// What it did to each table that it touched.
     pub tables: Vec<GenerationTable>,
 }
@@ -214,7 +229,11 @@ impl Generation {
         writer.number(self.number);
         writer.number(self.at.0);
         writer.octets(self.run.as_bytes());
-        writer.number(u64::from(self.origin == Origin::Foreign));
+        let origin = Origin::ALL.iter().position(|origin| *origin == self.origin);
+        writer.number(origin.unwrap_or(0) as u64);
+        writer.list(&self.source_names, |writer, name| {
+            writer.octets(name.as_bytes())
+        });
         writer.list(&self.tables, |writer, table| {
             writer.octets(table.name.as_bytes());
             writer.number(table.rows_count);
@@ -222,6 +241,7 @@ impl Generation {
             writer.long_octets(table.removed.octets());
             writer.list(&table.changed, |writer, changed| {
                 writer.octets(&changed.key);
+                writer.number(u64::from(changed.meant.number()));
                 writer.octets(&changed.from);
                 writer.octets(&changed.to);
             });
@@ -240,11 +260,8 @@ impl Generation {
             number: reader.number()?,
             at: Timestamp(reader.number()?),
             run: reader.text()?,
-            origin: if reader.number()? == 1 {
-                Origin::Foreign
-            } else {
-                Origin::Sync
-            },
+            origin: origin(reader.number()?)?,
+            source_names: reader.list(Reader::text)?,
             tables: reader.list(|reader| {
                 Ok(GenerationTable {
                     name: reader.text()?,
@@ -254,6 +271,7 @@ impl Generation {
                     changed: reader.list(|reader| {
                         Ok(Changed {
                             key: reader.octets()?.to_vec(),
+                            meant: Meaning::of_number(reader.number()? as u8),
                             from: reader.octets()?.to_vec(),
                             to: reader.octets()?.to_vec(),
                         })
@@ -284,6 +302,12 @@ fn values(reader: &mut Reader<'_>) -> Result<RowValues, Broken> {
         reader.text()?,
     ];
     Ok(values.into())
+}
+
+fn origin(number: u64) -> Result<Origin, Broken> {
+    let number = usize::try_from(number).ok();
+    let origin = number.and_then(|number| Origin::ALL.get(number));
+    origin.copied().ok_or(Broken::Content)
 }
 
 fn rows(reader: &mut Reader<'_>) -> Result<Rows, Broken> {
@@ -334,7 +358,6 @@ mod tests {
     use super::*;
     use crate::record;
     use crate::table::rows::{Facts, FormatSet, RowsBuilder};
-    use crate::table::value::Meaning;
 
     #[test]
     fn changes_and_what_is_missing_survive_the_disk() {
@@ -415,7 +438,8 @@ mod tests {
             number: 3,
             at: Timestamp(5),
             run: "r".into(),
-            origin: Origin::Foreign,
+            origin: Origin::Proof,
+            source_names: vec!["corp".into()],
             tables: vec![GenerationTable {
                 name: "t".into(),
                 rows_count: 2,
@@ -423,6 +447,7 @@ mod tests {
                 removed: rows("b@x"),
                 changed: vec![Changed {
                     key: b"c@x".to_vec(),
+                    meant: Meaning::Remote,
                     from: b"1".to_vec(),
                     to: b"2".to_vec(),
                 }],

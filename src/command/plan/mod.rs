@@ -2,6 +2,7 @@
 //!
 //! `sync` carries a plan out, `diff` shows it; both are the same call, so a dry run is judged exactly as the real one.
 
+pub mod back;
 pub mod domains;
 pub mod settled;
 pub mod sources;
@@ -23,7 +24,7 @@ use crate::postfix::Gateway;
 use crate::publish::on_disk::{Content, OnDisk};
 use crate::report::difference::Difference;
 use crate::snapshot::{Cursor, Followed, Progress};
-use crate::state::files::Ledger;
+use crate::state::files::{Ledger, Origin};
 use crate::state::head::{Frozen, Head};
 use crate::state::{Lost, State};
 use crate::table::rows::Rows;
@@ -63,6 +64,10 @@ pub enum Planned<'run> {
 pub struct Plan<'run> {
     /// Per configured source, then per removed one.
     pub sources: Vec<SourceNow>,
+    /// The names behind the numbers in the rows.
+    pub source_names: Vec<String>,
+    /// What the generation will come from.
+    pub origin: Origin,
     /// The domains that rows may exist for.
     pub domains: DomainsNow,
     /// Per table.
@@ -264,6 +269,8 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
         }
     }
     Planned::Made(Plan {
+        source_names: (sources.iter().map(|source| source.name.clone())).collect(),
+        origin: Origin::Sync,
         sources,
         domains,
         tables,

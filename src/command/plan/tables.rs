@@ -13,11 +13,11 @@ use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::fold::Folding;
 use crate::guard::{self, Counts, Evidence, Judgement, SourceEvidence};
-use crate::hold::{Cause, Released};
+use crate::hold::{Cause, Released, Standing};
 use crate::keys::Key;
 use crate::publish::on_disk::{self, Content, OnDisk};
 use crate::state::files::Ledger;
-use crate::state::head::{Head, TableState};
+use crate::state::head::{Head, HoldState, TableState};
 use crate::state::{Lost, State};
 use crate::table::format::{self, Said};
 use crate::table::rows::{Facts, FormatSet, Rows, RowsBuilder, SourceSet};
@@ -101,6 +101,7 @@ impl<'run> Desk<'_, 'run> {
             grace: self.run.config.recipients.grace,
             window: &self.window(),
             released: &released,
+            standing: &self.standing(),
             now: self.run.now,
         };
         let table_values = &self.table.values;
@@ -318,6 +319,30 @@ impl<'run> Desk<'_, 'run> {
             }
         }
         released
+    }
+
+    /// Changes that were undone and still wait. One whose rows are lost holds everything: what was undone must not return by
+    /// accident.
+    fn standing(&self) -> Vec<Standing> {
+        let holds = self.head.holds.iter().filter(|(_, hold)| {
+            hold.is_current
+                && hold.cause.stands()
+                && hold.table == self.table.name
+                && !hold.is_approved(self.run.now)
+        });
+        let standing = |(digest, known): (&String, &HoldState)| match self.state.hold(digest) {
+            Ok(hold) => Standing::of(hold),
+            Err(lost) => {
+                tracing::warn!(
+                    "the rows of hold {digest} ({}, {}) are lost ({lost}); every change of table {} waits",
+                    known.cause.name(),
+                    known.scope,
+                    known.table
+                );
+                Standing::lost(known.cause, &known.scope)
+            }
+        };
+        holds.map(standing).collect()
     }
 
     /// A file is written when it would differ. Behind a text that is written, the index is written too, so that it never

@@ -67,6 +67,7 @@ impl Publication {
         let domains = Domains::exact(&config.domains.list).forms(Folding::Unicode);
         let judgement = guard::judge(&Evidence {
             kind: rcptsync::config::TableKind::Recipients,
+            standing: &[],
             table: "relay_recipients",
             in_force: &Rows::default(),
             wanted: rows,
