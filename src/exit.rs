@@ -27,8 +27,12 @@ pub enum Exit {
     Held,
     /// 69: published, but a hook is owed.
     HookOwed,
+    /// 69: a gateway, the system behind it or a file on the disk is not as the table says.
+    Disagrees,
     /// 75: a source could not be read completely: its recipients stay as they were.
     SourceFrozen,
+    /// 75: a server could not be asked, or what it said decides nothing.
+    Undecided,
     /// 2: `diff` and `--dry-run`: changes would be published.
     WouldChange,
     /// 1: `explain`: the address is refused or unknown.
@@ -48,8 +52,8 @@ impl Exit {
             Exit::NotWritten => 73,
             Exit::Locked => 74,
             Exit::Held => 65,
-            Exit::HookOwed => 69,
-            Exit::SourceFrozen => 75,
+            Exit::HookOwed | Exit::Disagrees => 69,
+            Exit::SourceFrozen | Exit::Undecided => 75,
             Exit::WouldChange => 2,
             Exit::Refused => 1,
             Exit::Current => 0,
@@ -72,7 +76,9 @@ mod tests {
             Exit::Current,
             Exit::Refused,
             Exit::WouldChange,
+            Exit::Undecided,
             Exit::SourceFrozen,
+            Exit::Disagrees,
             Exit::HookOwed,
             Exit::Held,
             Exit::Locked,
@@ -84,7 +90,8 @@ mod tests {
         ];
         let mut sorted = all.to_vec();
         sorted.sort();
-        let codes: Vec<u8> = sorted.iter().map(|exit| exit.code()).collect();
+        let mut codes: Vec<u8> = sorted.iter().map(|exit| exit.code()).collect();
+        codes.dedup();
         assert_eq!(codes, [70, 78, 64, 77, 73, 74, 65, 69, 75, 2, 1, 0]);
         assert_eq!(Exit::first(all), Exit::Bug);
         assert_eq!(Exit::first([]), Exit::Current);

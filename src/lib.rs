@@ -69,5 +69,7 @@ pub mod state;
 
 pub mod hook;
 pub mod postfix;
+pub mod probe;
+pub mod smtp;
 
 pub mod report;
