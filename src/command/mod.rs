@@ -8,6 +8,7 @@ mod facts;
 pub mod history;
 mod owed;
 pub mod plan;
+mod proof;
 mod publication;
 pub mod status;
 pub mod sync;

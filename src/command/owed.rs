@@ -7,6 +7,13 @@ use crate::hook::{self, Told};
 use crate::state::State;
 use crate::state::head::Head;
 
+/// Whether a hook is still owed.
+pub fn is_any_owed(run: &plan::Run<'_>, head: &Head) -> bool {
+    let told_last = |name: &str| head.hooks.get(name).copied().unwrap_or(0);
+    let mut hooks = run.config.hooks.iter();
+    hooks.any(|hook| told_last(&hook.name) < head.published)
+}
+
 /// Runs every owed hook in the order of the file; the first failure stops the later ones, which stay owed.
 pub fn run_hooks(
     run: &plan::Run<'_>,

@@ -18,7 +18,7 @@ use crate::publish::on_disk::{Content, Foreign, OnDisk};
 use crate::publish::{self, Prepared};
 use crate::report::key;
 use crate::state::files::{Generation, GenerationTable, Ledger, Origin, original_name};
-use crate::state::head::{Artefact, Head, Removals, TableState};
+use crate::state::head::{Artefact, Head, Removals, TableState, ToProve};
 use crate::state::{State, digest};
 use crate::table::rows::Rows;
 
@@ -39,6 +39,7 @@ pub fn publish(
     run: &Run<'_>,
     state: &State,
     plan: &Plan<'_>,
+    to_prove: Option<ToProve>,
     head: &mut Head,
 ) -> Result<Option<Published>> {
     let mut next = head.clone();
@@ -66,6 +67,10 @@ pub fn publish(
     }
     next.generation += 1;
     next.published = next.generation;
+    next.to_prove = to_prove.map(|to_prove| ToProve {
+        generation: next.generation,
+        ..to_prove
+    });
     state.store_generation(&generation(run, plan, next.generation, &prepared))?;
     next.pending = prepared
         .iter()

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::plan::{Planned, settled};
 use super::publication::{self, Published};
-use super::{diff, facts, owed, plan};
+use super::{diff, facts, owed, plan, proof};
 use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
@@ -19,7 +19,7 @@ use crate::report::difference::{Difference, Outcome};
 use crate::report::{self, Tell, progress, text};
 use crate::snapshot::Progress;
 use crate::state::State;
-use crate::state::head::Head;
+use crate::state::head::{Head, ToProve};
 use crate::state::runs::RunRecord;
 use crate::table::rows::Rows;
 
@@ -142,11 +142,12 @@ fn carry_out(
                 // That changes are held is what was asked for.
                 facts::store_undone(run, state, plan, &mut head)?;
             }
+            let to_prove = proof::prepare(run, plan);
             // Judged and told; while tables are written and proven, it would only take room.
             for table in &mut plan.tables {
                 table.in_force = Rows::default();
             }
-            publish_plan(run, state, plan, &mut head, done, failures);
+            publish_plan(run, state, plan, to_prove, &mut head, done, failures);
             let is_done = failures.is_empty() && options.back_to.is_none();
             head.settled = done
                 .difference
@@ -164,6 +165,7 @@ fn carry_out(
     // A hook is told of what is in force; where a decided rename failed, the run that finishes it tells.
     if head.pending.is_empty() {
         owed::run_hooks(run, state, &mut head, failures)?;
+        prove(run, state, &mut head, done, failures)?;
     }
     if done.published.is_some() {
         publication::prune(run, state, &head);
@@ -176,11 +178,12 @@ fn publish_plan(
     run: &plan::Run<'_>,
     state: &State,
     plan: &plan::Plan<'_>,
+    to_prove: Option<ToProve>,
     head: &mut Head,
     done: &mut Done,
     failures: &mut Vec<Failure>,
 ) {
-    match publication::publish(run, state, plan, head) {
+    match publication::publish(run, state, plan, to_prove, head) {
         Ok(published) => done.published = published,
         Err(failure) => {
             failures.push(*failure);
@@ -190,6 +193,78 @@ fn publish_plan(
             }
         }
     }
+}
+
+/// Asks whether gateways answer as the tables say. Where they contradict, the generation before is put back and what it
+/// undoes is held.
+fn prove(
+    run: &plan::Run<'_>,
+    state: &State,
+    head: &mut Head,
+    done: &mut Done,
+    failures: &mut Vec<Failure>,
+) -> Result<()> {
+    let (Some(verify), Some(to_prove)) = (&run.config.verify, head.to_prove.clone()) else {
+        head.to_prove = None;
+        return Ok(());
+    };
+    if owed::is_any_owed(run, head) {
+        tracing::warn!("verify: gateways are asked once every hook has succeeded");
+        return Ok(());
+    }
+    let contradictions = proof::contradictions(run, verify, &to_prove);
+    head.to_prove = None;
+    state.store_head(head)?;
+    if contradictions.is_empty() {
+        return Ok(());
+    }
+    let (generation, why) = (
+        to_prove.generation,
+        Vec::from_iter(contradictions).join("\n"),
+    );
+    let mut failure = Failure {
+        exit: Exit::Disagrees,
+        what: format!("generation {generation} was published, and gateways contradict it"),
+        place: state.directory().display().to_string(),
+        why,
+        in_force: String::new(),
+        next: "look at main.cf (`rcptsync doctor`) and at the change (`rcptsync history`); `rcptsync approve` publishes it \
+               again"
+            .into(),
+    };
+    let before = plan::back::to(run, state, head, generation - 1, Cause::Proof);
+    match before.and_then(|plan| put_back(run, state, &plan, head, done)) {
+        Ok(()) => {
+            failure.in_force = format!(
+                "the rows of generation {} are back, and the change is held",
+                generation - 1
+            );
+            failures.push(failure);
+            owed::run_hooks(run, state, head, failures)
+        }
+        Err(not_back) => {
+            failure.in_force = format!(
+                "the tables of generation {generation} stay: {}, {}",
+                not_back.what, not_back.why
+            );
+            failures.push(failure);
+            Ok(())
+        }
+    }
+}
+
+fn put_back(
+    run: &plan::Run<'_>,
+    state: &State,
+    plan: &plan::Plan<'_>,
+    head: &mut Head,
+    done: &mut Done,
+) -> Result<()> {
+    facts::store_undone(run, state, plan, head)?;
+    head.settled = None;
+    // That the change is held from now on is what the next run says; this one says why.
+    done.published = publication::publish(run, state, plan, None, head)?.or(done.published.take());
+    state.store_head(head)
 }
 
 fn print(out: &mut dyn Write, done: &Done, record: &RunRecord) -> std::io::Result<()> {

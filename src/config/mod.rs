@@ -15,6 +15,7 @@ use crate::dn::DistinguishedName;
 use crate::domain::Domain;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
+use crate::smtp::Endpoint;
 use crate::table::value::RowValues;
 
 pub use parse::parse;
@@ -93,6 +94,21 @@ pub struct Config {
     pub hooks: Vec<Hook>,
     /// How long generations are kept.
     pub history_keep: Duration,
+    /// How a publication is proven where gateways read it, if it is.
+    pub verify: Option<Verify>,
+}
+
+/// `[verify]`: what is asked after a publication.
+#[derive(Clone, Debug)]
+pub struct Verify {
+    /// Whether Postfix on this machine looks a few rows up.
+    pub postmap: bool,
+    /// The gateway that is asked at RCPT TO.
+    pub smtp: Option<Endpoint>,
+    /// How many rows of a table, and how many addresses that nobody has.
+    pub samples: usize,
+    /// Bound of one reply.
+    pub timeout: Duration,
 }
 
 /// `[domains]` and `[domain."NAME"]`

@@ -84,6 +84,33 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Option<Output> {
         })
 }
 
+/// What a table says of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// This.
+    Found(String),
+    /// Nothing: the table was asked, and does not have it.
+    Nothing,
+}
+
+/// Asks `map` (`type:path`) for one key, exactly, as `postmap -q` does; or says why it could not be asked.
+pub fn look_up(map: &str, key: &str) -> Result<Lookup, String> {
+    if !main_cf().exists() {
+        return Err("no Postfix is configured on this machine".into());
+    }
+    let output = run("postmap", &["-q", key, map]).ok_or("postmap could not be started")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    match (output.status.success(), said.trim()) {
+        (true, _) => {
+            let value = String::from_utf8_lossy(&output.stdout);
+            Ok(Lookup::Found(value.trim_end_matches('\n').to_owned()))
+        }
+        // It ends with 1 for a key that is not there and for every failure; a failure has words.
+        (false, "") => Ok(Lookup::Nothing),
+        (false, why) => Err(why.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@
 //! last member is a digest of all before it: a flipped bit in the name of a table would otherwise make a table that was
 //! never published out of one that was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,9 @@ pub struct Head {
     pub hooks: BTreeMap<String, u64>,
     /// Renames that were decided and may not have happened.
     pub pending: Vec<PendingRename>,
+    /// What is still to be asked about the last publication.
+    #[serde(default)]
+    pub to_prove: Option<ToProve>,
     /// What the last run found, where nothing was left to do.
     #[serde(default)]
     pub settled: Option<Settled>,
@@ -108,9 +111,38 @@ impl Default for Head {
             removals: Vec::new(),
             hooks: BTreeMap::new(),
             pending: Vec::new(),
+            to_prove: None,
             settled: None,
         }
     }
+}
+
+/// A few questions about a generation, and what spoke against the one before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToProve {
+    /// The generation.
+    pub generation: u64,
+    /// Rows that tables must have where Postfix reads them.
+    pub lookups: Vec<LookupToProve>,
+    /// Addresses that a gateway must accept.
+    pub accepted: Vec<String>,
+    /// Addresses that a gateway must refuse.
+    pub refused: Vec<String>,
+    /// Sentences of what was contradicted before.
+    pub contradicted_before: BTreeSet<String>,
+}
+
+/// One row, as Postfix is asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LookupToProve {
+    /// `type:path`
+    pub map: String,
+    /// The key.
+    pub key: String,
+    /// What must be found.
+    pub value: String,
 }
 
 /// What is known of a source.

@@ -19,7 +19,7 @@ use crate::guard::{Approved, Judgement};
 use crate::hold::{Cause, Hold};
 use crate::policy::Counted;
 use crate::postfix::Gateway;
-use crate::publish::on_disk::{self, Content};
+use crate::publish::on_disk::{self, Content, OnDisk};
 use crate::state::State;
 use crate::state::files::{Generation, Ledger, Origin};
 use crate::state::head::Head;
@@ -47,10 +47,10 @@ pub fn to<'run>(
         let folding = super::folding(table, gateway.as_ref());
         let known = head.tables.get(&table.name);
         let on_disk = on_disk::look(table, known, &head.pending, folding)?;
-        if let Some(file) = on_disk
-            .iter()
-            .find(|file| matches!(file.content, Content::Foreign(..)))
-        {
+        let is_foreign = |file: &&OnDisk| matches!(file.content, Content::Foreign(..));
+        let foreign = on_disk.iter().find(is_foreign);
+        // Where gateways refuse what was published, whoever wrote there meanwhile is no reason to wait; what he wrote is kept.
+        if let Some(file) = foreign.filter(|_| cause != Cause::Proof) {
             return Err(not_ours(&file.path.display().to_string()));
         }
         let wanted = rows_then(&ledger, &undone, &table.name, &mut names);
@@ -60,7 +60,7 @@ pub fn to<'run>(
             ..Values::default()
         };
         let diff = Diff::between(&ledger.rows, &values, &wanted, &table.values);
-        let writes = if diff.is_empty() {
+        let writes = if diff.is_empty() && foreign.is_none() {
             Vec::new()
         } else {
             table.formats.clone()

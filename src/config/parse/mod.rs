@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::{Placed, Problem, Reader, Section};
-use super::{Config, DomainRules, Hook, Limits, Recipients, Treatment};
+use super::{Config, DomainRules, Hook, Limits, Recipients, Treatment, Verify};
 use crate::address::Address;
 use crate::dn::DistinguishedName;
 use crate::domain::Domain;
@@ -79,6 +79,7 @@ fn root(path: &Path, text: &str, reader: &Reader<'_>, root: Section<'_, '_>) -> 
             section.finish();
             keep
         }),
+        verify: root.section("verify").map(verify),
         domains: DomainRules {
             complete,
             policies: policies.into_iter().map(|policy| policy.value).collect(),
@@ -301,6 +302,25 @@ fn hook(section: Section<'_, '_>) -> Option<Hook> {
         wants_json,
         timeout,
     })
+}
+
+fn verify(section: Section<'_, '_>) -> Verify {
+    const SAMPLES_MAX: u64 = 100;
+    let smtp = section.text("smtp").and_then(|text| {
+        let endpoint = text.value.parse();
+        if let Err(error) = &endpoint {
+            section.problem_at(&text.at, "smtp", format!("\"{}\" is {error}", text.value));
+        }
+        endpoint.ok()
+    });
+    let verify = Verify {
+        postmap: section.boolean("postmap", true),
+        smtp,
+        samples: section.integer("samples", 5, 1..SAMPLES_MAX + 1) as usize,
+        timeout: positive(&section, "timeout", Duration::from_secs(30)),
+    };
+    section.finish();
+    verify
 }
 
 /// Names become file names in the state directory and words in metrics.
