@@ -7,7 +7,7 @@
 use std::io::Write;
 use std::time::Instant;
 
-use super::plan::{Planned, settled};
+use super::plan::{Plan, Planned, settled};
 use super::publication::{self, Published};
 use super::{diff, facts, owed, plan, proof};
 use crate::config::Config;
@@ -19,7 +19,7 @@ use crate::report::difference::{Difference, Outcome};
 use crate::report::{self, Tell, progress, text};
 use crate::snapshot::Progress;
 use crate::state::State;
-use crate::state::head::{Head, ToProve};
+use crate::state::head::Head;
 use crate::state::runs::RunRecord;
 use crate::table::rows::Rows;
 
@@ -134,26 +134,7 @@ fn carry_out(
     match &mut planned {
         Planned::Quiet(_) => facts::forget_old(run, &mut head),
         Planned::Made(plan) => {
-            failures.append(&mut plan.failures);
-            if options.back_to.is_none() {
-                done.exits = plan.exits();
-                facts::store_judgement(run, state, plan, &mut head)?;
-            } else {
-                // That changes are held is what was asked for.
-                facts::store_undone(run, state, plan, &mut head)?;
-            }
-            let to_prove = proof::prepare(run, plan);
-            // Judged and told; while tables are written and proven, it would only take room.
-            for table in &mut plan.tables {
-                table.in_force = Rows::default();
-            }
-            publish_plan(run, state, plan, to_prove, &mut head, done, failures);
-            let is_done = failures.is_empty() && options.back_to.is_none();
-            head.settled = done
-                .difference
-                .as_ref()
-                .filter(|_| is_done)
-                .and_then(|difference| settled::remember(run, state, &head, plan, difference));
+            carry_out_plan(run, state, options, plan, &mut head, done, failures)?
         }
     }
     state.store_head(&head)?;
@@ -174,15 +155,29 @@ fn carry_out(
     Ok(())
 }
 
-fn publish_plan(
+/// Stores what a plan found, puts in force what flows, and remembers that nothing is left to do where that is so.
+fn carry_out_plan(
     run: &plan::Run<'_>,
     state: &State,
-    plan: &plan::Plan<'_>,
-    to_prove: Option<ToProve>,
+    options: Options,
+    plan: &mut Plan<'_>,
     head: &mut Head,
     done: &mut Done,
     failures: &mut Vec<Failure>,
-) {
+) -> Result<()> {
+    failures.append(&mut plan.failures);
+    if options.back_to.is_none() {
+        done.exits = plan.exits();
+        facts::store_judgement(run, state, plan, head)?;
+    } else {
+        // That changes are held is what was asked for.
+        facts::store_undone(run, state, plan, head)?;
+    }
+    let to_prove = proof::prepare(run, plan);
+    // Judged and told; while tables are written and proven, it would only take room.
+    for table in &mut plan.tables {
+        table.in_force = Rows::default();
+    }
     match publication::publish(run, state, plan, to_prove, head) {
         Ok(published) => done.published = published,
         Err(failure) => {
@@ -193,6 +188,11 @@ fn publish_plan(
             }
         }
     }
+    let is_done = failures.is_empty() && options.back_to.is_none();
+    let difference = done.difference.as_ref().filter(|_| is_done);
+    head.settled =
+        difference.and_then(|difference| settled::remember(run, state, head, plan, difference));
+    Ok(())
 }
 
 /// Asks whether gateways answer as the tables say. Where they contradict, the generation before is put back and what it
