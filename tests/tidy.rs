@@ -98,7 +98,7 @@ fn each_power_lives_in_one_place() {
         &["of_complete_read"],
     );
     check_only(
-        &["src/hook.rs", "src/postfix/mod.rs"],
+        &["src/hook.rs", "src/postfix/program.rs"],
         &["process::Command", "Command::new"],
     );
     check_only(
