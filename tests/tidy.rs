@@ -137,6 +137,7 @@ fn the_core_does_not_touch_the_world() {
         "state/files",
         "state/head",
         "state/sealed",
+        "table/format/built",
         "table/format/cdb",
         "table/format/mod",
         "table/format/text",

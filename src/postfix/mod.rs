@@ -1,9 +1,12 @@
 //! What the Postfix on this machine says of itself, through `postconf` and `postmap`.
 //!
-//! Asked where a table's folding is "auto", by `explain` for the recipient delimiter, and for `relay_domains` where domains
-//! come from there or are compared with it ([`relay_domains`]). A machine without Postfix (a host that builds tables for
-//! others) has no opinion. Not here: changing anything in Postfix.
+//! Asked where a table's folding is "auto", by `explain` for the recipient delimiter, for `relay_domains` where domains
+//! come from there or are compared with it ([`relay_domains`]), and for the types of tables it can build ([`map_types`]),
+//! which `postmap` then builds and lists. A machine without Postfix (a host that builds tables for others) has no opinion.
+//! Not here: changing anything in Postfix.
 
+pub mod map_types;
+pub(crate) mod postmap;
 mod program;
 pub mod relay_domains;
 
