@@ -220,7 +220,8 @@ fn last_line(output: &str) -> String {
         .collect()
 }
 
-fn status_text(status: ExitStatus) -> String {
+/// How a program ended, in words.
+pub(crate) fn status_text(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("signal {signal}"),

@@ -89,7 +89,7 @@ pub enum Note {
     UnexpectedKind,
     /// Stock Postfix refuses it whatever a table says.
     RefusedByPostfix,
-    /// A text table cannot say its key.
+    /// A text table cannot say its key, nor can what is built from a text.
     NotInText,
 }
 

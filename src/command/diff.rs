@@ -7,6 +7,7 @@ use super::plan;
 use crate::config::Config;
 use crate::error::Result;
 use crate::exit::Exit;
+use crate::postfix::map_types;
 use crate::report::{Tell, markdown, progress, text, unified};
 use crate::snapshot::Progress;
 use crate::state::State;
@@ -39,6 +40,7 @@ pub struct Options {
 pub fn run(config: &Config, options: Options, out: &mut dyn Write, tell: Tell<'_>) -> Result<u8> {
     let entries = Progress::default();
     let run = super::begin(config, Instant::now(), options.is_full, &entries);
+    map_types::require(&config.tables)?;
     let state = State::view(&config.state_dir);
     let head = state.head()?;
     let planned = progress::while_reading(&entries, !options.is_quiet, || {

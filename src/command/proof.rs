@@ -105,6 +105,7 @@ fn map_type(format: Format) -> Option<&'static str> {
     match format {
         Format::Text => Some("texthash"),
         Format::Cdb => Some("cdb"),
+        Format::Hash | Format::Btree | Format::Lmdb => Some(format.name()),
     }
 }
 

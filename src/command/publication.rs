@@ -49,11 +49,11 @@ pub fn publish(
     // are written in one order all the same, which tells more when something fails.
     let (prepared, stored) = if is_large {
         at_once(
-            || prepare(plan),
+            || prepare(run, plan),
             || store_ledgers(run, state, plan, &mut next),
         )
     } else {
-        (prepare(plan), Ok(()))
+        (prepare(run, plan), Ok(()))
     };
     let prepared = prepared?;
     stored?;
@@ -93,7 +93,7 @@ pub fn publish(
 }
 
 /// Writes and proves every file that is to be replaced.
-fn prepare(plan: &Plan<'_>) -> Result<Vec<Prepared>> {
+fn prepare(run: &Run<'_>, plan: &Plan<'_>) -> Result<Vec<Prepared>> {
     let mut prepared: Vec<Prepared> = Vec::new();
     for table in &plan.tables {
         if !table.writes.is_empty() {
@@ -103,6 +103,7 @@ fn prepare(plan: &Plan<'_>) -> Result<Vec<Prepared>> {
             table.table,
             &table.writes,
             &table.judgement.approved,
+            run.deadline,
         )?);
     }
     Ok(prepared)

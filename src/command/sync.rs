@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::hold::Cause;
+use crate::postfix::map_types;
 use crate::publish;
 use crate::report::difference::{Difference, Outcome};
 use crate::report::{self, Tell, progress, text};
@@ -103,8 +104,9 @@ fn carry_out(
     done: &mut Done,
     failures: &mut Vec<Failure>,
 ) -> Result<()> {
+    map_types::require(&run.config.tables)?;
     let mut head = state.head()?;
-    let recovered = publish::recover(state, &mut head, &run.config.tables)?;
+    let recovered = publish::recover(state, &mut head, &run.config.tables, run.deadline)?;
     if recovered > 0 {
         tracing::warn!("{recovered} renames that a dead run had decided are done now");
         state.store_head(&head)?;

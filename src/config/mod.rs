@@ -540,14 +540,31 @@ pub enum Format {
     Text,
     /// D. J. Bernstein's constant database, written by us.
     Cdb,
+    /// A hash table of Berkeley DB, built by postmap.
+    Hash,
+    /// A B-tree of Berkeley DB, built by postmap.
+    Btree,
+    /// OpenLDAP LMDB, built by postmap.
+    Lmdb,
 }
 
 impl Format {
+    /// Every format, in the order in which those of a table are written.
+    pub const ALL: [Format; 5] = [
+        Format::Text,
+        Format::Cdb,
+        Format::Hash,
+        Format::Btree,
+        Format::Lmdb,
+    ];
+
     /// What is appended to the table's path.
     pub fn suffix(self) -> &'static str {
         match self {
             Format::Text => "",
             Format::Cdb => ".cdb",
+            Format::Hash | Format::Btree => ".db",
+            Format::Lmdb => ".lmdb",
         }
     }
 
@@ -556,6 +573,50 @@ impl Format {
         match self {
             Format::Text => "text",
             Format::Cdb => "cdb",
+            Format::Hash => MapType::Hash.name(),
+            Format::Btree => MapType::Btree.name(),
+            Format::Lmdb => MapType::Lmdb.name(),
+        }
+    }
+
+    /// As what postmap builds it, where postmap does.
+    pub fn map_type(self) -> Option<MapType> {
+        match self {
+            Format::Text | Format::Cdb => None,
+            Format::Hash => Some(MapType::Hash),
+            Format::Btree => Some(MapType::Btree),
+            Format::Lmdb => Some(MapType::Lmdb),
+        }
+    }
+}
+
+/// A type of table that only postmap can build. `dbm` and `sdbm` are not among them: each of their tables is two files, which
+/// no one step can replace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapType {
+    /// `hash:`
+    Hash,
+    /// `btree:`
+    Btree,
+    /// `lmdb:`
+    Lmdb,
+}
+
+impl MapType {
+    /// What Postfix calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            MapType::Hash => "hash",
+            MapType::Btree => "btree",
+            MapType::Lmdb => "lmdb",
+        }
+    }
+
+    /// Whether it is a file of Berkeley DB, which some builds of Postfix lack.
+    pub fn is_berkeley_db(self) -> bool {
+        match self {
+            MapType::Hash | MapType::Btree => true,
+            MapType::Lmdb => false,
         }
     }
 }

@@ -1,15 +1,19 @@
 //! What the Postfix on this machine says of itself, through `postconf` and `postmap`.
 //!
-//! Asked where a table's folding is "auto", by `explain` for the recipient delimiter, and for `relay_domains` where domains
-//! come from there or are compared with it ([`relay_domains`]). A machine without Postfix (a host that builds tables for
-//! others) has no opinion. Not here: changing anything in Postfix.
+//! Asked where a table's folding is "auto", by `explain` for the recipient delimiter, for `relay_domains` where domains
+//! come from there or are compared with it ([`relay_domains`]), and for the types of tables it can build ([`map_types`]),
+//! which `postmap` then builds and lists. A machine without Postfix (a host that builds tables for others) has no opinion.
+//! Not here: changing anything in Postfix.
 
+pub mod map_types;
+pub(crate) mod postmap;
+mod program;
 pub mod relay_domains;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 
 use crate::fold::Folding;
+pub(crate) use program::run;
 
 /// Settings of the local Postfix that matter for lookups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,20 +72,6 @@ impl Gateway {
 pub(crate) fn main_cf() -> PathBuf {
     let directory = std::env::var_os("MAIL_CONFIG").unwrap_or_else(|| "/etc/postfix".into());
     Path::new(&directory).join("main.cf")
-}
-
-/// Runs a program of Postfix; `None` where it cannot be started. To be called only where there is a main.cf: without it,
-/// they sleep a second before they fail.
-pub(crate) fn run(program: &str, arguments: &[&str]) -> Option<Output> {
-    ["/usr/sbin", "/usr/local/sbin"]
-        .iter()
-        .find_map(|directory| {
-            let started = Command::new(format!("{directory}/{program}"))
-                .args(arguments)
-                .stdin(Stdio::null())
-                .output();
-            started.ok()
-        })
 }
 
 /// What a table says of a key.

@@ -1,21 +1,21 @@
 //! What the gateway reads now: the files on disk, not our memory of them.
 //!
 //! A file whose stamp or digest is that of the last publish is ours; its rows are those of the ledger and it is not
-//! parsed. Any other file is foreign and is read. Nothing is written here, and no link is followed: a table path that is
-//! a link is refused, because replacing it would surprise whoever made it.
+//! parsed. Any other file is foreign and is read, by us or, where only postmap can, by postmap. Nothing is written here, and
+//! no link is followed: a table path that is a link is refused, because replacing it would surprise whoever made it.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{not_written, stream};
-use crate::config::{Format, Table};
-use crate::error::Result;
+use super::{built, not_written, stream};
+use crate::config::{Format, MapType, Table};
+use crate::error::{Failure, Result};
 use crate::fold::Folding;
 use crate::state::digest;
 use crate::state::head::{Artefact, PendingRename, Stamp, TableState};
-use crate::table::format::{self, KeyValue};
+use crate::table::format::{self, KeyValue, ReadError};
 
 /// One file of a table.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub fn look(
             .iter()
             .find(|known| known.format == *format && Path::new(&known.path) == path)
             .filter(|known| !pending.iter().any(|pending| pending.path == known.path));
-        let content = content(&path, *format, known, folding)?;
+        let content = content(&path, *format, known, published, folding)?;
         Ok(OnDisk {
             format: *format,
             path,
@@ -79,6 +79,7 @@ fn content(
     path: &Path,
     format: Format,
     known: Option<&Artefact>,
+    published: &[Artefact],
     folding: Folding,
 ) -> Result<Content> {
     let metadata = match path.symlink_metadata() {
@@ -134,10 +135,55 @@ fn content(
     if known.is_some_and(|known| known.digest == artefact.digest) {
         return Ok(Content::AsPublished(artefact));
     }
-    Ok(match format::read(format, &bytes, folding) {
+    let read = match format.map_type() {
+        None => format::read(format, &bytes, folding),
+        Some(map_type) => read_built(&artefact, &bytes, map_type, published)?,
+    };
+    Ok(match read {
         Ok(rows) => Content::Foreign(Foreign { bytes, artefact }, rows),
         Err(error) => Content::NoTable(Foreign { bytes, artefact }, error.to_string()),
     })
+}
+
+/// Reads a file that only postmap can read. What postmap cannot list may still serve a gateway, so it is refused and not
+/// taken for something without rows; but what by its first octets is no such table serves nobody.
+fn read_built(
+    found: &Artefact,
+    bytes: &[u8],
+    map_type: MapType,
+    published: &[Artefact],
+) -> Result<std::result::Result<Vec<KeyValue>, ReadError>> {
+    let path = Path::new(&found.path);
+    let name = map_type.name();
+    match format::built::map_type(bytes) {
+        None => return Ok(Err(ReadError(format!("it is no {name} table")))),
+        Some(other) if other != map_type => {
+            let why = format!("it is a {} table, not {name}", other.name());
+            // Ours of before the format was changed: its rows are known.
+            let is_ours =
+                |known: &&Artefact| known.path == found.path && known.digest == found.digest;
+            if published.iter().any(|known| is_ours(&known)) {
+                return Ok(Err(ReadError(why)));
+            }
+            return Err(unreadable(path, why));
+        }
+        Some(_) => {}
+    }
+    if map_type.is_berkeley_db() && format::built::is_cut(bytes) {
+        return Err(unreadable(path, "its end is missing"));
+    }
+    let rows = built::list(path, found.format.suffix(), map_type)
+        .map_err(|error| unreadable(path, error))?;
+    let now = path.symlink_metadata().map(|metadata| stamp(&metadata));
+    if now.ok().as_ref() != Some(&found.stamp) {
+        return Err(unreadable(path, "it was changed while it was read"));
+    }
+    Ok(Ok(rows))
+}
+
+fn unreadable(path: &Path, why: impl ToString) -> Box<Failure> {
+    let next = "`postmap -s TYPE:PATH` must list it for this account; if nothing reads it any more, move it away";
+    not_written("a table cannot be read", path, why, next)
 }
 
 fn read_without_link(path: &Path) -> io::Result<Vec<u8>> {

@@ -1,7 +1,7 @@
 //! Writing a table beside the live one, before anything is renamed.
 //!
-//! What was written is synced and proven (`prove`) before it counts. Nothing is followed through a link: all files are
-//! opened relative to the table's directory, exclusively. Of a large table the formats are written and proven side by side.
+//! What was written is synced and proven (`prove`, and `built` for what postmap builds) before it counts. Nothing is followed
+//! through a link: all files are opened relative to the table's directory, exclusively. Of a large table the formats are written and proven side by side.
 
 use std::fs::File;
 use std::io;
@@ -10,11 +10,12 @@ use std::os::unix::fs::MetadataExt;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread;
+use std::time::Instant;
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
 use super::prove::sync_and_prove;
-use super::{not_written, stream, temporary_path};
+use super::{built, not_written, stream, temporary_path};
 use crate::config::{Format, Table};
 use crate::error::{Failure, Result};
 use crate::guard::Approved;
@@ -46,12 +47,14 @@ impl Prepared {
 }
 
 /// Writes and proves some formats of a table, and gives them in their order. If one fails, none is left there.
-pub fn prepare(table: &Table, formats: &[Format], approved: &Approved) -> Result<Vec<Prepared>> {
-    prepare_all(table, formats, approved.rows())
-}
-
-fn prepare_all(table: &Table, formats: &[Format], rows: &Rows) -> Result<Vec<Prepared>> {
-    let of_format = |format: &Format| prepare_rows(table, *format, rows, &table.values);
+pub fn prepare(
+    table: &Table,
+    formats: &[Format],
+    approved: &Approved,
+    deadline: Instant,
+) -> Result<Vec<Prepared>> {
+    let rows = approved.rows();
+    let of_format = |format: &Format| prepare_rows(table, *format, rows, &table.values, deadline);
     let prepared: Result<Vec<Prepared>> = if !is_shared(rows.len()) {
         formats.iter().map(of_format).collect()
     } else {
@@ -85,21 +88,16 @@ pub(super) fn prepare_rows(
     format: Format,
     rows: &Rows,
     values: &RowValues,
+    deadline: Instant,
 ) -> Result<Prepared> {
     let path = table.file(format);
     let temporary = temporary_path(&path);
     let said = Said::of(format, rows);
-    let is_shared = is_shared(rows.len());
-    let written = || -> Result<String> {
-        let file =
-            create(&path, &temporary, table.mode).map_err(|error| not_prepared(&path, error))?;
-        let seal = stream::write(&file, is_shared, |out| format::render(&said, values, out))
-            .map_err(|error| not_rendered(&path, error))?;
-        sync_and_prove(&file, &temporary, &said, values, &seal, is_shared)
-            .map_err(|disproof| not_prepared(&path, disproof))?;
-        Ok(seal.digest)
+    let made = match format.map_type() {
+        None => write(table, &said, values),
+        Some(map_type) => built::build(table, map_type, &said, values, deadline),
     };
-    let digest = written().inspect_err(|_| {
+    let digest = made.inspect_err(|_| {
         // A half-written file must not fill the disk any longer.
         let _ = std::fs::remove_file(&temporary);
     })?;
@@ -111,6 +109,19 @@ pub(super) fn prepare_rows(
             digest,
         },
     })
+}
+
+/// Writes and proves one file, and gives its digest.
+fn write(table: &Table, said: &Said<'_>, values: &RowValues) -> Result<String> {
+    let path = table.file(said.format());
+    let temporary = temporary_path(&path);
+    let is_shared = is_shared(said.rows_count());
+    let file = create(&path, &temporary, table.mode).map_err(|error| not_prepared(&path, error))?;
+    let seal = stream::write(&file, is_shared, |out| format::render(said, values, out))
+        .map_err(|error| not_rendered(&path, error))?;
+    sync_and_prove(&file, &temporary, said, values, &seal, is_shared)
+        .map_err(|disproof| not_prepared(&path, disproof))?;
+    Ok(seal.digest)
 }
 
 fn not_prepared(path: &Path, why: impl ToString) -> Box<Failure> {
@@ -156,7 +167,7 @@ pub(super) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// The new table belongs to whom the old one belonged, as far as this account may say so.
-fn keep_owner(file: &File, live: &Path) {
+pub(super) fn keep_owner(file: &File, live: &Path) {
     let (Ok(new), Ok(old)) = (file.metadata(), live.symlink_metadata()) else {
         return;
     };

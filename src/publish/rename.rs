@@ -4,12 +4,15 @@
 //! (the live file has the digest), or is done now (the temporary file has it), or is written anew from the ledger. A file
 //! that somebody wrote meanwhile is not overwritten: it is judged as foreign, like any other.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Instant;
 
 use super::on_disk::{digest_without_link, stamp};
 use super::prepare::{open_directory, prepare_rows};
-use super::{not_written, temporary_path};
+use super::{built, not_written, temporary_path};
 use crate::config::Table;
 use crate::error::Result;
 use crate::state::State;
@@ -44,8 +47,23 @@ pub fn rename(pending: &PendingRename) -> Result<Artefact> {
     })
 }
 
+/// Moves a file from the private directory it was made in to where it waits for its rename.
+pub(super) fn set_beside(
+    from: &OwnedFd,
+    name: &OsStr,
+    directory: &OwnedFd,
+    temporary_name: &OsStr,
+) -> io::Result<()> {
+    Ok(rustix::fs::renameat(from, name, directory, temporary_name)?)
+}
+
 /// Finishes the renames that a dead run had decided and clears them from `head`. Gives how many there were.
-pub fn recover(state: &State, head: &mut Head, tables: &[Table]) -> Result<usize> {
+pub fn recover(
+    state: &State,
+    head: &mut Head,
+    tables: &[Table],
+    deadline: Instant,
+) -> Result<usize> {
     let decided = std::mem::take(&mut head.pending);
     for pending in &decided {
         let is_meant = |table: &&Table| {
@@ -54,7 +72,7 @@ pub fn recover(state: &State, head: &mut Head, tables: &[Table]) -> Result<usize
                 && table.file(pending.format) == Path::new(&pending.path)
         };
         let artefact = match tables.iter().find(is_meant) {
-            Some(table) => finish(state, head, table, pending)?,
+            Some(table) => finish(state, head, table, pending, deadline)?,
             None => {
                 tracing::warn!(
                     "{}: decided by a run that died, and not in the configuration any more; it stays as it is",
@@ -101,6 +119,7 @@ fn finish(
     head: &Head,
     table: &Table,
     pending: &PendingRename,
+    deadline: Instant,
 ) -> Result<Option<Artefact>> {
     let path = Path::new(&pending.path);
     let has_digest =
@@ -134,7 +153,8 @@ fn finish(
         .map_or(0, |table| table.ledger);
     match state.ledger(&pending.table, number) {
         Ok(ledger) => {
-            let prepared = prepare_rows(table, pending.format, &ledger.rows, &ledger.values)?;
+            let (rows, values) = (&ledger.rows, &ledger.values);
+            let prepared = prepare_rows(table, pending.format, rows, values, deadline)?;
             rename(prepared.pending()).map(Some)
         }
         Err(lost) => {
@@ -166,5 +186,13 @@ fn remove_leftover(path: &Path) {
         ),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => tracing::warn!("{}: {error}", temporary.display()),
+    }
+    match built::remove(path) {
+        Ok(true) => tracing::info!("{}: what postmap left there is removed", path.display()),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(
+            "{}: what postmap left there cannot be removed: {error}",
+            path.display()
+        ),
     }
 }

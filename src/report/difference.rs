@@ -17,6 +17,7 @@ use crate::report::key;
 use crate::state::head::Frozen;
 use crate::state::runs::TableCounts;
 use crate::table::format::is_said;
+use crate::table::rows::Row;
 use crate::time::Timestamp;
 
 /// The whole report.
@@ -412,21 +413,19 @@ fn of_source(status: &SourceStatus, records: u64) -> SourceReport {
     }
 }
 
-/// The notes of the policy, and keys that a published text cannot say.
+/// The notes of the policy, and keys that a published text cannot say, nor what is built from one.
 fn noted(plan: &Plan<'_>) -> Noted {
     let mut noted = plan.counted.noted.clone();
-    let texts = plan
-        .tables
-        .iter()
-        .filter(|table| table.table.formats.contains(&Format::Text));
     let unsaid = |table: &TablePlan<'_>| {
-        table
-            .wanted
-            .iter()
-            .filter(|row| !is_said(Format::Text, row))
-            .count() as u64
+        let formats = &table.table.formats;
+        let is_unsaid = |row: &Row<'_>| (formats.iter()).any(|format| !is_said(*format, row));
+        // A CDB says every key; there is nothing to look for.
+        if formats.iter().all(|format| *format == Format::Cdb) {
+            return 0;
+        }
+        table.wanted.iter().filter(is_unsaid).count() as u64
     };
-    let unsaid_count: u64 = texts.map(unsaid).sum();
+    let unsaid_count: u64 = plan.tables.iter().map(unsaid).sum();
     if unsaid_count > 0 {
         noted.insert(Note::NotInText, unsaid_count);
     }

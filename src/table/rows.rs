@@ -63,6 +63,9 @@ impl FormatSet {
         match format {
             Format::Text => FormatSet(1),
             Format::Cdb => FormatSet(2),
+            Format::Hash => FormatSet(4),
+            Format::Btree => FormatSet(8),
+            Format::Lmdb => FormatSet(16),
         }
     }
 

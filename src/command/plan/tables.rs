@@ -392,9 +392,7 @@ fn says_the_same(
     let mut found: Vec<&format::KeyValue> = found.iter().collect();
     found.sort();
     let said = Said::of(format, rows);
-    let meant = said
-        .rows()
-        .map(|row| (row.key, values.of(row.meaning()).as_bytes()));
     let found = found.iter();
-    meant.eq(found.map(|(key, value)| (key.as_slice(), value.as_slice())))
+    said.lines(values)
+        .eq(found.map(|(key, value)| (key.as_slice(), value.as_slice())))
 }

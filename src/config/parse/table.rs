@@ -30,13 +30,20 @@ fn table(name: &Placed<String>, section: Section<'_, '_>, directory: &Path) -> O
         Some(path) if path.file_name().is_none() => {
             section.problem("path", "is a directory, not a file")
         }
-        Some(path) if path.extension().is_some_and(|suffix| suffix == "cdb") => {
-            section.problem(
-                "path",
-                "stands there without .cdb, as in main.cf; the format adds its suffix",
-            );
+        Some(path) => {
+            let name = path.to_string_lossy();
+            let mut suffixes = Format::ALL.iter().map(|format| format.suffix());
+            if let Some(suffix) =
+                suffixes.find(|suffix| !suffix.is_empty() && name.ends_with(suffix))
+            {
+                section.problem(
+                    "path",
+                    format!(
+                        "stands there without {suffix}, as in main.cf; the format adds its suffix"
+                    ),
+                );
+            }
         }
-        Some(_) => {}
     }
     let table = Table {
         name: name.value.clone(),
@@ -52,16 +59,30 @@ fn table(name: &Placed<String>, section: Section<'_, '_>, directory: &Path) -> O
 }
 
 fn formats(section: &Section<'_, '_>) -> Vec<Format> {
-    let mut formats = Vec::new();
+    let mut formats: Vec<Format> = Vec::new();
     for text in section.texts_needed("formats", "[\"text\", \"cdb\"]") {
-        match text.value.as_str() {
-            "text" => formats.push(Format::Text),
-            "cdb" => formats.push(Format::Cdb),
-            other => section.problem_at(
-                &text.at,
-                "formats",
-                format!("\"{other}\": this version writes \"text\" and \"cdb\""),
-            ),
+        let named = Format::ALL
+            .iter()
+            .find(|format| format.name() == text.value);
+        let Some(named) = named else {
+            let known = Format::ALL.map(|format| format!("\"{}\"", format.name()));
+            let known = known.join(", ");
+            let message = format!("\"{}\": this version writes {known}", text.value);
+            section.problem_at(&text.at, "formats", message);
+            continue;
+        };
+        let is_same_file = |other: &&Format| *other != named && other.suffix() == named.suffix();
+        match formats.iter().find(is_same_file) {
+            None => formats.push(*named),
+            Some(other) => {
+                let message = format!(
+                    "\"{}\" and \"{}\" are one file, PATH{}; name the one that main.cf names",
+                    other.name(),
+                    named.name(),
+                    named.suffix()
+                );
+                section.problem_at(&text.at, "formats", message);
+            }
         }
     }
     // Text before the index that stands beside it, or smtpd warns that the index is older than its source.

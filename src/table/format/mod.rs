@@ -2,8 +2,10 @@
 //!
 //! Each format renders rows into a stream and reads a stream back row by row; both are pure, and neither ever holds a
 //! whole file. What is written is proven by reading it back before anything is renamed (`publish::prove`). The same rows
-//! give the same bytes.
+//! give the same bytes. What postmap builds (`hash`, `btree`, `lmdb`) is rendered as the text that postmap reads, and only
+//! postmap reads it back (`publish::built`).
 
+pub mod built;
 pub mod cdb;
 pub mod text;
 
@@ -64,6 +66,15 @@ impl<'rows> Said<'rows> {
         self.rows_of(0..self.rows.len())
     }
 
+    /// Keys with their values, in byte order of the keys.
+    pub fn lines<'values>(
+        &self,
+        values: &'values RowValues,
+    ) -> impl Iterator<Item = (&'rows [u8], &'values [u8])> + use<'rows, 'values> {
+        self.rows()
+            .map(|row| (row.key, values.of(row.meaning()).as_bytes()))
+    }
+
     /// Those of the rows that have these numbers; the numbers count every row of the table.
     pub fn rows_of(&self, rows: Range<usize>) -> impl Iterator<Item = Row<'rows>> + use<'rows> {
         let format = self.format;
@@ -83,18 +94,21 @@ pub fn is_said(format: Format, row: &Row<'_>) -> bool {
     let can_say = match format {
         Format::Text => text::can_say(row.key),
         Format::Cdb => true,
+        Format::Hash | Format::Btree | Format::Lmdb => built::can_say(format, row.key),
     };
     can_say && row.facts().is_in(format)
 }
 
-/// Writes the content of a file, from its first octet to its last.
+/// Writes the content of a file, from its first octet to its last; for what postmap builds, that of the text it reads.
 pub fn render(
     said: &Said<'_>,
     values: &RowValues,
     out: &mut impl Write,
 ) -> Result<(), RenderError> {
     match said.format {
-        Format::Text => Ok(text::render(said, values, out)?),
+        Format::Text | Format::Hash | Format::Btree | Format::Lmdb => {
+            Ok(text::render(said, values, out)?)
+        }
         Format::Cdb => cdb::render(said, values, out),
     }
 }
@@ -104,5 +118,8 @@ pub fn read(format: Format, bytes: &[u8], folding: Folding) -> Result<Vec<KeyVal
     match format {
         Format::Text => Ok(text::read(bytes, folding)),
         Format::Cdb => cdb::read(bytes),
+        Format::Hash | Format::Btree | Format::Lmdb => {
+            Err(ReadError("only postmap reads such a table".into()))
+        }
     }
 }

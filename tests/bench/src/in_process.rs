@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::time::Instant;
 
 use rcptsync::config::{self, Config, Format};
 use rcptsync::domains::Domains;
@@ -95,7 +96,8 @@ impl Publication {
     /// Writes, syncs and proves the CDB beside the live one, as every publication does: row 2.
     pub fn prepare_cdb(&self) {
         let table = self.config.tables.first().expect("the one table");
-        publish::prepare(table, &[Format::Cdb], &self.approved)
+        // No format that postmap builds, so nothing is waited for.
+        publish::prepare(table, &[Format::Cdb], &self.approved, Instant::now())
             .expect("a table that can be written");
     }
 }

@@ -1,0 +1,194 @@
+//! Running a program of Postfix: by its absolute path, without a shell, to its end or to the end of its time.
+//!
+//! What it reads and says passes through pipes while it runs, so that neither side waits for the other and nothing is held
+//! that grows with a table. Not here: what is asked, and what an answer means.
+//!
+//! Invariant: no program outlives [`converse`].
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::time::rough;
+
+/// Where the programs of Postfix lie. No `PATH` finds them.
+const DIRECTORIES: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+
+/// How long a question takes at most that nobody's data makes longer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Octets of complaints that are kept, the last ones: a program says at its end why it failed.
+const SAID_OCTETS_MAX: usize = 4 * 1024;
+
+/// How a program ended.
+#[derive(Debug)]
+pub(crate) struct Ended<Heard> {
+    /// Its exit status.
+    pub(crate) status: ExitStatus,
+    /// What was made of its answer.
+    pub(crate) heard: Heard,
+    /// The end of what it said on standard error.
+    pub(crate) said: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProgramError {
+    /// Not there, not executable.
+    #[error("could not be started: {0}")]
+    NotStarted(io::Error),
+    /// It did not end.
+    #[error("did not end within {limit}, so it was ended{said}")]
+    TimedOut {
+        /// The limit.
+        limit: String,
+        /// The end of what it said, with an introduction.
+        said: String,
+    },
+}
+
+/// Runs a program of Postfix in a directory. `tell` writes what it reads, `hear` reads what it answers; `hear` may stop
+/// early, the rest is passed over.
+pub(crate) fn converse<Heard: Send>(
+    program: &str,
+    arguments: &[&str],
+    directory: &Path,
+    limit: Duration,
+    tell: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send,
+    hear: impl FnOnce(&mut dyn BufRead) -> Heard + Send,
+) -> Result<Ended<Heard>, ProgramError> {
+    let deadline = Instant::now() + limit;
+    let mut child = start(program, arguments, directory).map_err(ProgramError::NotStarted)?;
+    let group = Pid::from_child(&child);
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (status, heard, said) = thread::scope(|scope| {
+        // A program that does not read everything is judged by its status and its answer.
+        scope.spawn(move || stdin.map(|stdin| tell_all(stdin, tell)));
+        let heard = scope.spawn(move || {
+            let mut answer = BufReader::new(readable(stdout));
+            let heard = hear(&mut answer);
+            // It must not wait for a reader who has seen enough.
+            let _ = io::copy(&mut answer, &mut io::sink());
+            heard
+        });
+        let said = scope.spawn(move || last_octets(readable(stderr)));
+        let status = wait(&mut child, deadline);
+        if status.is_none() {
+            // It may have ended this moment; then there is nothing to end.
+            let _ = kill_process_group(group, Signal::KILL);
+            let _ = child.wait();
+        }
+        (status, joined(heard), joined(said))
+    });
+    let said = crate::report::printable(&said).trim().to_owned();
+    match status {
+        Some(status) => Ok(Ended {
+            status,
+            heard,
+            said,
+        }),
+        None => Err(ProgramError::TimedOut {
+            limit: rough(limit.max(Duration::from_secs(1))),
+            said: introduced(&said),
+        }),
+    }
+}
+
+/// Runs a program of Postfix with a short answer; `None` where it cannot be started or does not end. To be called only where
+/// there is a main.cf: without it, they sleep a second before they fail.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Option<Output> {
+    let hear = |answer: &mut dyn BufRead| {
+        let mut stdout = Vec::new();
+        answer.read_to_end(&mut stdout).map(|_| stdout)
+    };
+    let nothing = |_: &mut dyn Write| Ok(());
+    let root = Path::new("/");
+    let ended = converse(program, arguments, root, ANSWER_TIMEOUT, nothing, hear).ok()?;
+    Some(Output {
+        status: ended.status,
+        stdout: ended.heard.ok()?,
+        stderr: ended.said.into_bytes(),
+    })
+}
+
+/// What a program said, to be put behind what it did.
+pub(crate) fn introduced(said: &str) -> String {
+    match said {
+        "" => String::new(),
+        said => format!("; it said:\n{said}"),
+    }
+}
+
+fn start(program: &str, arguments: &[&str], directory: &Path) -> io::Result<Child> {
+    let mut tried = Err(io::ErrorKind::NotFound.into());
+    for place in DIRECTORIES {
+        tried = Command::new(format!("{place}/{program}"))
+            .args(arguments)
+            .current_dir(directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn();
+        if tried.is_ok() {
+            break;
+        }
+    }
+    tried
+}
+
+/// Tells everything and closes the pipe.
+fn tell_all(
+    stdin: impl Write,
+    tell: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut stdin = io::BufWriter::new(stdin);
+    tell(&mut stdin)?;
+    stdin.flush()
+}
+
+/// A pipe that is there, since it was asked for.
+fn readable(pipe: Option<impl Read + Send + 'static>) -> Box<dyn Read + Send> {
+    match pipe {
+        Some(pipe) => Box::new(pipe),
+        None => Box::new(io::empty()),
+    }
+}
+
+fn last_octets(mut stderr: impl Read) -> Vec<u8> {
+    let (mut said, mut buffer) = (Vec::new(), [0; 1024]);
+    while let Ok(count) = stderr.read(&mut buffer) {
+        if count == 0 {
+            break;
+        }
+        said.extend_from_slice(&buffer[..count]);
+        let surplus = said.len().saturating_sub(SAID_OCTETS_MAX);
+        said.drain(..surplus);
+    }
+    said
+}
+
+fn wait(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(status);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
