@@ -21,6 +21,9 @@ const TYPES: [&str; 3] = ["hash", "btree", "lmdb"];
 
 const NOBODY: u32 = 65534;
 
+/// In place of more configuration: the whole run must be over soon.
+const LITTLE_PATIENCE: &str = "# little patience";
+
 fn suffix(map_type: &str) -> &'static str {
     if map_type == "lmdb" { ".lmdb" } else { ".db" }
 }
@@ -45,7 +48,7 @@ impl Site {
         self.program.write_config(&format!(
             "state_dir = \"state\"\nrun_timeout = \"{}\"\n[domains]\nlist = [\"example.com\"]\n{STAFF}\n\
              [table.relay_recipients]\npath = \"tables/relay_recipients\"\nformats = {formats:?}\n{more}\n",
-            if more.contains("patience") { "3s" } else { "2m" },
+            if more == LITTLE_PATIENCE { "3s" } else { "2m" },
         ));
     }
 
@@ -93,13 +96,11 @@ fn a_running_smtpd_answers_from_what_was_built_last() {
         return;
     }
     for map_type in TYPES {
-        let site = Site::new(&[map_type], "");
-        site.program.staff("anna bob");
+        let site = Site::new(&["text", map_type], "");
+        site.program.staff("anna bob müller");
         site.program.run(&["sync"]).expect_code(0);
-        assert_eq!(
-            site.names(),
-            [format!("relay_recipients{}", suffix(map_type))]
-        );
+        let file_name = format!("relay_recipients{}", suffix(map_type));
+        assert_eq!(site.names(), ["relay_recipients", &file_name]);
         let inode = || site.file(map_type).metadata().expect("a table").ino();
         let first = inode();
         let options = Options {
@@ -107,17 +108,27 @@ fn a_running_smtpd_answers_from_what_was_built_last() {
             ..Options::default()
         };
         let gateway = Gateway::start(&site.program.table(), map_type, &options);
-        let asked = ["anna@example.com", "Bob@Example.COM", "carl@example.com"];
+        let asked = [
+            "anna@example.com",
+            "Bob@Example.COM",
+            "carl@example.com",
+            "MÜLLER@example.com",
+        ];
         let ask = || {
             let answers = gateway.rcpt(&asked);
             answers.iter().map(|answer| answer.code).collect::<Vec<_>>()
         };
-        assert_eq!(ask(), [250, 250, 550], "{map_type}");
+        assert_eq!(ask(), [250, 250, 550, 250], "{map_type}");
 
-        site.program.staff("anna carl");
+        site.program.staff("anna carl müller");
         site.program.run(&["sync"]).expect_code(0);
         // The very next session, without a reload.
-        assert_eq!(ask(), [250, 550, 250], "{map_type}: {}", gateway.mail_log());
+        assert_eq!(
+            ask(),
+            [250, 550, 250, 250],
+            "{map_type}: {}",
+            gateway.mail_log()
+        );
         assert!(inode() != first, "{map_type}: the file was written into");
         assert!(!gateway.mail_log().contains("reload"), "{map_type}");
         assert!(
@@ -129,6 +140,53 @@ fn a_running_smtpd_answers_from_what_was_built_last() {
             site.file(map_type).metadata().expect("a table").mode() & 0o777,
             0o644
         );
+        site.program.run_untouching(&["sync"], 0);
+    }
+}
+
+/// A run dies between its decision and its rename, and what it had built is lost: the next run builds it anew.
+#[test]
+fn what_was_decided_is_built_anew_where_it_is_lost() {
+    if !postfix::is_available() || !require("strace") {
+        return;
+    }
+    for map_type in TYPES {
+        let site = Site::new(&[map_type], "");
+        site.program.staff("anna bob");
+        site.program.run(&["sync"]).expect_code(0);
+        site.program.staff("anna carl");
+        let tables = site.program.directory().join("tables");
+        let tables = tables.display().to_string();
+        let log = site.program.directory().join("strace.log");
+        let log = log.display().to_string();
+        // The first moves what was built beside the live file.
+        let inject = "inject=renameat:signal=KILL:when=2";
+        let strace = [
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            &log,
+            "-P",
+            &tables,
+            "-e",
+            "signal=none",
+            "-e",
+            inject,
+        ];
+        site.program.run_under(&strace, &["sync"]);
+        let prepared = format!(".relay_recipients{}.rcptsync-new", suffix(map_type));
+        assert!(site.names().contains(&prepared), "{:?}", site.names());
+        assert!(site.keys(map_type).contains("bob@example.com"));
+        std::fs::remove_file(site.file(map_type).with_file_name(prepared)).expect("prepared");
+        site.program
+            .run(&["status"])
+            .expect_output(&["1 rename decided and not done"]);
+        let outcome = site.program.run(&["sync"]).expect_code(0);
+        let keys: Vec<String> = site.keys(map_type).into_iter().collect();
+        let expected = ["anna@example.com", "carl@example.com"];
+        assert_eq!(keys, expected, "{map_type}: {}", outcome.stderr);
+        assert_eq!(site.names().len(), 1, "{:?}", site.names());
         site.program.run_untouching(&["sync"], 0);
     }
 }
@@ -311,17 +369,13 @@ fn what_lies_at_the_place_of_work_is_removed_and_not_followed() {
 /// A table is in force; then something happens to the calls of postmap at a file of its place of work. The old table stays, it
 /// is said why, nothing is left over, and the next run makes it good.
 #[track_caller]
-fn check_disturbed(
-    map_type: &str,
-    name: &str,
-    call: &str,
-    injection: &str,
-    more: &str,
-    answers: &[&str],
-) {
-    let site = Site::new(&["text", map_type], more);
+fn check_disturbed(map_type: &str, name: &str, call: &str, injection: &str, answers: &[&str]) {
+    let site = Site::new(&["text", map_type], "");
     site.program.staff("anna bob");
     site.program.run(&["sync"]).expect_code(0);
+    let is_hanging = injection == "signal=STOP";
+    let more = if is_hanging { LITTLE_PATIENCE } else { "" };
+    site.configure(&["text", map_type], more);
     site.program.staff("anna carl");
     let place = site.bench(map_type).join(name).display().to_string();
     let inject = format!("inject={call}:{injection}");
@@ -367,19 +421,13 @@ fn a_postmap_that_fails_leaves_the_old_table() {
     ] {
         let full = ["postmap ended with exit code 1", "No space left on device"];
         let call = "pwrite64,write";
-        check_disturbed(map_type, file, call, "error=ENOSPC", "", &full);
+        check_disturbed(map_type, file, call, "error=ENOSPC", &full);
         let killed = ["postmap ended with signal 9"];
-        check_disturbed(map_type, file, call, "signal=KILL", "", &killed);
+        check_disturbed(map_type, file, call, "signal=KILL", &killed);
     }
     // What it has built cannot be synced: the only sync of a file of Berkeley DB is ours.
-    check_disturbed(
-        "hash",
-        "table.db",
-        "fsync",
-        "error=EIO",
-        "",
-        &["Input/output error"],
-    );
+    let unsynced = ["Input/output error"];
+    check_disturbed("hash", "table.db", "fsync", "error=EIO", &unsynced);
 }
 
 #[test]
@@ -389,14 +437,7 @@ fn a_postmap_that_hangs_is_ended_and_leaves_the_old_table() {
     }
     let hung = ["postmap did not end within", "so it was ended"];
     for (map_type, file) in [("hash", "table.db"), ("lmdb", "table.lmdb")] {
-        check_disturbed(
-            map_type,
-            file,
-            "pwrite64",
-            "signal=STOP",
-            "# little patience",
-            &hung,
-        );
+        check_disturbed(map_type, file, "pwrite64", "signal=STOP", &hung);
     }
 }
 
@@ -415,43 +456,25 @@ fn a_line_that_postmap_drops_is_noticed() {
         let hex: String = octets.bytes().map(|octet| format!("{octet:02x}")).collect();
         format!("poke_exit=@arg2={hex}:when=1")
     };
+    let check = |map_type: &str, first_row: &str, answers: &[&str]| {
+        let injection = poke(&format!("{head}{first_row}"));
+        check_disturbed(map_type, "table", "read", &injection, answers);
+    };
+    let not_found = r#"postmap does not find "anna@example.com" with its value in what it built"#;
     for map_type in TYPES {
-        let dropped =
-            [r#"postmap does not find "anna@example.com" with its value in what it built"#];
-        check_disturbed(
-            map_type,
-            "table",
-            "read",
-            &poke(&format!("{head}#")),
-            "",
-            &dropped,
-        );
-        let other = [r#"postmap does not find "anna@example.com" with its value in what it built"#];
-        check_disturbed(
-            map_type,
-            "table",
-            "read",
-            &poke(&format!("{head}anne")),
-            "",
-            &other,
-        );
-        // It complains of some, and ends with 0 all the same.
-        let complained = ["when it was built, postmap said:", "unbalanced"];
-        check_disturbed(
-            map_type,
-            "table",
-            "read",
-            &poke(&format!("{head}\"")),
-            "",
-            &complained,
-        );
+        check(map_type, "#", &[not_found]);
     }
-    let dropped = ["postmap does not find", "whether the disk is full"];
-    check_disturbed("hash", "table", "read", "error=EIO", "", &dropped);
-    // A row too many: the head of the text, which is a comment, becomes one.
+    check("hash", "anne", &[not_found]);
+    check("lmdb", "anna@example.com NO", &[not_found]);
+    // Of some it complains, and ends with 0 all the same.
+    let complained = ["when it was built, postmap said:", "unbalanced"];
+    check("btree", "\"", &complained);
+    // The head of the text, which is a comment, becomes a row too many.
     let more = format!("stranger@example.com OK\n#{}", &head[25..]);
     let too_many = ["postmap built 3 rows where 2 were meant"];
-    check_disturbed("hash", "table", "read", &poke(&more), "", &too_many);
+    check_disturbed("hash", "table", "read", &poke(&more), &too_many);
+    let unread = [not_found, "whether the disk is full"];
+    check_disturbed("hash", "table", "read", "error=EIO", &unread);
 }
 
 #[test]

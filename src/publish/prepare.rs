@@ -1,7 +1,8 @@
 //! Writing a table beside the live one, before anything is renamed.
 //!
 //! What was written is synced and proven (`prove`, and `built` for what postmap builds) before it counts. Nothing is followed
-//! through a link: all files are opened relative to the table's directory, exclusively. Of a large table the formats are written and proven side by side.
+//! through a link: all files are opened relative to the table's directory, exclusively. Of a large table the formats are
+//! written and proven side by side.
 
 use std::fs::File;
 use std::io;
