@@ -10,6 +10,7 @@ pub mod plan;
 mod publication;
 pub mod status;
 pub mod sync;
+pub mod verify;
 
 use std::time::{Duration, Instant};
 

@@ -9,6 +9,7 @@
 //! This module does not decide *whether* to publish: it takes [`crate::guard::Approved`], and in recovery the ledger of a
 //! decision that was made of one.
 
+pub mod inspect;
 pub mod on_disk;
 mod prepare;
 mod prove;

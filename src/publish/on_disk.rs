@@ -140,7 +140,7 @@ fn content(
     })
 }
 
-fn read_without_link(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_without_link(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_without_link(path)?.read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -38,6 +38,10 @@ pub struct Options {
     pub relay_domains: Vec<String>,
     /// `parent_domain_matches_subdomains`; without one, Postfix's own.
     pub parent_domain_matches_subdomains: Option<&'static str>,
+    /// More lines of main.cf; they win over those that are always there.
+    pub main_cf: String,
+    /// Whether postscreen listens, and smtpd behind it.
+    pub is_behind_postscreen: bool,
 }
 
 impl Default for Options {
@@ -47,6 +51,8 @@ impl Default for Options {
             recipient_delimiter: "",
             relay_domains: RELAY_DOMAINS.map(str::to_owned).to_vec(),
             parent_domain_matches_subdomains: None,
+            main_cf: String::new(),
+            is_behind_postscreen: false,
         }
     }
 }
@@ -140,6 +146,11 @@ impl Gateway {
         codes
     }
 
+    /// Where it listens, as `HOST:PORT`.
+    pub fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// For `MAIL_CONFIG`.
     pub fn config_directory(&self) -> PathBuf {
         self.instance.config_directory()
@@ -176,7 +187,7 @@ impl Instance {
         let (user, group) = postfix_ids();
         chown(root.join("data"), Some(user), Some(group)).expect("root may give files away");
         write_file(&root.join("etc/main.cf"), main_cf(root, map, options));
-        write_file(&root.join("etc/master.cf"), master_cf(port));
+        write_file(&root.join("etc/master.cf"), master_cf(port, options));
         Instance { directory }
     }
 
@@ -270,12 +281,20 @@ fn main_cf(root: &Path, map: &str, options: &Options) -> String {
         delimiter = options.recipient_delimiter,
         relay_domains = options.relay_domains.join(", "),
     );
-    text + &parents.unwrap_or_default()
+    text + &parents.unwrap_or_default() + &options.main_cf
 }
 
-fn master_cf(port: u16) -> String {
+fn master_cf(port: u16, options: &Options) -> String {
+    let listener = if options.is_behind_postscreen {
+        format!(
+            "127.0.0.1:{port} inet n - n - 1 postscreen\n\
+             smtpd    pass - - n - - smtpd\n"
+        )
+    } else {
+        format!("127.0.0.1:{port} inet n - n - - smtpd\n")
+    };
     format!(
-        "127.0.0.1:{port} inet n - n - - smtpd\n\
+        "{listener}\
          cleanup  unix n - n - 0 cleanup\n\
          qmgr     unix n - n 300 1 qmgr\n\
          rewrite  unix - - n - - trivial-rewrite\n\
@@ -284,6 +303,7 @@ fn master_cf(port: u16) -> String {
          error    unix - - n - - error\n\
          discard  unix - - n - - discard\n\
          anvil    unix - - n - 1 anvil\n\
+         verify   unix - - n - 1 verify\n\
          proxymap unix - - n - - proxymap\n\
          postlog  unix-dgram n - n - 1 postlogd\n"
     )
