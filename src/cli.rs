@@ -52,8 +52,9 @@ pub struct Cli {
 const AFTER_HELP: &str = "\
 Exit codes: 0 current, 2 would change (diff), 65 changes are held, 69 a hook is owed, or a gateway
 disagrees (verify), 73 a table could not be written, 74 another run holds the lock, 75 a source
-could not be read completely, 77 no permission, 78 the configuration or the state is wrong, 64 wrong command line, 70 a bug. `status` speaks 0 1 2 3 like any
-monitoring plugin; `explain` ends with 1 for an address that is refused.
+could not be read completely, 77 no permission, 78 the configuration or the state is wrong, 64 wrong
+command line, 70 a bug. `status` speaks 0 1 2 3 like any monitoring plugin; `explain` ends with 1 for an
+address that is refused.
 
 First steps: `rcptsync check`, `rcptsync diff`, `rcptsync sync`.";
 

@@ -295,7 +295,7 @@ impl Asking<'_> {
             return Questions::default();
         };
         let mut questions = Questions::new(table, self.options.samples);
-        questions.about_known();
+        questions.about_known(&self.listed);
         questions.about_nobody(&self.listed);
         match (side, self.plan) {
             (Side::Gateway, _) => questions.about_postmasters(),

@@ -72,9 +72,10 @@ impl<'run> Questions<'run> {
     }
 
     /// Addresses that the table has.
-    pub(super) fn about_known(&mut self) {
-        let in_force = self.in_force();
-        for address in sample::known(in_force.keys(), self.samples, &mut random) {
+    pub(super) fn about_known(&mut self, listed: &Domains) {
+        let keys = self.in_force().keys();
+        let is_ours = |domain: &Domain| listed.find(domain).is_some();
+        for address in sample::known(keys, is_ours, self.samples, &mut random) {
             self.push(address, Expected::Accepted, Purpose::Known);
         }
     }
