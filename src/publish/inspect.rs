@@ -32,8 +32,8 @@ pub struct Inspected {
 /// What was found at the path of a table.
 #[derive(Debug)]
 pub enum Found {
-    /// The octets that were published.
-    AsPublished,
+    /// The octets that were published. Where a gateway looks keys up and the record knows them, so many were found.
+    AsPublished(Option<u64>),
     /// Whatever it is: a run has decided to replace it and is not done.
     Pending,
     /// Nothing.
@@ -112,10 +112,11 @@ fn find(
         Err(error) => return Found::Unreadable(error.to_string()),
     };
     if known.is_some_and(|known| known.digest == digest) {
-        return match ledger.map(|ledger| look_up(format, path, ledger, Seal { octets, digest })) {
-            Some(Err(why)) => Found::NotFound(why),
-            Some(Ok(())) | None => Found::AsPublished,
+        let found = match ledger {
+            Some(ledger) => look_up(format, path, ledger, Seal { octets, digest }),
+            None => Ok(None),
         };
+        return found.map_or_else(Found::NotFound, Found::AsPublished);
     }
     let rows = read_without_link(path)
         .map_err(|error| Found::Unreadable(error.to_string()))
@@ -132,13 +133,19 @@ fn find(
     }
 }
 
-fn look_up(format: Format, path: &Path, ledger: &Ledger, seal: Seal) -> Result<(), String> {
+fn look_up(
+    format: Format,
+    path: &Path,
+    ledger: &Ledger,
+    seal: Seal,
+) -> Result<Option<u64>, String> {
     match format {
         // It is read from its beginning to its end, and the octets are those that were read when it was published.
-        Format::Text => Ok(()),
+        Format::Text => Ok(None),
         Format::Cdb => {
             let said = Said::of(format, &ledger.rows);
-            prove::look_up(path, &said, &ledger.value, &seal, 1)
+            prove::look_up(path, &said, &ledger.value, &seal, 1)?;
+            Ok(Some(said.keys().count() as u64))
         }
     }
 }

@@ -2,13 +2,12 @@
 //!
 //! The keys are an interface. What servers and files said is made harmless when it is put in ([`key`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use serde::Serialize;
 
 use super::{BAD, GOOD, HELD, STRONG, counted, key, number};
-use crate::config::Format;
 use crate::error::Failure;
 use crate::probe::verdict::{self, Expected, Reason, Side, Verdict};
 use crate::probe::{Answer, Interview};
@@ -75,6 +74,9 @@ pub struct FileVerified {
     /// More about that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Keys that were looked up in it and found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys_found: Option<u64>,
     /// Published rows that are not in it.
     pub rows_missing: Named,
     /// Rows in it that were not published.
@@ -229,7 +231,7 @@ impl FileVerified {
     /// The report of a file.
     pub fn of(file: &Inspected) -> FileVerified {
         let (state, why) = match &file.found {
-            Found::AsPublished => (FileState::AsPublished, None),
+            Found::AsPublished(_) => (FileState::AsPublished, None),
             Found::Pending => (FileState::Pending, None),
             Found::Missing => (FileState::Missing, None),
             Found::Unrecorded(_) => (FileState::Unrecorded, None),
@@ -243,10 +245,14 @@ impl FileVerified {
             path: key(file.path.as_os_str().as_encoded_bytes()),
             state,
             why: why.map(|why| key(why.as_bytes())),
+            keys_found: None,
             rows_missing: Named::default(),
             rows_added: Named::default(),
             rows_changed: Named::default(),
         };
+        if let Found::AsPublished(keys_found) = &file.found {
+            verified.keys_found = *keys_found;
+        }
         if let Found::Other(_, differing) = &file.found {
             verified.rows_missing = Named::of(differing.missing.iter().map(Vec::as_slice));
             verified.rows_added = Named::of(differing.added.iter().map(Vec::as_slice));
@@ -258,8 +264,10 @@ impl FileVerified {
     fn sentence(&self) -> String {
         let why = self.why.as_deref().unwrap_or_default();
         match self.state {
-            FileState::AsPublished if self.format == Format::Text.name() => "as published".into(),
-            FileState::AsPublished => "as published, and every key is found in it".into(),
+            FileState::AsPublished => match self.keys_found {
+                Some(count) => format!("as published; {} found", counted(count, "key", "keys")),
+                None => "as published".into(),
+            },
             FileState::Pending => {
                 "a run decided to replace it and has not done so; the next `rcptsync sync` does".into()
             }
@@ -424,17 +432,18 @@ fn named(out: &mut dyn Write, mark: &str, named: &Named) -> io::Result<()> {
 }
 
 fn print_asked(out: &mut dyn Write, title: &str, asked: &Asked) -> io::Result<()> {
-    writeln!(
-        out,
-        "{STRONG}{title} {}{STRONG:#}  {}",
-        asked.server, asked.greeting
-    )?;
+    write!(out, "{STRONG}{title} {}{STRONG:#}", asked.server)?;
+    if asked.failure.is_none() {
+        write!(out, "  {}", asked.greeting)?;
+    }
+    writeln!(out)?;
     if let Some(failure) = &asked.failure {
         writeln!(out, "  {BAD}could not be asked{BAD:#}: {failure}")?;
     }
     for note in &asked.notes {
         writeln!(out, "  {HELD}note{HELD:#}         {note}")?;
     }
+    let mut sentences = BTreeSet::new();
     for told in &asked.answers {
         let style = match told.verdict {
             "agrees" => GOOD,
@@ -448,7 +457,10 @@ fn print_asked(out: &mut dyn Write, title: &str, asked: &Asked) -> io::Result<()
             out,
             "  {style}{verdict}{style:#}  {purpose} {address}: {reply}"
         )?;
-        if let Some(sentence) = &told.sentence {
+        // What it means is said once.
+        if let Some(sentence) = &told.sentence
+            && sentences.insert(sentence)
+        {
             writeln!(out, "               {sentence}")?;
         }
     }

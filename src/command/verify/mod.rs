@@ -216,7 +216,7 @@ impl<'run> TableNow<'run> {
     }
 
     fn is_as_published(&self) -> bool {
-        let is_as_published = |file: &Inspected| matches!(file.found, Found::AsPublished);
+        let is_as_published = |file: &Inspected| matches!(file.found, Found::AsPublished(_));
         self.problem.is_none() && self.files.iter().all(is_as_published)
     }
 
