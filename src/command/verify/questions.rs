@@ -2,7 +2,7 @@
 //!
 //! The table is the one in force: what its file says, not what was published. Nothing is asked here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::TableNow;
 use super::plan::Plan;
@@ -10,7 +10,7 @@ use crate::address::Address;
 use crate::config::Config;
 use crate::domain::Domain;
 use crate::domains::{Domains, forms_of};
-use crate::keys::Key;
+use crate::keys::{Key, domain_part};
 use crate::policy::{Decision, Policy, Reason};
 use crate::probe::sample::{self, Reservoir};
 use crate::probe::verdict::Expected;
@@ -74,8 +74,9 @@ impl<'run> Questions<'run> {
     /// Addresses that the table has.
     pub(super) fn about_known(&mut self, listed: &Domains) {
         let keys = self.in_force().keys();
-        let is_ours = |domain: &Domain| listed.find(domain).is_some();
-        for address in sample::known(keys, is_ours, self.samples, &mut random) {
+        let mut is_ours = of_listed(listed);
+        let ours = keys.filter(|key| is_ours(domain_part(key)));
+        for address in sample::known(ours, self.samples, &mut random) {
             self.push(address, Expected::Accepted, Purpose::Known);
         }
     }
@@ -216,6 +217,42 @@ impl<'run> Questions<'run> {
                 .iter()
                 .any(|(found, _)| keys.iter().any(|key| key.as_str().as_bytes() == found)),
             InForce::Nothing => false,
+        }
+    }
+}
+
+/// Whether the domain part of a key is that of a listed domain. Folding makes keys that are not: `strasse.example` of
+/// `straße.example`, which is another domain.
+fn of_listed<'key>(listed: &Domains) -> impl FnMut(&'key [u8]) -> bool {
+    let mut known: HashMap<&[u8], bool> = HashMap::new();
+    move |part| {
+        *known.entry(part).or_insert_with(|| {
+            let domain = std::str::from_utf8(part).ok();
+            let domain = domain.and_then(|domain| Domain::parse(domain).ok());
+            domain.is_some_and(|domain| listed.find(&domain).is_some())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_that_folding_made_is_not_listed() {
+        let listed = ["straße.example", "bücher.example"];
+        let listed = listed.map(|name| Domain::parse(name).expect("a domain"));
+        let listed = Domains::exact(&listed);
+        let mut is_ours = of_listed(&listed);
+        for (part, expected) in [
+            ("xn--strae-oqa.example", true),
+            ("strasse.example", false),
+            ("bücher.example", true),
+            ("xn--bcher-kva.example", true),
+            ("bücher.example", true),
+            ("", false),
+        ] {
+            assert_eq!(is_ours(part.as_bytes()), expected, "{part}");
         }
     }
 }
