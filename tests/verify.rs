@@ -275,24 +275,33 @@ fn a_table_that_is_not_configured_cannot_be_asked_for() {
 
 const NAMES: &str = "anna berta@second.example john..doe@example.com";
 
+/// Parameters of main.cf.
+type Settings<'test> = &'test [(&'static str, &'test str)];
+
 /// What `verify --smtp` says of a Postfix that is set up so; `table` is the name of the one it reads.
 #[track_caller]
-fn check_gateway(main_cf: &str, arguments: &[&str], code: i32, said: &[&str]) {
+fn check_gateway(settings: Settings<'_>, arguments: &[&str], code: i32, said: &[&str]) {
     if !postfix::is_available() {
         return;
     }
     let program = published(NAMES, "");
-    let gateway = start(&program.table(), "cdb", main_cf);
-    let endpoint = gateway.endpoint();
+    let gateway = start(&program.table(), "cdb", settings);
+    let endpoint = endpoint(&gateway);
     let mut all = vec!["verify", "--smtp", &endpoint];
     all.extend(arguments);
     expect(program.run(&all), code, said);
 }
 
-fn start(table: &Path, map_type: &str, main_cf: &str) -> Gateway {
+fn endpoint(gateway: &Gateway) -> String {
+    format!("127.0.0.1:{}", gateway.port())
+}
+
+fn start(table: &Path, map_type: &str, settings: Settings<'_>) -> Gateway {
     let options = Options {
         relay_domains: TWO_DOMAINS.map(str::to_owned).to_vec(),
-        main_cf: main_cf.to_owned(),
+        more: (settings.iter())
+            .map(|(name, value)| (*name, (*value).to_owned()))
+            .collect(),
         ..Options::default()
     };
     Gateway::start(table, map_type, &options)
@@ -302,7 +311,7 @@ fn start(table: &Path, map_type: &str, main_cf: &str) -> Gateway {
 #[test]
 fn a_gateway_that_reads_the_table_agrees() {
     check_gateway(
-        "",
+        &[],
         &[],
         0,
         &[
@@ -325,8 +334,8 @@ fn what_a_gateway_says_is_told_to_programs() {
         return;
     }
     let program = published(NAMES, "");
-    let gateway = start(&program.table(), "cdb", "soft_bounce = yes\n");
-    let arguments = ["verify", "--format", "json", "--smtp", &gateway.endpoint()];
+    let gateway = start(&program.table(), "cdb", &[("soft_bounce", "yes")]);
+    let arguments = ["verify", "--format", "json", "--smtp", &endpoint(&gateway)];
     let found = program.run(&arguments).expect_code(75).json();
     assert_eq!(
         (&found["schema"], &found["outcome"]),
@@ -374,9 +383,9 @@ fn a_row_for_a_whole_domain_makes_no_random_address_wrong() {
     change(&program.table(), |text| {
         text.extend(b"@second.example OK\n")
     });
-    let gateway = start(&program.table(), "texthash", "");
+    let gateway = start(&program.table(), "texthash", &[]);
     expect(
-        program.run(&["verify", "--smtp", &gateway.endpoint()]),
+        program.run(&["verify", "--smtp", &endpoint(&gateway)]),
         69,
         &[
             "0 rows missing, 1 added",
@@ -390,7 +399,7 @@ fn a_row_for_a_whole_domain_makes_no_random_address_wrong() {
 #[test]
 fn a_gateway_without_recipient_maps_is_contradicted() {
     check_gateway(
-        "relay_recipient_maps =\n",
+        &[("relay_recipient_maps", "")],
         &[],
         69,
         &[
@@ -404,7 +413,7 @@ fn a_gateway_without_recipient_maps_is_contradicted() {
 #[test]
 fn a_gateway_that_reads_another_table_is_contradicted() {
     check_gateway(
-        "relay_recipient_maps = inline:{anna@example.com=OK}\n",
+        &[("relay_recipient_maps", "inline:{anna@example.com=OK}")],
         &[],
         69,
         &[
@@ -418,7 +427,7 @@ fn a_gateway_that_reads_another_table_is_contradicted() {
 #[test]
 fn soft_bounces_are_explained() {
     check_gateway(
-        "soft_bounce = yes\n",
+        &[("soft_bounce", "yes")],
         &[],
         75,
         &[
@@ -433,7 +442,7 @@ fn soft_bounces_are_explained() {
 #[test]
 fn a_table_that_does_not_open_is_explained() {
     check_gateway(
-        "relay_recipient_maps = hash:/nonexistent/table\n",
+        &[("relay_recipient_maps", "hash:/nonexistent/table")],
         &[],
         75,
         &[
@@ -450,7 +459,7 @@ fn greylisting_is_explained() {
     let greylisting =
         "check_recipient_access static:{DEFER_IF_PERMIT Service is unavailable (try later)}";
     check_gateway(
-        &format!("smtpd_recipient_restrictions = {greylisting}\n"),
+        &[("smtpd_recipient_restrictions", greylisting)],
         &[],
         75,
         &[
@@ -460,7 +469,10 @@ fn greylisting_is_explained() {
         ],
     );
     check_gateway(
-        &format!("smtpd_recipient_restrictions = reject_unlisted_recipient, {greylisting}\n"),
+        &[(
+            "smtpd_recipient_restrictions",
+            &format!("reject_unlisted_recipient, {greylisting}"),
+        )],
         &[],
         75,
         &[
@@ -473,7 +485,7 @@ fn greylisting_is_explained() {
 #[test]
 fn denied_relaying_is_explained() {
     check_gateway(
-        "relay_domains = example.com\n",
+        &[("relay_domains", "example.com")],
         &[],
         75,
         &[
@@ -483,7 +495,10 @@ fn denied_relaying_is_explained() {
         ],
     );
     check_gateway(
-        "relay_domains = example.com\nsmtpd_relay_restrictions = defer_unauth_destination\n",
+        &[
+            ("relay_domains", "example.com"),
+            ("smtpd_relay_restrictions", "defer_unauth_destination"),
+        ],
         &[],
         75,
         &[
@@ -495,12 +510,17 @@ fn denied_relaying_is_explained() {
 
 #[test]
 fn a_callout_of_the_gateway_is_explained() {
-    let restriction = "smtpd_recipient_restrictions = reject_unverified_recipient\n\
-                       address_verify_relay_transport = error:nobody\n\
-                       address_verify_poll_count = 60\n\
-                       address_verify_poll_delay = 1s\n";
+    let mut settings = vec![
+        (
+            "smtpd_recipient_restrictions",
+            "reject_unverified_recipient",
+        ),
+        ("address_verify_relay_transport", "error:nobody"),
+        ("address_verify_poll_count", "60"),
+        ("address_verify_poll_delay", "1s"),
+    ];
     check_gateway(
-        restriction,
+        &settings,
         &["--samples", "1"],
         75,
         &[
@@ -509,8 +529,9 @@ fn a_callout_of_the_gateway_is_explained() {
             "unverified_recipient_reject_code is still 450",
         ],
     );
+    settings.push(("unverified_recipient_reject_code", "550"));
     check_gateway(
-        &format!("{restriction}unverified_recipient_reject_code = 550\n"),
+        &settings,
         &["--samples", "1"],
         69,
         &["contradicts  known", "undeliverable address"],
@@ -520,13 +541,13 @@ fn a_callout_of_the_gateway_is_explained() {
 #[test]
 fn a_tarpit_is_waited_for_and_told() {
     check_gateway(
-        "smtpd_client_restrictions = sleep 2\n",
+        &[("smtpd_client_restrictions", "sleep 2")],
         &["--samples", "1"],
         0,
         &["agrees       known", "it took its time: a tarpit"],
     );
     check_gateway(
-        "smtpd_client_restrictions = sleep 60\n",
+        &[("smtpd_client_restrictions", "sleep 60")],
         &["--samples", "1", "--timeout", "3s"],
         75,
         &["no answer within 3s", "a longer --timeout may tell"],
@@ -543,12 +564,17 @@ fn postscreen_is_waited_for_and_explained() {
     let options = Options {
         relay_domains: TWO_DOMAINS.map(str::to_owned).to_vec(),
         is_behind_postscreen: true,
-        main_cf: "postscreen_greet_wait = 3s\npostscreen_greet_action = enforce\npostscreen_pipelining_enable = yes\n"
-            .into(),
+        more: [
+            ("postscreen_greet_wait", "3s"),
+            ("postscreen_greet_action", "enforce"),
+            ("postscreen_pipelining_enable", "yes"),
+        ]
+        .map(|(name, value)| (name, value.to_owned()))
+        .to_vec(),
         ..Options::default()
     };
     let gateway = Gateway::start(&program.table(), "cdb", &options);
-    let arguments = ["verify", "--smtp", &gateway.endpoint(), "--samples", "1"];
+    let arguments = ["verify", "--smtp", &endpoint(&gateway), "--samples", "1"];
     expect(
         program.run(&arguments),
         75,
@@ -570,7 +596,10 @@ fn postscreen_is_waited_for_and_explained() {
 #[test]
 fn a_gateway_that_hangs_up_after_an_error_is_asked_again() {
     check_gateway(
-        "smtpd_hard_error_limit = 1\nsmtpd_soft_error_limit = 1\n",
+        &[
+            ("smtpd_hard_error_limit", "1"),
+            ("smtpd_soft_error_limit", "1"),
+        ],
         &[],
         0,
         &["agrees       known anna@example.com", "everything agrees"],
@@ -580,24 +609,37 @@ fn a_gateway_that_hangs_up_after_an_error_is_asked_again() {
 #[test]
 fn who_asks_and_for_whom_can_be_said() {
     check_gateway(
-        "smtpd_helo_required = yes\n\
-         smtpd_delay_reject = no\n\
-         smtpd_helo_restrictions = check_helo_access inline:{probe.example.net=OK}, reject\n\
-         smtpd_sender_restrictions = check_sender_access inline:{me@example.net=OK}, reject\n",
+        &[
+            ("smtpd_helo_required", "yes"),
+            ("smtpd_delay_reject", "no"),
+            (
+                "smtpd_helo_restrictions",
+                "check_helo_access inline:{probe.example.net=OK}, reject",
+            ),
+            (
+                "smtpd_sender_restrictions",
+                "check_sender_access inline:{me@example.net=OK}, reject",
+            ),
+        ],
         &["--helo", "probe.example.net", "--sender", "me@example.net"],
         0,
         &["everything agrees"],
     );
     check_gateway(
-        "smtpd_delay_reject = no\nsmtpd_helo_restrictions = reject\n",
+        &[
+            ("smtpd_delay_reject", "no"),
+            ("smtpd_helo_restrictions", "reject"),
+        ],
         &[],
         75,
         &["could not be asked", "at EHLO", "it refuses this client"],
     );
     check_gateway(
-        "smtpd_delay_reject = no\n\
-         smtpd_sender_restrictions = reject\n\
-         smtpd_null_access_lookup_key = <>\n",
+        &[
+            ("smtpd_delay_reject", "no"),
+            ("smtpd_sender_restrictions", "reject"),
+            ("smtpd_null_access_lookup_key", "<>"),
+        ],
         &[],
         75,
         &[
@@ -629,7 +671,7 @@ fn international_addresses_are_asked_where_they_can_be_said() {
             ..Options::default()
         };
         let gateway = Gateway::start(&program.table(), "cdb", &options);
-        let outcome = program.run(&["verify", "--smtp", &gateway.endpoint()]);
+        let outcome = program.run(&["verify", "--smtp", &endpoint(&gateway)]);
         expect(
             outcome,
             0,
@@ -644,9 +686,9 @@ fn a_postmaster_in_the_table_counts() {
         return;
     }
     let program = published(NAMES, "[recipients]\nalways = [\"postmaster\"]\n");
-    let agreeing = start(&program.table(), "cdb", "");
+    let agreeing = start(&program.table(), "cdb", &[]);
     let arguments =
-        |gateway: &Gateway| ["verify".to_owned(), "--smtp".to_owned(), gateway.endpoint()];
+        |gateway: &Gateway| ["verify".to_owned(), "--smtp".to_owned(), endpoint(gateway)];
     let run = |gateway: &Gateway| {
         let arguments = arguments(gateway);
         program.run(&arguments.each_ref().map(String::as_str))
@@ -660,7 +702,10 @@ fn a_postmaster_in_the_table_counts() {
     let refusing = start(
         &program.table(),
         "cdb",
-        "smtpd_recipient_restrictions = check_recipient_access inline:{{postmaster@example.com = 550 5.1.1 gone}}\n",
+        &[(
+            "smtpd_recipient_restrictions",
+            "check_recipient_access inline:{{postmaster@example.com = 550 5.1.1 gone}}",
+        )],
     );
     expect(
         run(&refusing),
@@ -672,14 +717,14 @@ fn a_postmaster_in_the_table_counts() {
 // The system behind.
 
 #[track_caller]
-fn check_callout(main_cf: &str, arguments: &[&str], code: i32, said: &[&str]) {
+fn check_callout(settings: Settings<'_>, arguments: &[&str], code: i32, said: &[&str]) {
     if !postfix::is_available() {
         return;
     }
     let program = published(NAMES, "[recipients]\nexclude = [\"hidden@example.com\"]\n");
     program.staff(&format!("{NAMES} hidden"));
-    let behind = start(Path::new("unused"), "inline:", main_cf);
-    let endpoint = behind.endpoint();
+    let behind = start(Path::new("all"), "static", settings);
+    let endpoint = endpoint(&behind);
     let mut all = vec!["verify", "--callout", &endpoint];
     all.extend(arguments);
     expect(program.run(&all), code, said);
@@ -687,9 +732,9 @@ fn check_callout(main_cf: &str, arguments: &[&str], code: i32, said: &[&str]) {
 
 #[test]
 fn the_system_behind_is_asked_in_both_directions() {
-    let all = "relay_recipient_maps = inline:{anna@example.com=OK, berta@second.example=OK, \"john..doe\"@example.com=OK}\n";
+    let all = "inline:{anna@example.com=OK, berta@second.example=OK, \"john..doe\"@example.com=OK}";
     check_callout(
-        all,
+        &[("relay_recipient_maps", all)],
         &["--full"],
         0,
         &[
@@ -699,7 +744,10 @@ fn the_system_behind_is_asked_in_both_directions() {
         ],
     );
     check_callout(
-        "relay_recipient_maps = inline:{anna@example.com=OK, berta@second.example=OK}\n",
+        &[(
+            "relay_recipient_maps",
+            "inline:{anna@example.com=OK, berta@second.example=OK}",
+        )],
         &[],
         69,
         &[
@@ -708,7 +756,10 @@ fn the_system_behind_is_asked_in_both_directions() {
         ],
     );
     check_callout(
-        &all.replace("anna", "hidden@example.com=OK, anna"),
+        &[(
+            "relay_recipient_maps",
+            &all.replace("anna", "hidden@example.com=OK, anna"),
+        )],
         &["--full"],
         0,
         &[
@@ -717,7 +768,7 @@ fn the_system_behind_is_asked_in_both_directions() {
         ],
     );
     check_callout(
-        "relay_recipient_maps =\n",
+        &[("relay_recipient_maps", "")],
         &[],
         69,
         &[

@@ -38,8 +38,8 @@ pub struct Options {
     pub relay_domains: Vec<String>,
     /// `parent_domain_matches_subdomains`; without one, Postfix's own.
     pub parent_domain_matches_subdomains: Option<&'static str>,
-    /// More lines of main.cf; they win over those that are always there.
-    pub main_cf: String,
+    /// More parameters: name and value. They win over those above.
+    pub more: Vec<(&'static str, String)>,
     /// Whether postscreen listens, and smtpd behind it.
     pub is_behind_postscreen: bool,
 }
@@ -51,7 +51,7 @@ impl Default for Options {
             recipient_delimiter: "",
             relay_domains: RELAY_DOMAINS.map(str::to_owned).to_vec(),
             parent_domain_matches_subdomains: None,
-            main_cf: String::new(),
+            more: Vec::new(),
             is_behind_postscreen: false,
         }
     }
@@ -146,9 +146,9 @@ impl Gateway {
         codes
     }
 
-    /// Where it listens, as `HOST:PORT`.
-    pub fn endpoint(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+    /// Where it listens on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// For `MAIL_CONFIG`.
@@ -281,7 +281,18 @@ fn main_cf(root: &Path, map: &str, options: &Options) -> String {
         delimiter = options.recipient_delimiter,
         relay_domains = options.relay_domains.join(", "),
     );
-    text + &parents.unwrap_or_default() + &options.main_cf
+    // Of a parameter that stands there twice Postfix takes the last, and warns.
+    let is_given = |line: &&str| {
+        let name = line.split(" =").next();
+        !options.more.iter().any(|(given, _)| name == Some(given))
+    };
+    let text = text + &parents.unwrap_or_default();
+    let kept = text
+        .lines()
+        .filter(is_given)
+        .map(|line| format!("{line}\n"));
+    let more = (options.more.iter()).map(|(name, value)| format!("{name} = {value}\n"));
+    kept.chain(more).collect()
 }
 
 fn master_cf(port: u16, options: &Options) -> String {
@@ -302,8 +313,10 @@ fn master_cf(port: u16, options: &Options) -> String {
          defer    unix - - n - 0 bounce\n\
          error    unix - - n - - error\n\
          discard  unix - - n - - discard\n\
-         anvil    unix - - n - 1 anvil\n\
+         smtp     unix - - n - - smtp\n\
          verify   unix - - n - 1 verify\n\
+         trace    unix - - n - 0 bounce\n\
+         anvil    unix - - n - 1 anvil\n\
          proxymap unix - - n - - proxymap\n\
          postlog  unix-dgram n - n - 1 postlogd\n"
     )
