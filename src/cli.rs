@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::command::diff;
+use crate::address::Address;
+use crate::command::{diff, verify};
+use crate::domain::Domain;
+use crate::smtp::{self, Endpoint};
 
 /// Keeps a mail gateway's recipient tables equal to what Active Directory says
 ///
@@ -47,10 +50,11 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 current, 2 would change (diff), 65 changes are held, 69 a hook is owed, 73 a table could not be
-written, 74 another run holds the lock, 75 a source could not be read completely, 77 no permission, 78 the
-configuration or the state is wrong, 64 wrong command line, 70 a bug. `status` speaks 0 1 2 3 like any
-monitoring plugin; `explain` ends with 1 for an address that is refused.
+Exit codes: 0 current, 2 would change (diff), 65 changes are held, 69 a hook is owed, or a gateway
+disagrees (verify), 73 a table could not be written, 74 another run holds the lock, 75 a source
+could not be read completely, 77 no permission, 78 the configuration or the state is wrong, 64 wrong
+command line, 70 a bug. `status` speaks 0 1 2 3 like any monitoring plugin; `explain` ends with 1 for an
+address that is refused.
 
 First steps: `rcptsync check`, `rcptsync diff`, `rcptsync sync`.";
 
@@ -125,9 +129,96 @@ pub enum Command {
         /// Its number
         generation: u64,
     },
+    /// Ask whether the published tables are in force: the files, a complete read, a gateway, the system behind it
+    ///
+    /// Alone, it reads every published file anew and compares it with what was published; in a CDB every key is looked
+    /// up. Takes no lock and changes nothing; never sends a message.
+    #[command(after_help = VERIFY_HELP)]
+    Verify(Verify),
     /// Check the configuration alone: no network, nothing written, all problems at once
     Check,
 }
+
+/// What `verify` looks at and asks.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Read every source completely, and compare the rows in force with those wanted
+    #[arg(long)]
+    full: bool,
+    /// Ask a gateway: addresses of the table must get 250, random ones 550 5.1.1
+    #[arg(long, value_name = "HOST:PORT")]
+    smtp: Option<Endpoint>,
+    /// Ask the system behind the gateway (Exchange: port 2525): it must know every address of the table, and no random
+    /// one; with --full, addresses that a rule leaves out are asked for as well
+    #[arg(long, value_name = "HOST:PORT")]
+    callout: Option<Endpoint>,
+    /// The table whose addresses are asked for; the first of the configuration where nothing is said
+    #[arg(long, value_name = "NAME")]
+    table: Option<String>,
+    /// Addresses of each sort that are asked for at most
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=100))]
+    samples: u8,
+    /// Sender of the questions; the empty one (<>) where nothing is said, as for a bounce
+    #[arg(long, value_name = "ADDRESS", value_parser = sender)]
+    sender: Option<Address>,
+    /// Name to introduce this machine with; its full name, or its address, where nothing is said
+    #[arg(long, value_name = "NAME", value_parser = Domain::parse)]
+    helo: Option<Domain>,
+    /// How long one reply may take, the greeting included: tarpits and postscreen take their time
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time_to_wait)]
+    timeout: Duration,
+    /// How to show it
+    #[arg(long, value_enum, default_value_t = TextOrJson::Text)]
+    format: TextOrJson,
+}
+
+impl Verify {
+    /// What the verb takes.
+    pub fn options(&self, is_quiet: bool) -> verify::Options {
+        verify::Options {
+            is_full: self.full,
+            smtp: self.smtp.clone(),
+            callout: self.callout.clone(),
+            table: self.table.clone(),
+            samples: self.samples.into(),
+            sender: self.sender.clone(),
+            helo: self.helo.clone(),
+            timeout: self.timeout,
+            is_json: self.format == TextOrJson::Json,
+            is_quiet,
+        }
+    }
+}
+
+/// A sender that every server can be told.
+fn sender(text: &str) -> Result<Address, String> {
+    let address = Address::parse(text).map_err(|error| error.to_string())?;
+    if smtp::needs_smtputf8(&address) {
+        return Err("a server without SMTPUTF8 could not be told; choose one in ASCII".into());
+    }
+    Ok(address)
+}
+
+/// Nothing would be heard within no time.
+fn time_to_wait(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time.is_zero() {
+        return Err("must be more than nothing".into());
+    }
+    Ok(time)
+}
+
+// The terminal breaks the lines.
+const VERIFY_HELP: &str = "\
+A server is asked up to RCPT TO, never given a message, and for 5 recipients a session at most: known ones of the \
+table in force (spread over its domains), a random one in each of their domains and of those listed, and each \
+postmaster; of every sort --samples at most. Greylisting, tarpits, postscreen, tables that do not open, callouts and \
+refused relaying are told apart and explained. There is no TLS: a server that insists on it (530) says so.
+
+Exit codes: 0 everything agrees; 69 a file is not what was published, or a server contradicts (it does not know a \
+known address, or accepts a random one); 75 a server could not be asked, or nothing that it said about the known or \
+the random addresses of a domain decides. With --full also those of `diff`: 2 other rows are wanted, 65 they wait, 75 \
+a source could not be read. A postmaster that is not in the table and is refused is a finding, and no more.";
 
 /// Two ways to show a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

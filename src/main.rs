@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rcptsync::cli::{Cli, Color, Command, LogFormat, TextOrJson};
-use rcptsync::command::{approve, check, diff, explain, history, status, sync};
+use rcptsync::command::{approve, check, diff, explain, history, status, sync, verify};
 use rcptsync::error::{Failure, Result};
 use rcptsync::exit::Exit;
 use rcptsync::report::Tell;
@@ -108,6 +108,7 @@ fn run(cli: &Cli, tell: Tell<'_>) -> Result<u8> {
         Command::History { generation, format } => {
             history::run(&config, *generation, *format == TextOrJson::Json, out)
         }
+        Command::Verify(asked) => verify::run(&config, &asked.options(cli.quiet), out, tell),
         Command::Check => check::run(&config, out),
     }
 }

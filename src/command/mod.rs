@@ -12,6 +12,7 @@ mod proof;
 mod publication;
 pub mod status;
 pub mod sync;
+pub mod verify;
 
 use std::time::{Duration, Instant};
 

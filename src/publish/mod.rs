@@ -10,6 +10,7 @@
 //! decision that was made of one.
 
 mod built;
+pub mod inspect;
 pub mod on_disk;
 mod prepare;
 mod prove;

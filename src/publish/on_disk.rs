@@ -135,14 +135,23 @@ fn content(
     if known.is_some_and(|known| known.digest == artefact.digest) {
         return Ok(Content::AsPublished(artefact));
     }
-    let read = match format.map_type() {
-        None => format::read(format, &bytes, folding),
-        Some(map_type) => read_built(&artefact, &bytes, map_type, published)?,
-    };
-    Ok(match read {
+    Ok(match read_rows(&artefact, &bytes, published, folding)? {
         Ok(rows) => Content::Foreign(Foreign { bytes, artefact }, rows),
         Err(error) => Content::NoTable(Foreign { bytes, artefact }, error.to_string()),
     })
+}
+
+/// The rows of a file that this program did not write, or why it is no table of its format.
+pub(super) fn read_rows(
+    found: &Artefact,
+    bytes: &[u8],
+    published: &[Artefact],
+    folding: Folding,
+) -> Result<std::result::Result<Vec<KeyValue>, ReadError>> {
+    match found.format.map_type() {
+        None => Ok(format::read(found.format, bytes, folding)),
+        Some(map_type) => read_built(found, bytes, map_type, published),
+    }
 }
 
 /// Reads a file that only postmap can read. What postmap cannot list may still serve a gateway, so it is refused and not
@@ -186,7 +195,7 @@ fn unreadable(path: &Path, why: impl ToString) -> Box<Failure> {
     not_written("a table cannot be read", path, why, next)
 }
 
-fn read_without_link(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_without_link(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_without_link(path)?.read_to_end(&mut bytes)?;
     Ok(bytes)

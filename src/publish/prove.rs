@@ -115,7 +115,7 @@ const NOT_WHAT_WAS_WRITTEN: &str = "what was read back is not what was written";
 const READER_FAILED: &str = "the CDB reader failed on it";
 
 /// Looks up every key, in the order of the rows, as their records lie.
-fn look_up(
+pub(super) fn look_up(
     path: &Path,
     said: &Said<'_>,
     values: &RowValues,

@@ -9,6 +9,7 @@ pub mod markdown;
 pub mod progress;
 pub mod text;
 pub mod unified;
+pub mod verification;
 
 use std::io::{self, Write};
 

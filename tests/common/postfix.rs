@@ -40,6 +40,8 @@ pub struct Options {
     pub parent_domain_matches_subdomains: Option<&'static str>,
     /// More parameters: name and value. They win over those above.
     pub more: Vec<(&'static str, String)>,
+    /// Whether postscreen listens, and smtpd behind it.
+    pub is_behind_postscreen: bool,
 }
 
 impl Default for Options {
@@ -50,6 +52,7 @@ impl Default for Options {
             relay_domains: RELAY_DOMAINS.map(str::to_owned).to_vec(),
             parent_domain_matches_subdomains: None,
             more: Vec::new(),
+            is_behind_postscreen: false,
         }
     }
 }
@@ -184,7 +187,7 @@ impl Instance {
         let (user, group) = postfix_ids();
         chown(root.join("data"), Some(user), Some(group)).expect("root may give files away");
         write_file(&root.join("etc/main.cf"), main_cf(root, map, options));
-        write_file(&root.join("etc/master.cf"), master_cf(port));
+        write_file(&root.join("etc/master.cf"), master_cf(port, options));
         Instance { directory }
     }
 
@@ -292,9 +295,17 @@ fn main_cf(root: &Path, map: &str, options: &Options) -> String {
     kept.chain(more).collect()
 }
 
-fn master_cf(port: u16) -> String {
+fn master_cf(port: u16, options: &Options) -> String {
+    let listener = if options.is_behind_postscreen {
+        format!(
+            "127.0.0.1:{port} inet n - n - 1 postscreen\n\
+             smtpd    pass - - n - - smtpd\n"
+        )
+    } else {
+        format!("127.0.0.1:{port} inet n - n - - smtpd\n")
+    };
     format!(
-        "127.0.0.1:{port} inet n - n - - smtpd\n\
+        "{listener}\
          cleanup  unix n - n - 0 cleanup\n\
          qmgr     unix n - n 300 1 qmgr\n\
          rewrite  unix - - n - - trivial-rewrite\n\
