@@ -1,11 +1,17 @@
 //! What the Postfix on this machine says of itself, through `postconf` and `postmap`.
 //!
 //! Asked where a table's folding is "auto", by `explain` for the recipient delimiter, and for `relay_domains` where domains
-//! come from there or are compared with it ([`relay_domains`]). A machine without Postfix (a host that builds tables for
-//! others) has no opinion. Not here: changing anything in Postfix.
+//! come from there or are compared with it ([`relay_domains`]). `doctor` asks for everything ([`settings`], [`master`],
+//! [`lookup`]). A machine without Postfix (a host that builds tables for others) has no opinion. Not here: changing
+//! anything in Postfix.
 
+pub mod lookup;
+pub mod master;
 pub mod relay_domains;
+pub mod settings;
 
+use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -70,18 +76,63 @@ pub(crate) fn main_cf() -> PathBuf {
     Path::new(&directory).join("main.cf")
 }
 
+/// Where the programs of Postfix lie.
+const PROGRAM_DIRECTORIES: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+
 /// Runs a program of Postfix; `None` where it cannot be started. To be called only where there is a main.cf: without it,
 /// they sleep a second before they fail.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Option<Output> {
-    ["/usr/sbin", "/usr/local/sbin"]
-        .iter()
-        .find_map(|directory| {
-            let started = Command::new(format!("{directory}/{program}"))
-                .args(arguments)
-                .stdin(Stdio::null())
-                .output();
-            started.ok()
-        })
+    PROGRAM_DIRECTORIES.iter().find_map(|directory| {
+        let started = Command::new(format!("{directory}/{program}"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output();
+        started.ok()
+    })
+}
+
+/// The same with something on its standard input.
+fn run_with_input(program: &str, arguments: &[&str], input: &str) -> Option<Output> {
+    let mut child = PROGRAM_DIRECTORIES.iter().find_map(|directory| {
+        let started = Command::new(format!("{directory}/{program}"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        started.ok()
+    })?;
+    let stdin = child.stdin.take();
+    // Beside the reading of its answers: both pipes hold less than what may be said.
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // A program that ends early says why.
+            stdin.map(|mut stdin| stdin.write_all(input.as_bytes()))
+        });
+        child.wait_with_output().ok()
+    })
+}
+
+/// The same as another account, which root alone can do; nothing of root's groups is kept.
+fn run_as(account: Account, program: &str, arguments: &[&str]) -> Option<Output> {
+    PROGRAM_DIRECTORIES.iter().find_map(|directory| {
+        let started = Command::new(format!("{directory}/{program}"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .uid(account.uid)
+            .gid(account.gid)
+            .output();
+        started.ok()
+    })
+}
+
+/// An account of this machine, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Who.
+    pub uid: u32,
+    /// The group it starts with.
+    pub gid: u32,
 }
 
 #[cfg(test)]
