@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rcptsync::cli::{Cli, Color, Command, LogFormat, TextOrJson};
-use rcptsync::command::{approve, check, diff, explain, history, status, sync};
+use rcptsync::command::{approve, check, diff, doctor, explain, history, status, sync};
 use rcptsync::error::{Failure, Result};
 use rcptsync::exit::Exit;
 use rcptsync::report::Tell;
@@ -100,6 +100,13 @@ fn run(cli: &Cli, tell: Tell<'_>) -> Result<u8> {
             history::run(&config, *generation, *format == TextOrJson::Json, out)
         }
         Command::Check => check::run(&config, out),
+        Command::Doctor { format } => {
+            let options = doctor::Options {
+                is_json: *format == TextOrJson::Json,
+                is_quiet: cli.quiet,
+            };
+            doctor::run(&config, options, out)
+        }
     }
 }
 
