@@ -176,6 +176,48 @@ fn no_relay_domains(facts: &Facts<'_>) -> Vec<Told> {
     }
 }
 
+/// With `smtputf8_enable = no` nobody can name the other form.
+pub(super) fn both_forms(facts: &Facts<'_>) -> Vec<Told> {
+    let Some(postfix) = facts.postfix() else {
+        return Vec::new();
+    };
+    let relayed = match &postfix.relayed_forms {
+        Ok(relayed) => relayed,
+        Err(why) => {
+            let what = "whether international domains are relayed in both forms";
+            return vec![not_checked(what, why, "")];
+        }
+    };
+    if postfix.settings.get("smtputf8_enable") != "yes" {
+        return Vec::new();
+    }
+    let is_alone = |form: &&String| {
+        let domain = postfix.forms.get(*form);
+        domain.is_some_and(|domain| !forms(domain).iter().all(|form| relayed.contains(*form)))
+    };
+    let other = |form: &String| {
+        let domain = postfix.forms.get(form)?;
+        forms(domain).into_iter().find(|other| other != form)
+    };
+    let missing: Vec<String> = relayed
+        .iter()
+        .filter(is_alone)
+        .filter_map(|form| other(form).map(str::to_owned))
+        .collect();
+    if missing.is_empty() {
+        return Vec::new();
+    }
+    vec![warning(
+        format!(
+            "not in relay_domains beside their other form: {}",
+            some_of(&missing)
+        ),
+        "Postfix converts nothing between the two forms of an international domain, and refuses to relay for the one it does not \
+         have",
+        format!("add them to relay_domains: {}", missing.join(", ")),
+    )]
+}
+
 /// What is known of Exchange.
 fn organisations<'facts>(facts: &'facts Facts<'_>) -> Vec<&'facts Organisation> {
     let reads = facts

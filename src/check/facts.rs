@@ -63,6 +63,8 @@ pub struct Stat {
 /// This program's own files.
 #[derive(Debug)]
 pub struct Files {
+    /// Who owns the state and so runs `sync`: a number; `None` before the first run.
+    pub owner: Option<u32>,
     /// The configuration and its directory.
     pub configuration: Vec<Seen<Stat>>,
     /// The state directory; `None` before the first run.
@@ -75,6 +77,14 @@ pub struct Files {
     pub hooks: Vec<HookFacts>,
     /// Per file system that is written to.
     pub space: Vec<Space>,
+}
+
+impl Stat {
+    /// Whether an account cannot read it, whatever its groups are.
+    pub fn is_closed_to(&self, account: u32) -> bool {
+        let needed = if self.uid == account { 0o400 } else { 0o044 };
+        account != 0 && self.mode & needed == 0
+    }
 }
 
 /// A secret that was read, and forgotten at once.
@@ -93,6 +103,8 @@ pub enum SecretOutcome {
     Good,
     /// It was read, and accounts of its group may replace it.
     WrittenByGroup(PathBuf),
+    /// It was read by root, and the account that owns the state cannot read it.
+    ClosedToOwner(PathBuf),
     /// This account may not read it, and need not.
     Denied(String),
     /// It is a systemd credential, and this process has none.
@@ -186,6 +198,8 @@ pub struct Postfix {
     pub maps: Vec<Map>,
     /// Every domain of ours or of `relay_domains`, in the forms that Postfix can be asked for.
     pub forms: BTreeMap<String, Domain>,
+    /// Those forms of international domains that stand in `relay_domains` as they are.
+    pub relayed_forms: Seen<BTreeSet<String>>,
     /// Those of them that are of a class which does not ask `relay_recipient_maps`: the parameter that says so.
     pub classes: BTreeMap<String, &'static str>,
     /// Lists of domains that could not be asked, and why.
@@ -327,6 +341,11 @@ impl Facts<'_> {
             Gateway::Known(postfix) => Some(postfix),
             Gateway::Absent | Gateway::Silent(_) => None,
         }
+    }
+
+    /// The tables that `relay_recipient_maps` is to name.
+    pub fn recipient_tables(&self) -> impl Iterator<Item = &Table> {
+        self.tables.iter().map(|facts| facts.table)
     }
 
     /// Whether the first run is still to come: no file of any table is there.

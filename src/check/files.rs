@@ -25,6 +25,20 @@ pub(super) fn configuration(facts: &Facts<'_>) -> Vec<Told> {
             Err(why) => found.push(not_checked("who may write the configuration", why, "")),
         }
     }
+    let configuration = facts.files.configuration.first();
+    if let (Some(Ok(stat)), Some(owner)) = (configuration, facts.files.owner)
+        && stat.is_closed_to(owner)
+    {
+        let path = stat.path.display();
+        found.push(error(
+            format!(
+                "the account that owns the state cannot read {path} (mode {:04o})",
+                stat.mode
+            ),
+            "the timer runs as that account, and every run ends with 77",
+            format!("chmod 0644 {path}: it holds no secret"),
+        ));
+    }
     found
 }
 
@@ -39,13 +53,21 @@ pub(super) fn secrets(facts: &Facts<'_>) -> Vec<Told> {
                 "a secret that somebody else can replace lets them choose as whom the directory is asked",
                 format!("chmod g-w {}", path.display()),
             )),
+            SecretOutcome::ClosedToOwner(path) => found.push(error(
+                format!(
+                    "source {source}: the account that owns the state cannot read {}",
+                    path.display()
+                ),
+                "the timer runs as that account, and without the secret it cannot ask the directory",
+                format!("chown it to that account, or hand it over as a systemd credential: credential = \"NAME\" in [source.{source}.bind]"),
+            )),
             SecretOutcome::Bad(why) => found.push(error(
                 format!("source {source}: its secret cannot be used: {why}"),
                 "without it the directory cannot be asked, and the recipients stay as they were",
                 format!("mend the file that [source.{source}.bind] names: owned by the account of the timer, mode 0600"),
             )),
             SecretOutcome::Denied(why) => found.push(not_checked(
-                &format!("source {source}, because this account may not read its secret"),
+                &format!("source {source}, because this account does not read its secret"),
                 why,
                 "run doctor as the account of the timer",
             )),

@@ -32,7 +32,7 @@ fn direct(map: &Map) -> String {
 
 /// The table of ours that a map means by its path, whatever its type.
 fn meant<'facts>(facts: &'facts Facts<'_>, map: &Map) -> Option<&'facts Table> {
-    let is_meant = |table: &&&Table| {
+    let is_meant = |table: &&Table| {
         let path = table.path.display().to_string();
         let files = table.formats.iter().map(|format| table.file(*format));
         map.name == path
@@ -40,8 +40,7 @@ fn meant<'facts>(facts: &'facts Facts<'_>, map: &Map) -> Option<&'facts Table> {
                 .map(|file| file.display().to_string())
                 .any(|file| file == map.name)
     };
-    let tables: Vec<&Table> = facts.tables.iter().map(|facts| facts.table).collect();
-    tables.iter().find(is_meant).copied()
+    facts.recipient_tables().find(is_meant)
 }
 
 pub(super) fn postfix(facts: &Facts<'_>) -> Vec<Told> {
@@ -64,10 +63,8 @@ pub(super) fn relay_recipient_maps(facts: &Facts<'_>) -> Vec<Told> {
     let Some(postfix) = facts.postfix() else {
         return Vec::new();
     };
-    let wanted = facts
-        .tables
-        .first()
-        .and_then(|facts| names(facts.table).first().cloned());
+    let first = facts.recipient_tables().next();
+    let wanted = first.and_then(|table| names(table).first().cloned());
     let mend = wanted.map_or_else(String::new, |name| {
         format!("postconf -e 'relay_recipient_maps = {name}'; postfix reload")
     });

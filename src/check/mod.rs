@@ -157,6 +157,7 @@ pub const CHECKS: &[Check] = &[
     check("wildcards", "no domain takes mail for everybody", domains::wildcards),
     check("domains_without_recipients", "every relay domain has recipients", domains::without_recipients),
     check("domains_not_relayed", "every listed domain is relayed", domains::not_relayed),
+    check("domain_forms", "an international domain is relayed in both its forms", domains::both_forms),
     check("accepted_domains", "Exchange and Postfix agree on the domains", domains::accepted),
     check("postmaster", "every domain has a postmaster", domains::postmaster),
     check("ignored_class", "no domain is of a class that does not ask the table", classes::ignored),

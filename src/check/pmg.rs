@@ -102,21 +102,43 @@ fn drift(pmg: &Pmg, template: &Template) -> Vec<Told> {
     };
     let mut found = Vec::new();
     for pattern in replaced(&template.text) {
-        match literal(&pattern) {
-            Some(text) if packaged.contains(&text) => {}
-            Some(text) => found.push(error(
-                format!("{TEMPLATE} replaces \"{text}\", which the packaged template does not have"),
-                "PMG was upgraded: the line that refuses unknown recipients early is not written any more",
-                "see what the packaged template says now, and change the text that is replaced".into(),
-            )),
-            None => found.push(not_checked(
-                &format!("whether \"{pattern}\" still matches in the packaged template of PMG"),
-                "it is a pattern, and only Template Toolkit knows what it matches",
-                "see in /etc/postfix/main.cf whether the line is there",
-            )),
-        }
+        let text = match literal(&pattern) {
+            Some(text) if packaged.contains(&text) => continue,
+            Some(text) => text,
+            // A pattern around the one word that a refusal can be put behind.
+            None if template.text.contains(BEFORE) => {
+                if restrictions(packaged).contains(BEFORE) {
+                    continue;
+                }
+                BEFORE.to_owned()
+            }
+            None => {
+                found.push(not_checked(
+                    &format!("whether \"{pattern}\" still matches in the packaged template of PMG"),
+                    "it is a pattern, and only Template Toolkit knows what it matches",
+                    "see in /etc/postfix/main.cf whether the line is there",
+                ));
+                continue;
+            }
+        };
+        found.push(error(
+            format!("{TEMPLATE} replaces \"{text}\", which the packaged template does not have"),
+            "PMG was upgraded: the line that refuses unknown recipients early is not written any more",
+            "see what the packaged template says now, and change the text that is replaced".into(),
+        ));
     }
     found
+}
+
+/// What a template says of smtpd_recipient_restrictions: its line and those that continue it, directives in between.
+fn restrictions(template: &str) -> String {
+    let begins = |line: &&str| line.starts_with("smtpd_recipient_restrictions");
+    let mut lines = template.lines().skip_while(|line| !begins(line));
+    let first = lines.next().unwrap_or_default().to_owned();
+    let continued = lines.take_while(|line| {
+        line.is_empty() || line.starts_with([' ', '\t', '#']) || line.starts_with("[%")
+    });
+    continued.fold(first, |text, line| text + "\n" + line)
 }
 
 /// First arguments of `.replace('…', '…')`.
@@ -172,29 +194,45 @@ pub(super) fn generated(facts: &Facts<'_>) -> Vec<Told> {
         Ok(generated) => generated,
         Err(why) => return vec![not_checked("what PMG wrote into main.cf", why, WRITE)],
     };
-    let mut missing: Vec<String> = Vec::new();
+    let has_line = |line: &String| generated.lines().any(|found| squeezed(found) == *line);
     let own = own_lines(&template.text);
-    missing.extend(
-        own.iter()
-            .filter(|line| !generated.lines().any(|found| squeezed(found) == **line))
-            .cloned(),
-    );
+    let missing: Vec<String> = own.into_iter().filter(|line| !has_line(line)).collect();
+    let said = said(generated);
+    if !missing.is_empty() {
+        return vec![error(
+            format!(
+                "/etc/postfix/main.cf lacks what {TEMPLATE} says: {}{said}",
+                some_of(&missing)
+            ),
+            "the table is not asked: every recipient is taken",
+            WRITE.into(),
+        )];
+    }
     if template.text.contains(EARLY) && !generated.contains(EARLY) {
-        missing.push(EARLY.to_owned());
+        return vec![warning(
+            format!("/etc/postfix/main.cf does not say {EARLY}, which {TEMPLATE} puts in{said}"),
+            "an unknown recipient is greylisted with 450 before it is refused",
+            format!("{WRITE}; if it is still not there, the packaged template has changed"),
+        )];
     }
-    if missing.is_empty() {
-        return Vec::new();
-    }
-    vec![error(
-        format!(
-            "/etc/postfix/main.cf lacks what {TEMPLATE} says: {}",
-            some_of(&missing)
-        ),
-        "the template counts only once PMG has written it out",
-        WRITE.into(),
-    )]
+    Vec::new()
 }
 
+/// What a template wrote into main.cf about itself.
+fn said(generated: &str) -> String {
+    let lines = generated
+        .lines()
+        .filter_map(|line| line.strip_prefix("# rcptsync: "));
+    let text = lines.collect::<Vec<_>>().join(" ");
+    if text.is_empty() {
+        text
+    } else {
+        format!("; it says: {text}")
+    }
+}
+
+/// Behind this word the refusal belongs.
+const BEFORE: &str = "reject_unauth_destination";
 const EARLY: &str = "reject_unlisted_recipient";
 
 /// Lines of a template that are written as they stand: settings about the table, without anything to put in place.

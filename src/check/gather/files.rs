@@ -34,6 +34,7 @@ pub(super) fn gather(config: &Config, state: &State) -> Files {
         head => Some(head.map_err(|failure| *failure)),
     };
     Files {
+        owner: owner(config),
         configuration: vec![stat(&config.path), stat(parent)],
         state: state_stat,
         head,
@@ -67,10 +68,7 @@ fn stat_of(path: &Path, metadata: &std::fs::Metadata) -> Stat {
 }
 
 fn secrets(config: &Config) -> Vec<SecretFacts> {
-    let is_owner = owner(config).is_none_or(|owner| {
-        let account = rustix::process::geteuid();
-        account.is_root() || account.as_raw() == owner
-    });
+    let owner = owner(config);
     let mut found = Vec::new();
     for source in &config.sources {
         let SourceKind::Ldap(ldap) = &source.kind else {
@@ -84,34 +82,49 @@ fn secrets(config: &Config) -> Vec<SecretFacts> {
         };
         found.push(SecretFacts {
             source: source.name.clone(),
-            outcome: outcome(place, error, is_owner),
+            outcome: outcome(place, error, owner),
         });
     }
     found
 }
 
-fn outcome(place: &SecretPlace, error: Option<SecretError>, is_owner: bool) -> SecretOutcome {
+fn outcome(place: &SecretPlace, error: Option<SecretError>, owner: Option<u32>) -> SecretOutcome {
+    let account = rustix::process::geteuid().as_raw();
+    let is_owner = owner.is_none_or(|owner| account == owner);
     let Some(error) = error else {
-        return written_by_group(place).map_or(SecretOutcome::Good, SecretOutcome::WrittenByGroup);
+        return good_outcome(place, owner);
     };
     if let SecretError::NoCredentials { name } = &error {
         return SecretOutcome::Credential(name.clone());
     }
-    if let SecretError::Unreadable { error: system, .. } = &error
-        && system.kind() == ErrorKind::PermissionDenied
-        && !is_owner
-    {
+    let is_denied = match &error {
+        SecretError::Unreadable { error, .. } => error.kind() == ErrorKind::PermissionDenied,
+        // Root alone follows none.
+        SecretError::Link { .. } => true,
+        SecretError::ReadByOthers { .. }
+        | SecretError::Empty { .. }
+        | SecretError::NotText { .. }
+        | SecretError::TooLong { .. }
+        | SecretError::NoCredentials { .. } => false,
+    };
+    if is_denied && !is_owner {
         return SecretOutcome::Denied(error.to_string());
     }
     SecretOutcome::Bad(error.to_string())
 }
 
-fn written_by_group(place: &SecretPlace) -> Option<PathBuf> {
+/// Of a secret that could be read.
+fn good_outcome(place: &SecretPlace, owner: Option<u32>) -> SecretOutcome {
     let SecretPlace::File(path) = place else {
-        return None;
+        return SecretOutcome::Good;
     };
-    let mode = path.metadata().ok()?.mode();
-    (mode & 0o020 != 0).then(|| path.clone())
+    match stat(path) {
+        Ok(found) if owner.is_some_and(|owner| found.is_closed_to(owner)) => {
+            SecretOutcome::ClosedToOwner(path.clone())
+        }
+        Ok(found) if found.mode & 0o020 != 0 => SecretOutcome::WrittenByGroup(path.clone()),
+        Ok(_) | Err(_) => SecretOutcome::Good,
+    }
 }
 
 fn hook(hook: &Hook) -> HookFacts {

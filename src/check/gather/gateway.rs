@@ -58,11 +58,21 @@ pub(super) fn gather(config: &Config, listed: &Domains, relayed: &[Entry]) -> Ga
     };
     let forms = forms(listed, relayed);
     let names: Vec<String> = forms.keys().cloned().collect();
+    let is_international = |domain: &Domain| domain.ascii() != domain.unicode();
+    let international: Vec<String> = forms
+        .iter()
+        .filter(|(_, domain)| is_international(domain))
+        .map(|(form, _)| form.clone())
+        .collect();
+    // Every key of a table that may be large, for nothing but to be compared with aliases.
+    let has_aliases = ALIASES
+        .iter()
+        .any(|parameter| !settings.get(parameter).is_empty());
     let mut keys = BTreeSet::new();
     let texts = settings.words("relay_recipient_maps");
     let maps: Vec<Map> = texts
         .iter()
-        .map(|text| map(text, &names, &mut keys))
+        .map(|text| map(text, &names, has_aliases.then_some(&mut keys)))
         .collect();
     let (classes, classes_unknown) = classes(&settings, &names);
     let aliases = ALIASES
@@ -82,6 +92,7 @@ pub(super) fn gather(config: &Config, listed: &Domains, relayed: &[Entry]) -> Ga
     Gateway::Known(Box::new(Postfix {
         opened: opened(config, &settings, &maps),
         outdated: outdated(&settings, &access),
+        relayed_forms: lookup::listed(settings.get("relay_domains"), &international),
         settings,
         maps,
         forms,
@@ -105,14 +116,16 @@ fn forms(listed: &Domains, relayed: &[Entry]) -> BTreeMap<String, Domain> {
     domains.flat_map(of_domain).collect()
 }
 
-fn map(text: &str, names: &[String], keys: &mut BTreeSet<String>) -> Map {
+fn map(text: &str, names: &[String], keys: Option<&mut BTreeSet<String>>) -> Map {
     let direct = lookup::direct(text);
     let (kind, name) = direct.split_once(':').unwrap_or((direct, ""));
     let held = table_keys(direct).map_err(|error| error.to_string());
     let first = held.as_ref().ok().and_then(|keys| keys.first());
     let holds = held.as_ref().map(|keys| holds(keys)).map_err(Clone::clone);
     let answers = answers(direct, kind, names, first.map(String::as_str));
-    keys.extend(held.unwrap_or_default());
+    if let Some(keys) = keys {
+        keys.extend(held.unwrap_or_default());
+    }
     Map {
         text: text.to_owned(),
         kind: kind.to_owned(),

@@ -22,7 +22,9 @@ pub(super) fn gather(
         secret.is_none_or(|secret| {
             matches!(
                 secret.outcome,
-                SecretOutcome::Good | SecretOutcome::WrittenByGroup(_)
+                SecretOutcome::Good
+                    | SecretOutcome::WrittenByGroup(_)
+                    | SecretOutcome::ClosedToOwner(_)
             )
         })
     };
