@@ -4,6 +4,8 @@ use super::facts::{Content, Facts, Gateway, Map, Postfix};
 use super::{Told, error, info, not_checked, warning};
 use crate::config::{Table, TableFolding};
 use crate::fold::Folding;
+use crate::postfix::lookup::direct;
+use crate::postfix::relay_domains::tokens;
 
 /// The text is read as it is.
 const TEXT: &str = "text";
@@ -26,7 +28,7 @@ fn names(table: &Table) -> Vec<String> {
     names
 }
 
-fn direct(map: &Map) -> String {
+fn full_name(map: &Map) -> String {
     format!("{}:{}", map.kind, map.name)
 }
 
@@ -94,13 +96,35 @@ pub(super) fn relay_recipient_maps(facts: &Facts<'_>) -> Vec<Told> {
     let other = ours
         .into_iter()
         .filter_map(|(map, table)| other_name(facts, map, table));
+    other.chain(other_services(facts, postfix)).collect()
+}
+
+/// Services that strangers reach and that ask other tables than main.cf says.
+fn other_services(facts: &Facts<'_>, postfix: &Postfix) -> Vec<Told> {
+    const NAME: &str = "relay_recipient_maps";
+    let ours: Vec<String> = facts.recipient_tables().flat_map(names).collect();
+    let is_ours = |value: &str| {
+        let mut maps = tokens(value).map(direct);
+        maps.any(|map| ours.iter().any(|name| name == map))
+    };
+    let other = postfix.settings.open_services().filter_map(|service| {
+        let value = service.overrides.get(NAME)?;
+        let path = service.path();
+        (!is_ours(value)).then(|| {
+            error(
+                format!("master.cf, {path}: {NAME} = {value}"),
+                "strangers reach this service, and it does not ask a table of ours",
+                format!("postconf -PX '{path}/{NAME}'; postfix reload"),
+            )
+        })
+    });
     other.collect()
 }
 
 /// A map that means a table of ours and names it by another path or type than it is published in.
 fn other_name(facts: &Facts<'_>, map: &Map, table: &Table) -> Option<Told> {
     let names = names(table);
-    if names.contains(&direct(map)) {
+    if names.contains(&full_name(map)) {
         return None;
     }
     let mend = names.first().map_or_else(String::new, |name| {
@@ -189,7 +213,7 @@ pub(super) fn map_opens(facts: &Facts<'_>) -> Vec<Told> {
                 .files
                 .iter()
                 .filter(|file| file.content == Content::Missing);
-            names(facts.table).contains(&direct(map))
+            names(facts.table).contains(&full_name(map))
                 && missing.any(|file| {
                     map.kind == file.format || (file.format == TEXT && map.kind == TEXT_TYPE)
                 })

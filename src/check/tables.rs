@@ -140,6 +140,19 @@ pub(super) fn directory(facts: &Facts<'_>) -> Vec<Told> {
     }
     // Several tables may share one.
     found.dedup();
+    let open = files(facts).filter_map(|(_, file)| {
+        let stat = file.stat.as_ref().filter(|stat| stat.mode & 0o002 != 0)?;
+        let path = file.path.display();
+        // Of a link the bits mean nothing.
+        (!matches!(file.content, Content::Refused(_))).then(|| {
+            error(
+                format!("every account may write {path} (mode {:04o})", stat.mode),
+                "whoever can write a table decides who gets mail",
+                format!("chmod o-w {path}, and give [table.NAME] mode = \"0644\""),
+            )
+        })
+    });
+    found.extend(open);
     found
 }
 
