@@ -291,6 +291,16 @@ fn faults_in_what_postfix_says() {
     );
     let filter = format!("127.0.0.1:10025 inet n - n - - smtpd {empty}");
     check(|setup| setup.services(&[open, &filter]), NOTHING);
+    // One says so itself, and the other does not.
+    check(
+        |setup| {
+            setup.set(unlisted, "no");
+            let explicit =
+                format!("{open} -o smtpd_recipient_restrictions=reject_unlisted_recipient");
+            setup.services(&[&explicit, "smtpd pass - - n - - smtpd"]);
+        },
+        "error unlisted_recipient",
+    );
     check(
         |setup| setup.set("receive_override_options", "no_unknown_recipient_checks"),
         "error unknown_recipient_checks",

@@ -208,10 +208,21 @@ pub struct Postfix {
     pub aliases: Vec<AliasMap>,
     /// Tables of `check_recipient_access`.
     pub access: Vec<AccessMap>,
-    /// Of every table of a type that postmap builds: it is older than its text.
-    pub outdated: Vec<String>,
+    /// Tables that are older than their text.
+    pub outdated: Vec<Outdated>,
     /// What our tables, opened as the account of Postfix, say against it; or why that could not be tried.
     pub opened: Vec<(String, Seen<Option<Closed>>)>,
+}
+
+/// A table that is older than its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outdated {
+    /// `type:name`
+    pub map: String,
+    /// The text.
+    pub text: String,
+    /// What Postfix opens.
+    pub index: String,
 }
 
 /// A table that the account of Postfix cannot open.

@@ -1,6 +1,6 @@
 //! Judging which tables Postfix asks: ours, by their right name and type, and whether they open and answer.
 
-use super::facts::{Content, Facts, Gateway, Map, Postfix};
+use super::facts::{Content, Facts, Gateway, Map, Outdated, Postfix};
 use super::{Told, error, info, not_checked, warning};
 use crate::config::{Table, TableFolding};
 use crate::fold::Folding;
@@ -232,7 +232,10 @@ pub(super) fn map_opens(facts: &Facts<'_>) -> Vec<Told> {
             Err(why) if facts.is_root || !why.contains("Permission denied") => found.push(error(
                 format!("{} does not open: {why}", map.text),
                 "a table that does not open makes Postfix answer 451 to everybody; a broken CDB kills smtpd",
-                "rcptsync sync, or take the table out of relay_recipient_maps".into(),
+                match meant(facts, map) {
+                    Some(_) => "rcptsync sync".to_owned(),
+                    None => format!("postmap {}, or take it out of relay_recipient_maps", map.text),
+                },
             )),
             Err(why) => found.push(not_checked(&map.text, why, "run doctor as root")),
         }
@@ -242,20 +245,21 @@ pub(super) fn map_opens(facts: &Facts<'_>) -> Vec<Told> {
 
 pub(super) fn map_older(facts: &Facts<'_>) -> Vec<Told> {
     let outdated = facts.postfix().map_or(&[][..], |postfix| &postfix.outdated);
-    outdated
-        .iter()
-        .map(|map| {
-            let path = map.split_once(':').map_or("", |(_, path)| path);
-            let mut tables = facts.tables.iter();
-            let is_ours = tables.any(|facts| facts.table.path.display().to_string() == path);
-            let mend = if is_ours { "rcptsync sync --full".to_owned() } else { format!("postmap {map}") };
-            warning(
-                format!("{map} is older than its text {path}"),
-                "what was written into the text since then does not count, and every smtpd warns of it in the log",
-                mend,
-            )
-        })
-        .collect()
+    let tell = |outdated: &Outdated| {
+        let Outdated { map, text, index } = outdated;
+        let is_ours = |table: &Table| table.path.display().to_string() == *text;
+        let mend = if facts.tables.iter().any(|facts| is_ours(facts.table)) {
+            format!("rcptsync sync; if the text has what was published, touch {index}")
+        } else {
+            format!("postmap {map}")
+        };
+        warning(
+            format!("{map} is older than its text {text}"),
+            "what was written into the text since then does not count, and every smtpd warns of it in the log",
+            mend,
+        )
+    };
+    outdated.iter().map(tell).collect()
 }
 
 pub(super) fn folding(facts: &Facts<'_>) -> Vec<Told> {

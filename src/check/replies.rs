@@ -24,14 +24,14 @@ fn mend(service: &Service, name: &str, value: &str) -> String {
 fn wrong<'facts>(
     postfix: &'facts Postfix,
     name: &str,
-    is_wrong: impl Fn(&str) -> bool,
+    is_wrong: impl Fn(&Service, &str) -> bool,
 ) -> Vec<(&'facts Service, &'facts str)> {
     let mut found: Vec<(&Service, &str)> = Vec::new();
     for service in postfix.settings.open_services() {
         let value = postfix.settings.of(service, name);
         let is_own = |service: &Service| service.overrides.contains_key(name);
         let is_told = !is_own(service) && found.iter().any(|(told, _)| !is_own(told));
-        if is_wrong(value) && !is_told {
+        if is_wrong(service, value) && !is_told {
             found.push((service, value));
         }
     }
@@ -51,9 +51,11 @@ pub(super) fn unlisted_recipient(facts: &Facts<'_>) -> Vec<Told> {
     let Some(postfix) = facts.postfix() else {
         return Vec::new();
     };
-    let found = wrong(postfix, NAME, |value| value != "yes").into_iter();
+    let found = wrong(postfix, NAME, |service, value| {
+        value != "yes" && !is_explicit(postfix, service)
+    })
+    .into_iter();
     found
-        .filter(|(service, _)| !is_explicit(postfix, service))
         .map(|(service, value)| {
             error(
                 format!(
@@ -85,7 +87,7 @@ pub(super) fn unknown_recipient_checks(facts: &Facts<'_>) -> Vec<Told> {
     let Some(postfix) = facts.postfix() else {
         return Vec::new();
     };
-    let found = wrong(postfix, NAME, |value| {
+    let found = wrong(postfix, NAME, |_, value| {
         value.contains("no_unknown_recipient_checks")
     })
     .into_iter();
@@ -110,7 +112,7 @@ pub(super) fn reject_code(facts: &Facts<'_>) -> Vec<Told> {
     let Some(postfix) = facts.postfix() else {
         return Vec::new();
     };
-    let found = wrong(postfix, NAME, |value| value != "550").into_iter();
+    let found = wrong(postfix, NAME, |_, value| value != "550").into_iter();
     found
         .map(|(service, value)| {
             let what = format!("{}{NAME} = {value}", place(service, NAME));
@@ -135,7 +137,7 @@ pub(super) fn soft_bounce(facts: &Facts<'_>) -> Vec<Told> {
     let Some(postfix) = facts.postfix() else {
         return Vec::new();
     };
-    let found = wrong(postfix, NAME, |value| value == "yes").into_iter();
+    let found = wrong(postfix, NAME, |_, value| value == "yes").into_iter();
     found
         .map(|(service, _)| {
             error(
@@ -185,14 +187,14 @@ pub(super) fn callout_codes(facts: &Facts<'_>) -> Vec<Told> {
     if !is_callout_used(postfix) {
         return Vec::new();
     }
-    let rejected = wrong(postfix, REJECT, |value| value != "550").into_iter().map(|(service, value)| {
+    let rejected = wrong(postfix, REJECT, |_, value| value != "550").into_iter().map(|(service, value)| {
         warning(
             format!("{}{REJECT} = {value}, and {CALLOUT} is used", place(service, REJECT)),
             "an address that does not exist is refused for the moment alone, and the sender tries for days",
             mend(service, REJECT, "550"),
         )
     });
-    let deferred = wrong(postfix, DEFER, |value| value.starts_with('2'))
+    let deferred = wrong(postfix, DEFER, |_, value| value.starts_with('2'))
         .into_iter()
         .map(|(service, value)| {
             error(

@@ -22,10 +22,7 @@ const READ_LABELS: &[&str] = &[
 
 /// Before the first run all are missing, which is one thing to say and not ten.
 pub(super) fn missing(facts: &Facts<'_>) -> Vec<Told> {
-    let missing: Vec<String> = facts
-        .tables
-        .iter()
-        .flat_map(|table| &table.files)
+    let missing: Vec<String> = files(facts)
         .filter(|file| file.content == Content::Missing)
         .map(|file| file.path.display().to_string())
         .collect();
@@ -39,18 +36,13 @@ pub(super) fn missing(facts: &Facts<'_>) -> Vec<Told> {
     )]
 }
 
-fn files<'facts>(
-    facts: &'facts Facts<'_>,
-) -> impl Iterator<Item = (&'facts TableFacts<'facts>, &'facts FileFacts)> {
-    facts
-        .tables
-        .iter()
-        .flat_map(|table| table.files.iter().map(move |file| (table, file)))
+fn files<'facts>(facts: &'facts Facts<'_>) -> impl Iterator<Item = &'facts FileFacts> {
+    facts.tables.iter().flat_map(|table| &table.files)
 }
 
 pub(super) fn content(facts: &Facts<'_>) -> Vec<Told> {
     let mut found = Vec::new();
-    for (_, file) in files(facts) {
+    for file in files(facts) {
         let path = file.path.display();
         match &file.content {
             Content::Missing | Content::AsPublished => {}
@@ -82,22 +74,20 @@ pub(super) fn content(facts: &Facts<'_>) -> Vec<Told> {
 }
 
 pub(super) fn links(facts: &Facts<'_>) -> Vec<Told> {
-    let linked = files(facts).filter_map(|(_, file)| {
+    let linked = files(facts).filter_map(|file| {
         let stat = file.stat.as_ref().filter(|stat| stat.links > 1)?;
         let path = file.path.display();
         Some(error(
             format!("{path} has {} names (hard links)", stat.links),
             "a running smtpd sees that its table was replaced by the old file having no name any more; with a second name it \
              goes on answering from the old one",
-            format!("find {} -samefile {path}, and remove the other names; keep backups as copies", mount_hint(file)),
+            format!(
+                "find $(df --output=target {path} | tail -1) -xdev -samefile {path}; remove the other names, and keep backups as \
+                 copies"
+            ),
         ))
     });
     linked.collect()
-}
-
-fn mount_hint(file: &FileFacts) -> String {
-    let parent = file.path.parent().unwrap_or(&file.path);
-    format!("{} -xdev", parent.display())
 }
 
 pub(super) fn directory(facts: &Facts<'_>) -> Vec<Told> {
@@ -140,7 +130,7 @@ pub(super) fn directory(facts: &Facts<'_>) -> Vec<Told> {
     }
     // Several tables may share one.
     found.dedup();
-    let open = files(facts).filter_map(|(_, file)| {
+    let open = files(facts).filter_map(|file| {
         let stat = file.stat.as_ref().filter(|stat| stat.mode & 0o002 != 0)?;
         let path = file.path.display();
         // Of a link the bits mean nothing.
@@ -208,7 +198,7 @@ pub(super) fn access(facts: &Facts<'_>) -> Vec<Told> {
 }
 
 pub(super) fn selinux(facts: &Facts<'_>) -> Vec<Told> {
-    let labelled = files(facts).filter_map(|(_, file)| {
+    let labelled = files(facts).filter_map(|file| {
         let label = file.label.as_ref()?;
         label_told(&file.path.display().to_string(), label)
     });

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::check::facts::{
-    AccessMap, AliasMap, Closed, Gateway, Map, MapAnswers, MapHolds, Postfix, Seen,
+    AccessMap, AliasMap, Closed, Gateway, Map, MapAnswers, MapHolds, Outdated, Postfix, Seen,
 };
 use crate::config::Config;
 use crate::domain::Domain;
@@ -237,33 +237,29 @@ fn access_tables(settings: &Settings) -> BTreeSet<String> {
 }
 
 /// As Postfix sees it: in whole seconds.
-fn outdated(settings: &Settings, access: &[AccessMap]) -> Vec<String> {
+fn outdated(settings: &Settings, access: &[AccessMap]) -> Vec<Outdated> {
     let lists = TABLE_LISTS.iter().flat_map(|name| settings.words(name));
-    let texts: BTreeSet<&str> = lists
+    let maps: BTreeSet<&str> = lists
         .chain(access.iter().map(|access| access.text.as_str()))
         .map(lookup::direct)
         .collect();
-    let is_outdated = |map: &&str| {
-        let Some((kind, name)) = map.split_once(':') else {
-            return false;
-        };
+    let outdated = |map: &str| {
+        let (kind, text) = map.split_once(':')?;
         let suffix = match kind {
             "hash" | "btree" => ".db",
             "cdb" => ".cdb",
             "lmdb" => ".lmdb",
-            _ => return false,
+            _ => return None,
         };
-        let written = |path: &str| Path::new(path).metadata().map(|found| found.mtime()).ok();
-        let index = written(&format!("{name}{suffix}"));
-        written(name)
-            .zip(index)
-            .is_some_and(|(text, index)| text > index)
+        let index = format!("{text}{suffix}");
+        let written = |path: &str| Path::new(path).metadata().ok().map(|found| found.mtime());
+        (written(text)? > written(&index)?).then(|| Outdated {
+            map: map.to_owned(),
+            text: text.to_owned(),
+            index,
+        })
     };
-    texts
-        .into_iter()
-        .filter(is_outdated)
-        .map(str::to_owned)
-        .collect()
+    maps.into_iter().filter_map(outdated).collect()
 }
 
 /// Opens those of our tables that Postfix asks, as the account of Postfix.
