@@ -144,7 +144,6 @@ fn the_core_does_not_touch_the_world() {
         "kind",
         "leb128",
         "policy",
-        "postfix/master",
         "record",
         "source/referral",
         "state/files",

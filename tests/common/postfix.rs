@@ -38,8 +38,8 @@ pub struct Options {
     pub relay_domains: Vec<String>,
     /// `parent_domain_matches_subdomains`; without one, Postfix's own.
     pub parent_domain_matches_subdomains: Option<&'static str>,
-    /// More lines of main.cf, which replace those of the same name.
-    pub more: String,
+    /// More parameters: name and value. They win over those above.
+    pub more: Vec<(&'static str, String)>,
 }
 
 impl Default for Options {
@@ -49,7 +49,7 @@ impl Default for Options {
             recipient_delimiter: "",
             relay_domains: RELAY_DOMAINS.map(str::to_owned).to_vec(),
             parent_domain_matches_subdomains: None,
-            more: String::new(),
+            more: Vec::new(),
         }
     }
 }
@@ -282,15 +282,18 @@ fn main_cf(root: &Path, map: &str, options: &Options) -> String {
         delimiter = options.recipient_delimiter,
         relay_domains = options.relay_domains.join(", "),
     );
-    let others = text + &parents.unwrap_or_default();
-    // Postfix warns of a setting that stands there twice.
-    let name = |line: &str| line.split_once(" =").map(|(name, _)| name.to_owned());
-    let replaced: Vec<Option<String>> = options.more.lines().map(name).collect();
-    let kept = others
+    // Of a parameter that stands there twice Postfix takes the last, and warns.
+    let is_given = |line: &&str| {
+        let name = line.split(" =").next();
+        !options.more.iter().any(|(given, _)| name == Some(given))
+    };
+    let text = text + &parents.unwrap_or_default();
+    let kept = text
         .lines()
-        .filter(|line| !replaced.contains(&name(line)));
-    kept.chain(options.more.lines())
-        .fold(String::new(), |text, line| text + line + "\n")
+        .filter(is_given)
+        .map(|line| format!("{line}\n"));
+    let more = (options.more.iter()).map(|(name, value)| format!("{name} = {value}\n"));
+    kept.chain(more).collect()
 }
 
 fn master_cf(port: u16) -> String {
