@@ -54,9 +54,9 @@ Exit codes: 0 current, 2 would change (diff), 65 changes are held, 69 a hook is 
 disagrees (verify), 73 a table could not be written, 74 another run holds the lock, 75 a source
 could not be read completely, 77 no permission, 78 the configuration or the state is wrong, 64 wrong
 command line, 70 a bug. `status` speaks 0 1 2 3 like any monitoring plugin; `explain` ends with 1 for an
-address that is refused.
+address that is refused, `doctor` with 1 for an error.
 
-First steps: `rcptsync check`, `rcptsync diff`, `rcptsync sync`.";
+First steps: `rcptsync check`, `rcptsync doctor`, `rcptsync diff`, `rcptsync sync`.";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -137,6 +137,17 @@ pub enum Command {
     Verify(Verify),
     /// Check the configuration alone: no network, nothing written, all problems at once
     Check,
+    /// Try every precondition one by one: sources, permissions, tables, Postfix, PMG, Exchange
+    ///
+    /// Reads every source completely and asks every server, asks Postfix for its settings and its tables for every domain,
+    /// and looks at what else decides about a recipient. Each finding says what is so, why it matters and what mends it.
+    /// Writes nothing and takes no lock; works before the first `sync`, and as an ordinary account (what needs root is told
+    /// as not checked). Ends with 1 if a finding is an error.
+    Doctor {
+        /// How to show it
+        #[arg(long, value_enum, default_value_t = TextOrJson::Text)]
+        format: TextOrJson,
+    },
 }
 
 /// What `verify` looks at and asks.

@@ -35,7 +35,7 @@ pub enum Exit {
     Undecided,
     /// 2: `diff` and `--dry-run`: changes would be published.
     WouldChange,
-    /// 1: `explain`: the address is refused or unknown.
+    /// 1: `explain`: the address is refused or unknown; `doctor`: a finding is an error.
     Refused,
     /// 0: the tables are current, nothing is held, frozen or owed.
     Current,

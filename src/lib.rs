@@ -23,7 +23,7 @@
 //! Invariants of the architecture: the core (`fold` to `table`, `diff`, `guard`, `hold`) opens nothing and asks no clock;
 //! only `directory::session` names the LDAP crate, only `directory::discover` the one for DNS, only `directory::gssapi` the
 //! one for Kerberos; only [`publish`] renames onto tables; only [`state`] knows the state
-//! directory; only [`report`] prints.
+//! directory; only [`report`] prints. Beside the line stands [`check`], what `doctor` examines.
 
 pub mod cli;
 pub mod command;
@@ -71,5 +71,7 @@ pub mod hook;
 pub mod postfix;
 pub mod probe;
 pub mod smtp;
+
+pub mod check;
 
 pub mod report;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rcptsync::cli::{Cli, Color, Command, LogFormat, TextOrJson};
-use rcptsync::command::{approve, check, diff, explain, history, status, sync, verify};
+use rcptsync::command::{approve, check, diff, doctor, explain, history, status, sync, verify};
 use rcptsync::error::{Failure, Result};
 use rcptsync::exit::Exit;
 use rcptsync::report::Tell;
@@ -110,6 +110,13 @@ fn run(cli: &Cli, tell: Tell<'_>) -> Result<u8> {
         }
         Command::Verify(asked) => verify::run(&config, &asked.options(cli.quiet), out, tell),
         Command::Check => check::run(&config, out),
+        Command::Doctor { format } => {
+            let options = doctor::Options {
+                is_json: *format == TextOrJson::Json,
+                is_quiet: cli.quiet,
+            };
+            doctor::run(&config, options, out)
+        }
     }
 }
 

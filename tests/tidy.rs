@@ -121,6 +121,18 @@ fn each_power_lives_in_one_place() {
 fn the_core_does_not_touch_the_world() {
     let core = [
         "address",
+        "check/access",
+        "check/classes",
+        "check/domains",
+        "check/exchange",
+        "check/facts",
+        "check/files",
+        "check/maps",
+        "check/mod",
+        "check/pmg",
+        "check/replies",
+        "check/sources",
+        "check/tables",
         "diff",
         "directory/keytab",
         "dn",
@@ -221,7 +233,8 @@ fn functions_fit_on_a_screen() {
 fn the_readme_knows_every_verb_key_and_code() {
     let readme = read(&root().join("README.md"));
     for verb in [
-        "sync", "diff", "approve", "explain", "status", "verify", "history", "check",
+        "sync", "diff", "approve", "rollback", "explain", "status", "verify", "history", "check",
+        "doctor",
     ] {
         assert!(
             readme.contains(&format!("rcptsync {verb}")) || readme.contains(&format!("`{verb}`")),

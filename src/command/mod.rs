@@ -3,6 +3,7 @@
 pub mod approve;
 pub mod check;
 pub mod diff;
+pub mod doctor;
 pub mod explain;
 mod facts;
 pub mod history;

@@ -8,7 +8,7 @@
 //! Layers, the outermost first: `wire` (TCP, TLS), `bind` (who to be), `gssapi` (Kerberos, with `sasl` and `keytab`; a
 //! feature of the build), `filter` (limits and shape of messages, with `message` and `ber`), `session` (one connection),
 //! `rootdse` (who answers), `paged` and `range` (what makes an answer complete), `dirsync` (what changed since), `domains`
-//! (what it says of Exchange). Beside them `discover` (which servers there are) and `global_catalog` (whether one shows
+//! (what it says of Exchange), `look` (all servers, for `doctor`). Beside them `discover` (which servers there are) and `global_catalog` (whether one shows
 //! enough).
 //!
 //! Invariant: a snapshot is made in one place, after every base was read to its end on one connection.
@@ -28,6 +28,7 @@ mod gssapi;
 mod gssapi;
 #[cfg(feature = "gssapi")]
 mod keytab;
+mod look;
 pub mod message;
 mod paged;
 mod range;
@@ -53,6 +54,7 @@ pub use bind::CredentialsError;
 pub use discover::{DiscoveryCause, DiscoveryFailure, questions};
 pub use failure::{Attempt, Cause, KerberosError, ReadFailure, Reason, Step, Trouble};
 pub use filter::{FRAME_BYTES_MAX, Lost};
+pub use look::{Clock, Posture, RemoteDomain, ServerSeen, SourceSeen, look};
 pub use wire::TrustError;
 
 use bind::Credentials;

@@ -2,18 +2,22 @@
 //!
 //! Asked where a table's folding is "auto", by `explain` for the recipient delimiter, for `relay_domains` where domains
 //! come from there or are compared with it ([`relay_domains`]), and for the types of tables it can build ([`map_types`]),
-//! which `postmap` then builds and lists. A machine without Postfix (a host that builds tables for others) has no opinion.
-//! Not here: changing anything in Postfix.
+//! which `postmap` then builds and lists. `doctor` asks for everything ([`settings`], [`master`], [`lookup`]). A machine
+//! without Postfix (a host that builds tables for others) has no opinion. Not here: changing anything in Postfix.
 
+pub mod lookup;
 pub mod map_types;
+pub mod master;
 pub(crate) mod postmap;
 mod program;
 pub mod relay_domains;
+pub mod settings;
 
 use std::path::{Path, PathBuf};
 
 use crate::fold::Folding;
 pub(crate) use program::run;
+use program::{run_as, run_with_input};
 
 /// Settings of the local Postfix that matter for lookups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,31 +78,13 @@ pub(crate) fn main_cf() -> PathBuf {
     Path::new(&directory).join("main.cf")
 }
 
-/// What a table says of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lookup {
-    /// This.
-    Found(String),
-    /// Nothing: the table was asked, and does not have it.
-    Nothing,
-}
-
-/// Asks `map` (`type:path`) for one key, exactly, as `postmap -q` does; or says why it could not be asked.
-pub fn look_up(map: &str, key: &str) -> Result<Lookup, String> {
-    if !main_cf().exists() {
-        return Err("no Postfix is configured on this machine".into());
-    }
-    let output = run("postmap", &["-q", key, map]).ok_or("postmap could not be started")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    match (output.status.success(), said.trim()) {
-        (true, _) => {
-            let value = String::from_utf8_lossy(&output.stdout);
-            Ok(Lookup::Found(value.trim_end_matches('\n').to_owned()))
-        }
-        // It ends with 1 for a key that is not there and for every failure; a failure has words.
-        (false, "") => Ok(Lookup::Nothing),
-        (false, why) => Err(why.to_owned()),
-    }
+/// An account of this machine, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Who.
+    pub uid: u32,
+    /// The group it starts with.
+    pub gid: u32,
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::io::{self, BufRead, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use super::program::{Ended, ProgramError, converse, introduced};
+use super::program::{Ended, ProgramError, Setting, converse, introduced};
 use crate::config::MapType;
 use crate::hook::status_text;
 
@@ -98,7 +98,12 @@ impl Map<'_> {
     ) -> Result<Ended<Heard>, PostmapError> {
         let map = format!("{}:{}", self.map_type.name(), self.name);
         let arguments = [options, &[map.as_str()]].concat();
-        let ended = converse("postmap", &arguments, self.directory, limit, tell, hear)?;
+        let setting = Setting {
+            directory: self.directory,
+            account: None,
+            limit,
+        };
+        let ended = converse("postmap", &arguments, &setting, tell, hear)?;
         if !ended.said.is_empty() {
             tracing::debug!("postmap {}: {}", arguments.join(" "), ended.said);
         }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::Account;
 use crate::time::rough;
 
 /// Where the programs of Postfix lie. No `PATH` finds them.
@@ -24,6 +25,17 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Octets of complaints that are kept, the last ones: a program says at its end why it failed.
 const SAID_OCTETS_MAX: usize = 4 * 1024;
+
+/// Where, as whom and how long a program runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting<'setting> {
+    /// The directory.
+    pub(crate) directory: &'setting Path,
+    /// Another account than this one.
+    pub(crate) account: Option<Account>,
+    /// It is ended then.
+    pub(crate) limit: Duration,
+}
 
 /// How a program ended.
 #[derive(Debug)]
@@ -52,18 +64,18 @@ pub(crate) enum ProgramError {
     },
 }
 
-/// Runs a program of Postfix in a directory. `tell` writes what it reads, `hear` reads what it answers; `hear` may stop
+/// Runs a program of Postfix in a setting. `tell` writes what it reads, `hear` reads what it answers; `hear` may stop
 /// early, the rest is passed over.
 pub(crate) fn converse<Heard: Send>(
     program: &str,
     arguments: &[&str],
-    directory: &Path,
-    limit: Duration,
+    setting: &Setting<'_>,
     tell: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send,
     hear: impl FnOnce(&mut dyn BufRead) -> Heard + Send,
 ) -> Result<Ended<Heard>, ProgramError> {
+    let limit = setting.limit;
     let deadline = Instant::now() + limit;
-    let mut child = start(program, arguments, directory).map_err(ProgramError::NotStarted)?;
+    let mut child = start(program, arguments, setting).map_err(ProgramError::NotStarted)?;
     let group = Pid::from_child(&child);
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (status, heard, said) = thread::scope(|scope| {
@@ -102,13 +114,36 @@ pub(crate) fn converse<Heard: Send>(
 /// Runs a program of Postfix with a short answer; `None` where it cannot be started or does not end. To be called only where
 /// there is a main.cf: without it, they sleep a second before they fail.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Option<Output> {
+    output(program, arguments, None, "")
+}
+
+/// The same with something on its standard input.
+pub(super) fn run_with_input(program: &str, arguments: &[&str], input: &str) -> Option<Output> {
+    output(program, arguments, None, input)
+}
+
+/// The same as another account, which root alone can do; nothing of root's groups is kept.
+pub(super) fn run_as(account: Account, program: &str, arguments: &[&str]) -> Option<Output> {
+    output(program, arguments, Some(account), "")
+}
+
+fn output(
+    program: &str,
+    arguments: &[&str],
+    account: Option<Account>,
+    input: &str,
+) -> Option<Output> {
+    let setting = Setting {
+        directory: Path::new("/"),
+        account,
+        limit: ANSWER_TIMEOUT,
+    };
+    let tell = |stdin: &mut dyn Write| stdin.write_all(input.as_bytes());
     let hear = |answer: &mut dyn BufRead| {
         let mut stdout = Vec::new();
         answer.read_to_end(&mut stdout).map(|_| stdout)
     };
-    let nothing = |_: &mut dyn Write| Ok(());
-    let root = Path::new("/");
-    let ended = converse(program, arguments, root, ANSWER_TIMEOUT, nothing, hear).ok()?;
+    let ended = converse(program, arguments, &setting, tell, hear).ok()?;
     Some(Output {
         status: ended.status,
         stdout: ended.heard.ok()?,
@@ -124,12 +159,16 @@ pub(crate) fn introduced(said: &str) -> String {
     }
 }
 
-fn start(program: &str, arguments: &[&str], directory: &Path) -> io::Result<Child> {
+fn start(program: &str, arguments: &[&str], setting: &Setting<'_>) -> io::Result<Child> {
     let mut tried = Err(io::ErrorKind::NotFound.into());
     for place in DIRECTORIES {
-        tried = Command::new(format!("{place}/{program}"))
+        let mut command = Command::new(format!("{place}/{program}"));
+        if let Some(account) = setting.account {
+            command.uid(account.uid).gid(account.gid);
+        }
+        tried = command
             .args(arguments)
-            .current_dir(directory)
+            .current_dir(setting.directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -126,7 +126,7 @@ struct Pattern {
 }
 
 /// The words of a list: separated by commas and white space, but not within braces.
-fn tokens(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn tokens(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_usize;
     let is_separator = move |character: char| {
         match character {
@@ -187,7 +187,7 @@ fn expand_file(
 }
 
 /// Every key of `type:name`.
-fn table_keys(map: &str) -> Result<Vec<String>, RelayDomainsError> {
+pub(crate) fn table_keys(map: &str) -> Result<Vec<String>, RelayDomainsError> {
     let mut direct = map;
     while let Some(behind) = direct.strip_prefix("proxy:") {
         direct = behind;

@@ -5,6 +5,7 @@
 //! the administrator who reads about it.
 
 pub mod difference;
+pub mod findings;
 pub mod markdown;
 pub mod progress;
 pub mod text;

@@ -178,6 +178,18 @@ impl Instance {
         Instance::new("static:OK", &options, 25)
     }
 
+    /// A gateway that is set up and not started: it asks `map`, and its smtpd is open to strangers.
+    pub fn for_settings(map: &str, options: &Options) -> Instance {
+        let instance = Instance::new(map, options, 25);
+        let open = "smtp inet n - n - - smtpd\n";
+        let path = instance.config_directory().join("master.cf");
+        write_file(
+            &path,
+            format!("{open}{}", master_cf(10_025, &Options::default())),
+        );
+        instance
+    }
+
     fn new(map: &str, options: &Options, port: u16) -> Instance {
         let directory = temp_dir("postfix");
         let root = directory.path();

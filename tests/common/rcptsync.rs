@@ -185,6 +185,22 @@ impl Outcome {
         self
     }
 
+    /// What `doctor --format json` found, in its order: `error postfix`. The code must fit to that.
+    #[track_caller]
+    pub fn findings(&self) -> Vec<String> {
+        let report = self.json();
+        let findings = report["findings"].as_array().expect("a list");
+        let name = |finding: &serde_json::Value| {
+            let text = |key: &str| finding[key].as_str().expect("a text").to_owned();
+            assert!(!text("what").is_empty() && !text("why").is_empty());
+            format!("{} {}", text("severity"), text("check"))
+        };
+        let found: Vec<String> = findings.iter().map(name).collect();
+        let is_error = found.iter().any(|found| found.starts_with("error "));
+        assert_eq!(self.code, Some(i32::from(is_error)), "{}", self.stderr);
+        found
+    }
+
     /// Standard output as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {

@@ -52,10 +52,11 @@ const FEW_OBJECTS_COUNT: usize = 200;
 /// Ends a controller whose supervisor was killed too.
 const RUN_SECONDS_MAX: u32 = 1_800;
 
-const SCHEMA: [&str; 3] = [
+const SCHEMA: [&str; 4] = [
     include_str!("../cases/schema/1-attributes.ldif"),
     include_str!("../cases/schema/2-classes.ldif"),
     include_str!("../cases/schema/3-accepted-domains.ldif"),
+    include_str!("../cases/schema/4-refusals.ldif"),
 ];
 
 /// A running controller and the truth about what it holds.
