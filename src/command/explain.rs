@@ -26,7 +26,6 @@ use crate::report::{BAD, GOOD, HELD, STRONG, key};
 use crate::state::State;
 use crate::state::files::{Generation, Ledger};
 use crate::state::head::Head;
-use crate::table::format::is_said;
 use crate::table::wanted;
 use crate::time::Timestamp;
 
@@ -247,10 +246,11 @@ impl<'run> TableView<'run> {
         match &file.content {
             Content::AsPublished(_) => {
                 let row = self.ledger.rows.find(wanted.as_bytes());
-                row.is_some_and(|row| is_said(file.format, &row))
+                let said = self.table.said(file.format, &self.ledger.rows);
+                row.is_some_and(|row| said.has(&row))
             }
             Content::Foreign(_, rows) => rows.iter().any(|(found, _)| found == wanted.as_bytes()),
-            Content::Missing | Content::NoTable(..) => false,
+            Content::Missing | Content::NoTable(..) | Content::Unread(_) => false,
         }
     }
 
@@ -262,8 +262,12 @@ impl<'run> TableView<'run> {
 
     /// Formats without a file that a gateway could read.
     fn missing(&self) -> impl Iterator<Item = &'static str> {
-        let is_missing =
-            |file: &&OnDisk| matches!(file.content, Content::Missing | Content::NoTable(..));
+        let is_missing = |file: &&OnDisk| {
+            matches!(
+                file.content,
+                Content::Missing | Content::NoTable(..) | Content::Unread(_)
+            )
+        };
         self.on_disk
             .iter()
             .filter(is_missing)

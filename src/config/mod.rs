@@ -15,8 +15,11 @@ use crate::dn::DistinguishedName;
 use crate::domain::Domain;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
+use crate::table::format::Said;
+use crate::table::format::template::Template;
+use crate::table::rows::Rows;
 
-pub use parse::parse;
+pub use parse::{parse, parse_with};
 pub use reader::Problem;
 use secret::SecretPlace;
 
@@ -25,7 +28,7 @@ pub fn load(path: &Path) -> Result<Config> {
     let absolute = std::path::absolute(path).map_err(|error| unreadable(path, &error))?;
     let bytes = std::fs::read(&absolute).map_err(|error| unreadable(path, &error))?;
     let parsed = match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(&absolute, text),
+        Ok(text) => parse_with(&absolute, text, Some(&|file| std::fs::read(file))),
         Err(error) => Err(vec![not_utf8(&bytes[..error.valid_up_to()])]),
     };
     parsed.map_err(|problems| {
@@ -389,6 +392,8 @@ pub struct Table {
     pub mode: u32,
     /// How the gateway folds keys.
     pub folding: TableFolding,
+    /// For the format `template`, once it is read in.
+    pub template: Option<Template>,
 }
 
 impl Table {
@@ -397,6 +402,17 @@ impl Table {
         let mut file = self.path.clone().into_os_string();
         file.push(format.suffix());
         file.into()
+    }
+
+    /// What the table says in one of its formats.
+    pub fn said<'table>(&'table self, format: Format, rows: &'table Rows) -> Said<'table> {
+        Said::of(format, rows).by(self.template.as_ref())
+    }
+
+    /// What a file of a format was made with, beside the rows: the digest of a template, or nothing.
+    pub fn made_with(&self, format: Format) -> &str {
+        let template = (self.template.as_ref()).filter(|_| format == Format::Template);
+        template.map_or("", Template::digest)
     }
 }
 
@@ -419,13 +435,15 @@ pub enum Format {
     Text,
     /// D. J. Bernstein's constant database, written by us.
     Cdb,
+    /// What a template makes of the rows.
+    Template,
 }
 
 impl Format {
     /// What is appended to the table's path.
     pub fn suffix(self) -> &'static str {
         match self {
-            Format::Text => "",
+            Format::Text | Format::Template => "",
             Format::Cdb => ".cdb",
         }
     }
@@ -435,6 +453,7 @@ impl Format {
         match self {
             Format::Text => "text",
             Format::Cdb => "cdb",
+            Format::Template => "template",
         }
     }
 }

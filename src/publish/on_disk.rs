@@ -39,6 +39,9 @@ pub enum Content {
     Foreign(Foreign, Vec<KeyValue>),
     /// Something else that is no table of this format: a gateway cannot use it either.
     NoTable(Foreign, String),
+    /// Something else, of which only the gateway knows what it says: our template is of the administrator's own, and
+    /// nothing reads what it writes.
+    Unread(Foreign),
 }
 
 /// A file that this program did not write.
@@ -65,7 +68,7 @@ pub fn look(
             .iter()
             .find(|known| known.format == *format && Path::new(&known.path) == path)
             .filter(|known| !pending.iter().any(|pending| pending.path == known.path));
-        let content = content(&path, *format, known, folding)?;
+        let content = content(table, &path, *format, known, folding)?;
         Ok(OnDisk {
             format: *format,
             path,
@@ -76,6 +79,7 @@ pub fn look(
 }
 
 fn content(
+    table: &Table,
     path: &Path,
     format: Format,
     known: Option<&Artefact>,
@@ -130,14 +134,31 @@ fn content(
         path: path.display().to_string(),
         digest: digest(&bytes),
         stamp,
+        made_with: table.made_with(format).to_owned(),
     };
-    if known.is_some_and(|known| known.digest == artefact.digest) {
-        return Ok(Content::AsPublished(artefact));
+    if let Some(known) = known.filter(|known| known.digest == artefact.digest) {
+        let made_with = known.made_with.clone();
+        return Ok(Content::AsPublished(Artefact {
+            made_with,
+            ..artefact
+        }));
     }
-    Ok(match format::read(format, &bytes, folding) {
-        Ok(rows) => Content::Foreign(Foreign { bytes, artefact }, rows),
-        Err(error) => Content::NoTable(Foreign { bytes, artefact }, error.to_string()),
-    })
+    let found = Foreign { bytes, artefact };
+    Ok(read(table, format, found, folding))
+}
+
+/// What a file of somebody else's says.
+fn read(table: &Table, format: Format, found: Foreign, folding: Folding) -> Content {
+    let template = (table.template.as_ref()).filter(|_| format == Format::Template);
+    let read = match template {
+        Some(template) if !template.is_readable() => return Content::Unread(found),
+        Some(template) => template.read(&found.bytes, table.value.as_bytes()),
+        None => format::read(format, &found.bytes, folding),
+    };
+    match read {
+        Ok(rows) => Content::Foreign(found, rows),
+        Err(error) => Content::NoTable(found, error.to_string()),
+    }
 }
 
 fn read_without_link(path: &Path) -> io::Result<Vec<u8>> {

@@ -19,7 +19,7 @@ use crate::config::{Format, Table};
 use crate::error::{Failure, Result};
 use crate::guard::Approved;
 use crate::state::head::PendingRename;
-use crate::table::format::{self, RenderError, Said};
+use crate::table::format::{self, RenderError};
 use crate::table::rows::Rows;
 
 /// From so many rows on, threads share the work. Fewer are written and proven within about two milliseconds, of which threads
@@ -87,7 +87,7 @@ pub(super) fn prepare_rows(
 ) -> Result<Prepared> {
     let path = table.file(format);
     let temporary = temporary_path(&path);
-    let said = Said::of(format, rows);
+    let said = table.said(format, rows);
     let is_shared = is_shared(rows.len());
     let written = || -> Result<String> {
         let file =
@@ -108,6 +108,7 @@ pub(super) fn prepare_rows(
             format,
             path: path.display().to_string(),
             digest,
+            made_with: table.made_with(format).to_owned(),
         },
     })
 }
@@ -120,6 +121,12 @@ fn not_prepared(path: &Path, why: impl ToString) -> Box<Failure> {
 fn not_rendered(path: &Path, error: RenderError) -> Box<Failure> {
     match error {
         RenderError::NotWritten(error) => not_prepared(path, error),
+        RenderError::Template(_) => not_written(
+            "a table could not be written",
+            path,
+            error,
+            "mend the template that [table.NAME] template names, then run again",
+        ),
         RenderError::TooLarge => not_written(
             "a table could not be written",
             path,

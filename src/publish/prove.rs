@@ -48,7 +48,7 @@ pub(super) fn sync_and_prove(
         read_back(path, said, value, meant)
     };
     match said.format() {
-        Format::Text => sync_and_read(),
+        Format::Text | Format::Template => sync_and_read(),
         Format::Cdb if !with_threads => {
             sync_and_read().and_then(|()| look_up(path, said, value, meant, 1))
         }
@@ -90,7 +90,7 @@ fn has_rows(
 ) -> Result<(), Disproof> {
     let mut keys = said.keys();
     let mut is_equal = true;
-    let each = |key: &[u8], found: &[u8]| {
+    let mut each = |key: &[u8], found: &[u8]| {
         is_equal &= keys.next() == Some(key) && found == value.as_bytes();
     };
     match said.format() {
@@ -99,9 +99,21 @@ fn has_rows(
             text::each_row(input, Folding::Ascii, each).map_err(|error| error.to_string())
         }
         Format::Cdb => cdb::each_record(input, octets, each).map_err(|error| error.to_string()),
+        Format::Template => match said.template().filter(|template| template.is_readable()) {
+            Some(template) => template
+                .each_row(input, |key, found| {
+                    each(key, found.unwrap_or(value.as_bytes()));
+                })
+                .map_err(|error| error.to_string()),
+            // Its octets are compared, and nothing else can be.
+            None => return Ok(()),
+        },
     }?;
     match (said.format(), is_equal && keys.next().is_none()) {
         (_, true) => Ok(()),
+        (Format::Template, false) => {
+            Err("read as its mail system reads it, it has other rows than were meant".into())
+        }
         (Format::Text, false) => {
             Err("read as postmap reads it, the text has other rows than were meant".into())
         }

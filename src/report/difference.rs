@@ -16,7 +16,6 @@ use crate::policy::{LeftOut, Note, Noted};
 use crate::report::key;
 use crate::state::head::Frozen;
 use crate::state::runs::TableCounts;
-use crate::table::format::is_said;
 use crate::time::Timestamp;
 
 /// The whole report.
@@ -409,20 +408,19 @@ fn of_source(status: &SourceStatus, records: u64) -> SourceReport {
 /// The notes of the policy, and keys that a published text cannot say.
 fn noted(plan: &Plan<'_>) -> Noted {
     let mut noted = plan.counted.noted.clone();
-    let texts = plan
-        .tables
-        .iter()
-        .filter(|table| table.table.formats.contains(&Format::Text));
-    let unsaid = |table: &TablePlan<'_>| {
-        table
-            .wanted
-            .iter()
-            .filter(|row| !is_said(Format::Text, row))
-            .count() as u64
-    };
-    let unsaid_count: u64 = texts.map(unsaid).sum();
-    if unsaid_count > 0 {
-        noted.insert(Note::NotInText, unsaid_count);
+    for (format, note) in [
+        (Format::Text, Note::NotInText),
+        (Format::Template, Note::NotInTemplate),
+    ] {
+        let tables = (plan.tables.iter()).filter(|table| table.table.formats.contains(&format));
+        let unsaid = |table: &TablePlan<'_>| {
+            let said = table.table.said(format, &table.wanted);
+            table.wanted.iter().filter(|row| !said.has(row)).count() as u64
+        };
+        let unsaid_count: u64 = tables.map(unsaid).sum();
+        if unsaid_count > 0 {
+            noted.insert(note, unsaid_count);
+        }
     }
     noted
 }

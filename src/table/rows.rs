@@ -62,6 +62,7 @@ impl FormatSet {
         match format {
             Format::Text => FormatSet(1),
             Format::Cdb => FormatSet(2),
+            Format::Template => FormatSet(32),
         }
     }
 

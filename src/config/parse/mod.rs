@@ -5,11 +5,12 @@
 
 mod domains;
 mod source;
+mod template;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::reader::{Placed, Problem, Reader, Section};
+use super::reader::{Placed, Problem, ReadFile, Reader, Section};
 use super::{
     Config, DomainRules, Format, Hook, Limits, Recipients, Table, TableFolding, Treatment,
 };
@@ -22,9 +23,18 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Parses `text`, the content of the file at `path` (absolute).
+/// Parses `text`, the content of the file at `path` (absolute), alone: a template that lies in a file of its own is missing.
 pub fn parse(path: &Path, text: &str) -> Result<Config, Vec<Problem>> {
-    let reader = Reader::new(text);
+    parse_with(path, text, None)
+}
+
+/// Parses `text`, the content of the file at `path` (absolute), and the templates that it names.
+pub fn parse_with(
+    path: &Path,
+    text: &str,
+    read: Option<&ReadFile<'_>>,
+) -> Result<Config, Vec<Problem>> {
+    let reader = Reader::new(text, read);
     let table = reader.parse();
     let config = table
         .as_ref()
@@ -284,10 +294,12 @@ fn table(name: &Placed<String>, section: Section<'_, '_>, directory: &Path) -> O
         }
         Some(_) => {}
     }
+    let formats = formats(&section);
     let table = Table {
         name: name.value.clone(),
         path: path.unwrap_or_default(),
-        formats: formats(&section),
+        template: template::template(&section, &formats, directory),
+        formats,
         value: value(&section),
         mode: mode(&section),
         folding: folding(&section),
@@ -302,10 +314,11 @@ fn formats(section: &Section<'_, '_>) -> Vec<Format> {
         match text.value.as_str() {
             "text" => formats.push(Format::Text),
             "cdb" => formats.push(Format::Cdb),
+            "template" => formats.push(Format::Template),
             other => section.problem_at(
                 &text.at,
                 "formats",
-                format!("\"{other}\": this version writes \"text\" and \"cdb\""),
+                format!("\"{other}\": this version writes \"text\", \"cdb\" and \"template\""),
             ),
         }
     }

@@ -5,6 +5,7 @@
 //! give the same bytes.
 
 pub mod cdb;
+pub mod template;
 pub mod text;
 
 use std::io::{self, Write};
@@ -12,6 +13,7 @@ use std::ops::Range;
 
 use crate::config::Format;
 use crate::fold::Folding;
+use crate::table::format::template::Template;
 use crate::table::rows::{Row, Rows};
 
 /// A row as a file says it.
@@ -23,6 +25,9 @@ pub enum RenderError {
     /// CDB offsets have 32 bits.
     #[error("the table would be larger than the 4 GiB that a CDB can address")]
     TooLarge,
+    /// A template came upon something that it cannot do.
+    #[error("{0}")]
+    Template(String),
     /// They cannot be put where they belong.
     #[error(transparent)]
     NotWritten(#[from] io::Error),
@@ -39,13 +44,40 @@ pub struct ReadError(pub(crate) String);
 #[derive(Clone, Copy, Debug)]
 pub struct Said<'rows> {
     format: Format,
+    template: Option<&'rows Template>,
     rows: &'rows Rows,
 }
 
 impl<'rows> Said<'rows> {
     /// What a format says of a table.
     pub fn of(format: Format, rows: &'rows Rows) -> Said<'rows> {
-        Said { format, rows }
+        Said {
+            format,
+            template: None,
+            rows,
+        }
+    }
+
+    /// With the template of the table, which says what the format `template` says.
+    pub fn by(self, template: Option<&'rows Template>) -> Said<'rows> {
+        Said { template, ..self }
+    }
+
+    /// The template, where the format is made by one.
+    pub fn template(&self) -> Option<&'rows Template> {
+        self.template.filter(|_| self.format == Format::Template)
+    }
+
+    /// Whether a file of the format has a row.
+    pub fn has(&self, row: &Row<'_>) -> bool {
+        let can_say = match self.format {
+            Format::Text => text::can_say(row.key),
+            Format::Cdb => true,
+            Format::Template => self
+                .template
+                .is_some_and(|template| template.can_say(row.key)),
+        };
+        can_say && row.facts().is_in(self.format)
     }
 
     /// The format.
@@ -60,10 +92,10 @@ impl<'rows> Said<'rows> {
 
     /// Those of the keys that belong to rows of these numbers; the numbers count every row of the table.
     pub fn keys_of(&self, rows: Range<usize>) -> impl Iterator<Item = &'rows [u8]> + use<'rows> {
-        let format = self.format;
+        let said = *self;
         self.rows
             .range(rows)
-            .filter(move |row| is_said(format, row))
+            .filter(move |row| said.has(row))
             .map(|row| row.key)
     }
 
@@ -73,27 +105,23 @@ impl<'rows> Said<'rows> {
     }
 }
 
-/// Whether a file of a format has a row of its table.
-pub fn is_said(format: Format, row: &Row<'_>) -> bool {
-    let can_say = match format {
-        Format::Text => text::can_say(row.key),
-        Format::Cdb => true,
-    };
-    can_say && row.facts().is_in(format)
-}
-
 /// Writes the content of a file, from its first octet to its last.
 pub fn render(said: &Said<'_>, value: &str, out: &mut impl Write) -> Result<(), RenderError> {
     match said.format {
         Format::Text => Ok(text::render(said, value, out)?),
         Format::Cdb => cdb::render(said, value, out),
+        Format::Template => match said.template {
+            Some(template) => template.render(said.rows, value, out),
+            None => Err(RenderError::Template("there is no template".into())),
+        },
     }
 }
 
-/// The keys and values of a file. Keys of a text are folded, as postmap folds them; in an index they are as they are.
+/// The keys and values of a file that needs no template to be read. Keys of a text are folded, as postmap folds them; in an index they are as they are.
 pub fn read(format: Format, bytes: &[u8], folding: Folding) -> Result<Vec<KeyValue>, ReadError> {
     match format {
         Format::Text => Ok(text::read(bytes, folding)),
         Format::Cdb => cdb::read(bytes),
+        Format::Template => Err(ReadError("its template alone can read it".into())),
     }
 }
