@@ -6,10 +6,12 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use common::mail_systems;
 use common::rcptsync::Rcptsync;
+use rcptsync::table::format::template::{Template, shipped};
+use rcptsync::table::rows::{Facts, RowsBuilder};
 
 /// Recipients, as a list source has them and as they are said at `RCPT TO`: everything that ends a key, begins a comment or
 /// means something to one of the readers.
@@ -196,6 +198,64 @@ fn rspamd_finds_whom_it_shall_and_nobody_else() {
     check("rspamd", &unsaid, |table, asked| {
         mail_systems::ask_rspamd(table, asked)
     });
+}
+
+/// Where a domain is open by policy, every address of it is found, and no other's.
+#[test]
+fn a_wildcard_reaches_its_domain_and_no_further() {
+    type Ask<'test> = &'test dyn Fn(&Path, &[String]) -> Vec<bool>;
+    let exim: Ask<'_> = &|table, asked| {
+        let lookup = format!("{{$local_part@$domain}} lsearch*@ {{{}}}", table.display());
+        mail_systems::ask_exim(&lookup, asked)
+    };
+    let readers: [(&str, &[&str], Ask<'_>); 3] = [
+        ("exim-lsearch", &["exim4-daemon-light"], exim),
+        ("opensmtpd", &["opensmtpd"], &mail_systems::ask_opensmtpd),
+        (
+            "sendmail-access",
+            &["sendmail-bin", "sendmail-cf"],
+            &mail_systems::ask_sendmail,
+        ),
+    ];
+    let mut rows = RowsBuilder::default();
+    for key in ["@example.org", "anna@example.com", "anna@example.org"] {
+        rows.push(key.as_bytes(), Facts::default());
+    }
+    let rows = rows.finish();
+    let asked = [
+        ("anybody@example.org", true),
+        ("anna@example.org", true),
+        ("anna@example.com", true),
+        ("anybody@example.com", false),
+        ("anybody@example.net", false),
+        ("anybody@notexample.org", false),
+        ("anybody@example.org.example.net", false),
+    ];
+    let addresses: Vec<String> = asked
+        .iter()
+        .map(|(address, _)| (*address).to_owned())
+        .collect();
+    for (name, packages, ask) in readers {
+        if !mail_systems::is_available(packages) {
+            return;
+        }
+        let shipped = shipped().iter().find(|shipped| shipped.name == name);
+        let shipped = shipped.expect("it comes with the program");
+        let template = Template::new(name, shipped.text).expect("a template");
+        let directory = common::temp_dir("templates");
+        let table = directory.path().join("table");
+        let mut text = Vec::new();
+        template.render(&rows, "OK", &mut text).expect("memory");
+        std::fs::write(&table, &text).expect("written");
+        let answers = ask(&table, &addresses);
+        let expected: Vec<bool> = asked.iter().map(|(_, is_meant)| *is_meant).collect();
+        assert_eq!(
+            answers,
+            expected,
+            "{name}\n{}",
+            String::from_utf8_lossy(&text)
+        );
+    }
 }
 
 /// qmail's validrcptto has no reader in Debian: an address a line, and nothing around it (validrcptto.cdb patch, J. Simpson).

@@ -130,12 +130,15 @@ pub fn ask_exim(lookup: &str, addresses: &[String]) -> Vec<bool> {
              log_file_path = {root}/%slog\nspool_directory = {root}/spool\n\
              host_lookup =\nrfc1413_hosts =\nsmtputf8_advertise_hosts = *\n\
              smtp_accept_max_nonmail = 100000\n\
+             domainlist relay_to_domains = {domains}\n\
              acl_smtp_rcpt = check_rcpt\n\
              begin acl\n\
              check_rcpt:\n\
-             \x20 accept domains = {domains}\n\
-             \x20        condition = ${{lookup {lookup} {{yes}}{{no}}}}\n\
-             \x20 deny message = 550 5.1.1 User unknown\n"
+             \x20 deny   domains   = +relay_to_domains\n\
+             \x20        condition = ${{lookup {lookup} {{no}}{{yes}}}}\n\
+             \x20        message   = 550 5.1.1 User unknown\n\
+             \x20 accept domains   = +relay_to_domains\n\
+             \x20 deny   message   = relay not permitted\n"
         ),
     );
     let mut program = place.run(&unpacked("exim4-daemon-light/usr/sbin/exim4"));
