@@ -37,7 +37,7 @@ const TEMPLATE_OCTETS_MAX: usize = 1 << 20;
 /// Steps that a template may take beside those for its rows.
 const STEPS_ALWAYS: u64 = 1_000_000;
 
-/// Steps a row; a shipped template takes about ten.
+/// Steps a row: a shipped template takes a few tens.
 const STEPS_A_ROW: u64 = 1_000;
 
 /// A template that can be rendered.
@@ -433,6 +433,26 @@ mod tests {
             "{# escape: lines #}{% for domain in domains %}{{ domain }};{% endfor %}",
             "example.com;",
         );
+    }
+
+    #[test]
+    fn a_full_disk_is_no_mistake_of_the_template() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let template = Template::new("rspamd", shipped()[4].text).expect("a template");
+        let rendered = template.render(&rows(&["anna@example.com"]), "OK", &mut Full);
+        let is_told = matches!(
+            &rendered,
+            Err(RenderError::NotWritten(error)) if error.kind() == io::ErrorKind::StorageFull
+        );
+        assert!(is_told, "{rendered:?}");
     }
 
     #[test]
