@@ -135,8 +135,12 @@ impl Form {
                 let is_route = local.contains('%') || local.trim_start_matches('!').contains('!');
                 !is_quoted && local.is_ascii() && !is_route
             }
-            // A sign ends the line, and a tag is cut off before the map is asked.
-            Form::Rspamd => !is_quoted && local.is_ascii() && !local.contains(['#', '+']),
+            // `#` ends the line, `/` begins an expression that ends at the next one, lines further on, and a tag is cut off
+            // before the map is asked.
+            Form::Rspamd => {
+                let is_read = !local.starts_with('/') && !local.contains(['#', '+']);
+                !is_quoted && local.is_ascii() && is_read
+            }
             Form::Lines => !local.starts_with(['#', '@']),
             Form::Json => !local.starts_with('@'),
         }
