@@ -128,6 +128,11 @@ fn check(template: &str, unsaid: &[&str], ask: impl Fn(&PathBuf, &[String]) -> V
         unsaid.len() as u64,
         "{template}: {report:#}"
     );
+    for address in unsaid {
+        let explained = program.run(&["explain", "--", address]).expect_code(1);
+        let why = "is left out of the template of recipients, which cannot say it to its reader";
+        assert!(explained.stdout.contains(why), "{}", explained.stdout);
+    }
 }
 
 #[test]

@@ -260,6 +260,21 @@ impl<'run> TableView<'run> {
         with.map(|file| file.format.name()).collect()
     }
 
+    /// Formats that cannot say a key of the table.
+    fn formats_unable(&self, wanted: &str) -> Vec<&'static str> {
+        let row = self.ledger.rows.find(wanted.as_bytes());
+        let is_unable = |file: &&OnDisk| {
+            let is_published = matches!(file.content, Content::AsPublished(_));
+            is_published
+                && row.is_some_and(|row| {
+                    let said = self.table.said(file.format, &self.ledger.rows);
+                    row.facts().is_in(file.format) && !said.has(&row)
+                })
+        };
+        let unable = self.on_disk.iter().filter(is_unable);
+        unable.map(|file| file.format.name()).collect()
+    }
+
     /// Formats without a file that a gateway could read.
     fn missing(&self) -> impl Iterator<Item = &'static str> {
         let is_missing = |file: &&OnDisk| {
@@ -405,6 +420,15 @@ impl Explanation<'_, '_> {
             for format in answer.view.formats_with(own.as_str()) {
                 let what = format!(
                     "the {format} of {name} has it, but that is not what the gateway reads"
+                );
+                writeln!(out, "  {HELD}note{HELD:#}      {what}")?;
+            }
+        }
+        for own in answer.keys.iter().filter(|_| answer.row.is_none()) {
+            for format in answer.view.formats_unable(own.as_str()) {
+                let own = key(own.as_str().as_bytes());
+                let what = format!(
+                    "{own} is left out of the {format} of {name}, which cannot say it to its reader"
                 );
                 writeln!(out, "  {HELD}note{HELD:#}      {what}")?;
             }
