@@ -37,8 +37,8 @@ pub enum Cause {
     ForeignTable,
     /// A foreign file whose values differ from row to row: it may serve as an access or transport map too.
     ForeignValues,
-    /// A foreign file that nothing reads, since the template of the table is of the administrator's own making. Its scope is the
-    /// beginning of the file's digest.
+    /// A foreign file that nothing reads, for the template of the table is of the administrator's own making, or that has more in
+    /// it than recipients. Its scope is the beginning of the file's digest.
     ForeignUnread,
     /// The domains of a source, or `relay_domains`, have never been read completely.
     DomainsNeverRead,

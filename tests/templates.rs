@@ -568,3 +568,26 @@ fn a_file_of_a_shipped_template_is_taken_over() {
     let (holds, _) = program.holds();
     assert_eq!(holds, ["foreign_table recipients: -\"carl x\""]);
 }
+
+/// An access map says more than who is taken; what it says would be lost.
+#[test]
+fn a_file_with_more_than_recipients_is_asked_about() {
+    let program = Rcptsync::new("templates");
+    program.write_settled("staff.list", "anna@example.com\n");
+    configure(&program, "sendmail-access", "");
+    let table = program.directory().join("tables/recipients");
+    let theirs = "Connect:192.0.2\tOK\nTo:anna@example.com\tOK\n";
+    std::fs::write(&table, theirs).expect("written");
+    program.run_untouching(&["sync"], 65);
+    let (holds, digests) = program.holds();
+    assert!(holds[0].starts_with("foreign_unread "), "{holds:?}");
+    program.run(&["approve", &digests[0]]).expect_code(0);
+    program.run(&["sync"]).expect_code(0);
+    let content = std::fs::read_to_string(&table).expect("a table");
+    let domain = "To:example.com\tERROR:5.1.1:550 User unknown\n";
+    assert!(
+        content.ends_with(&format!("To:anna@example.com\tOK\n{domain}")),
+        "{content}"
+    );
+    program.run_untouching(&["sync"], 0);
+}

@@ -39,8 +39,8 @@ pub enum Content {
     Foreign(Foreign, Vec<KeyValue>),
     /// Something else that is no table of this format: a gateway cannot use it either.
     NoTable(Foreign, String),
-    /// Something else, of which only the gateway knows what it says: our template is of the administrator's own, and
-    /// nothing reads what it writes.
+    /// Something else, of which only the mail system knows what it says: nothing reads what the template writes, or there is
+    /// more in it than a table of recipients has.
     Unread(Foreign),
 }
 
@@ -152,7 +152,10 @@ fn read(table: &Table, format: Format, found: Foreign, folding: Folding) -> Cont
     let template = (table.template.as_ref()).filter(|_| format == Format::Template);
     let read = match template {
         Some(template) if !template.is_readable() => return Content::Unread(found),
-        Some(template) => template.read(&found.bytes, table.value.as_bytes()),
+        Some(template) => match template.read(&found.bytes, table.value.as_bytes()) {
+            Ok(rows) => return Content::Foreign(found, rows),
+            Err(_) => return Content::Unread(found),
+        },
         None => format::read(format, &found.bytes, folding),
     };
     match read {

@@ -208,7 +208,8 @@ pub fn hold_sentence(hold: &HoldReport) -> String {
                                  map too; nothing is changed in it"
             .to_owned(),
         Cause::ForeignUnread => "rcptsync did not write the file that is there (this is the beginning of its SHA-256), and cannot \
-                                 read it, since the template is none of its own; nothing is changed in it until this is approved"
+                                 read it as a table of recipients: its template is your own, or it has lines that mean \
+                                 something else; nothing is changed in it until this is approved"
             .to_owned(),
         Cause::DomainsNeverRead => format!("which domains it gives has never been read completely; {waiting}"),
         Cause::RecipientsElsewhere => format!(

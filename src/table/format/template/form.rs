@@ -7,7 +7,7 @@
 //! Invariant: a key that [`Form::can_say`] is read back from its spelling as the same key.
 
 use std::borrow::Cow;
-use std::io::{self, BufRead};
+use std::io::BufRead;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 
@@ -151,11 +151,15 @@ impl Form {
         let word = match self {
             Form::Exim => word.strip_prefix('*').filter(|rest| rest.starts_with('@')),
             Form::Sendmail => {
-                let address = word.strip_prefix("To:")?;
-                return match address.contains('@') {
-                    true => Some(external(address)),
-                    false => Some(format!("@{address}")),
-                };
+                let (tag, address) = word.split_at_checked(3)?;
+                let address = address.to_ascii_lowercase();
+                return tag.eq_ignore_ascii_case("To:").then(|| {
+                    if address.contains('@') {
+                        external(&address)
+                    } else {
+                        format!("@{address}")
+                    }
+                });
             }
             Form::OpenSmtpd | Form::Rspamd | Form::Lines | Form::Json => None,
         }
@@ -163,48 +167,59 @@ impl Form {
         Some(external(word))
     }
 
-    /// Tells the rows of a file in its order, as its reader finds them; a row without a value where the form has none.
+    /// Tells the rows of a file in its order, as its reader finds them; a row without a value where the form has none. A
+    /// line that means something else than a recipient who is taken is an error: it would be lost.
     pub fn each_row(
         self,
         input: impl BufRead,
         mut each: impl FnMut(&[u8], Option<&[u8]>),
     ) -> Result<(), ReadError> {
-        let unread = |error: io::Error| ReadError(error.to_string());
-        let mut each_word = |word: &[u8], value: Option<&[u8]>| match std::str::from_utf8(word) {
-            Ok(word) => {
-                if let Some(key) = self.key_of(word) {
-                    each(key.as_bytes(), value);
-                }
-            }
-            Err(_) => each(word, value),
+        let mut each_word = |word: &[u8], value: Option<&[u8]>| {
+            let word = std::str::from_utf8(word).ok();
+            let key = word.and_then(|word| self.key_of(word));
+            let key = key.ok_or_else(|| no_row(word.unwrap_or("text that is not UTF-8")))?;
+            each(key.as_bytes(), value);
+            Ok(())
         };
         match self {
-            Form::Exim => each_of_lsearch(input, each_word).map_err(unread),
+            Form::Exim => each_of_lsearch(input, each_word),
             Form::Sendmail => each_line(input, |line| {
                 let (word, value) = split_at_space(line);
-                let is_row = !line.starts_with(b"#") && !is_refusal(value);
-                if is_row {
-                    each_word(word, Some(value));
+                let is_domain_refused = !word.contains(&b'@') && is_refusal(value);
+                if word.is_empty() || word.starts_with(b"#") || is_domain_refused {
+                    return Ok(());
                 }
-            })
-            .map_err(unread),
+                if value.is_empty() || is_refusal(value) {
+                    return Err(no_row(&String::from_utf8_lossy(line)));
+                }
+                each_word(word, Some(value))
+            }),
             Form::OpenSmtpd | Form::Rspamd | Form::Lines => each_line(input, |line| {
                 let line = line.trim_ascii();
-                if !line.is_empty() && !line.starts_with(b"#") {
-                    each_word(split_at_space(line).0, None);
+                let (word, rest) = split_at_space(line);
+                if word.is_empty() || word.starts_with(b"#") {
+                    return Ok(());
                 }
-            })
-            .map_err(unread),
+                let is_pair = self == Form::OpenSmtpd && word.contains(&b':');
+                if is_pair || !rest.is_empty() {
+                    return Err(no_row(&String::from_utf8_lossy(line)));
+                }
+                each_word(word, None)
+            }),
             Form::Json => {
                 let mut json = serde_json::Deserializer::from_reader(input);
                 let pairs = Pairs(|key: &str, value: &str| {
-                    each_word(key.as_bytes(), Some(value.as_bytes()));
+                    each_word(key.as_bytes(), Some(value.as_bytes()))
                 });
                 let read = json.deserialize_map(pairs).and_then(|()| json.end());
                 read.map_err(|error| ReadError(error.to_string()))
             }
         }
     }
+}
+
+fn no_row(what: &str) -> ReadError {
+    ReadError(format!("{what:?} is no row of a table of recipients"))
 }
 
 /// `local@domain` as Postfix would look it up. A domain alone is left as it is.
@@ -227,21 +242,21 @@ fn exim_word(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("\"{escaped}\""))
 }
 
-/// `search_open` and `internal_lsearch_find` of Exim: comments, blank lines, quoted keys, lines that go on.
+/// `internal_lsearch_find` of Exim: comments, blank lines, quoted keys, lines that go on.
 fn each_of_lsearch(
     input: impl BufRead,
-    mut each: impl FnMut(&[u8], Option<&[u8]>),
-) -> io::Result<()> {
+    mut each: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), ReadError>,
+) -> Result<(), ReadError> {
     let mut row: Option<(Vec<u8>, Vec<u8>)> = None;
     each_line(input, |line| {
         if line.is_empty() || line.starts_with(b"#") {
-            return;
+            return Ok(());
         }
         if line[0].is_ascii_whitespace() {
             if let Some((_, value)) = &mut row {
                 value.extend_from_slice(line.trim_ascii());
             }
-            return;
+            return Ok(());
         }
         let (key, rest) = match line.strip_prefix(b"\"") {
             Some(quoted) => dequoted(quoted),
@@ -253,14 +268,12 @@ fn each_of_lsearch(
         };
         let rest = rest.trim_ascii_start();
         let value = rest.strip_prefix(b":").unwrap_or(rest).trim_ascii();
-        if let Some((key, value)) = row.replace((key.to_ascii_lowercase(), value.to_vec())) {
-            each(&key, Some(&value));
+        match row.replace((key.to_ascii_lowercase(), value.to_vec())) {
+            Some((key, value)) => each(&key, Some(&value)),
+            None => Ok(()),
         }
     })?;
-    if let Some((key, value)) = row {
-        each(&key, Some(&value));
-    }
-    Ok(())
+    row.map_or(Ok(()), |(key, value)| each(&key, Some(&value)))
 }
 
 /// What stands between quotes, of which the first is gone, and what stands behind them.
@@ -299,11 +312,17 @@ fn split_at_space(line: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Every line without its end.
-fn each_line(mut input: impl BufRead, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+fn each_line(
+    mut input: impl BufRead,
+    mut each: impl FnMut(&[u8]) -> Result<(), ReadError>,
+) -> Result<(), ReadError> {
     let mut line = Vec::new();
-    while input.read_until(b'\n', &mut line)? > 0 {
-        each(line.strip_suffix(b"\n").unwrap_or(&line));
+    let mut next = |line: &mut Vec<u8>| -> Result<usize, ReadError> {
         line.clear();
+        (input.read_until(b'\n', line)).map_err(|error| ReadError(error.to_string()))
+    };
+    while next(&mut line)? > 0 {
+        each(line.strip_suffix(b"\n").unwrap_or(&line))?;
     }
     Ok(())
 }
@@ -311,7 +330,7 @@ fn each_line(mut input: impl BufRead, mut each: impl FnMut(&[u8])) -> io::Result
 /// The pairs of a JSON object, each told as it is read.
 struct Pairs<Each>(Each);
 
-impl<'de, Each: FnMut(&str, &str)> Visitor<'de> for Pairs<Each> {
+impl<'de, Each: FnMut(&str, &str) -> Result<(), ReadError>> Visitor<'de> for Pairs<Each> {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -320,7 +339,7 @@ impl<'de, Each: FnMut(&str, &str)> Visitor<'de> for Pairs<Each> {
 
     fn visit_map<Map: MapAccess<'de>>(mut self, mut map: Map) -> Result<(), Map::Error> {
         while let Some((key, value)) = map.next_entry::<String, String>()? {
-            (self.0)(&key, &value);
+            (self.0)(&key, &value).map_err(serde::de::Error::custom)?;
         }
         Ok(())
     }
@@ -361,25 +380,45 @@ mod tests {
                 ("\"q\\\"\\\\\"@x", ""),
             ],
         );
-        let sendmail = "# comment\nTo:anna@example.com\tOK\nConnect:192.0.2\tRELAY\n\
-                        To:example.org RELAY\nTo:example.com\tERROR:5.1.1:550 User unknown\nTo:bob@example.com\t550 no\n";
+        let sendmail = "# comment\nTo:anna@example.com\tOK\n\nto:Bob@example.com OK\n\
+                        To:example.org RELAY\nTo:example.com\tERROR:5.1.1:550 User unknown\n";
         check(
             Form::Sendmail,
             sendmail,
-            &[("anna@example.com", "OK"), ("@example.org", "RELAY")],
+            &[
+                ("anna@example.com", "OK"),
+                ("bob@example.com", "OK"),
+                ("@example.org", "RELAY"),
+            ],
         );
-        let list = " # comment\n\nanna@example.com\r\n  bob@example.com  more\n@example.org";
+        let list = " # comment\n\nanna@example.com\r\n  bob@example.com  \n@example.org";
         let rows = &[
             ("anna@example.com", ""),
             ("bob@example.com", ""),
             ("@example.org", ""),
         ];
         check(Form::OpenSmtpd, list, rows);
+        check(Form::Rspamd, list, rows);
         check(Form::Lines, list, rows);
         check(Form::Json, "{\"a b@x\": \"OK\"}\n", &[("\"a b\"@x", "OK")]);
+    }
+
+    #[test]
+    fn what_is_more_than_a_table_of_recipients_is_not_read() {
+        let check = |form: Form, text: &str| {
+            let read = form.each_row(text.as_bytes(), |_, _| ());
+            assert!(read.is_err(), "{form:?}: {text}");
+        };
+        check(Form::Sendmail, "Connect:192.0.2\tRELAY\n");
+        check(Form::Sendmail, "To:bob@example.com\t550 gone\n");
+        check(Form::Sendmail, "bob@example.com\tREJECT\n");
+        check(Form::Sendmail, "To:bob@example.com\n");
+        check(Form::OpenSmtpd, "bob@example.com: bob\n");
+        check(Form::OpenSmtpd, "bob@example.com bob\n");
+        check(Form::Rspamd, "bob@example.com 10\n");
+        check(Form::Lines, "anna@example.com bob@example.com\n");
         for damaged in ["", "[]", "{\"a@x\": 1}", "{\"a@x\": \"OK\"", "{} {}"] {
-            let read = Form::Json.each_row(damaged.as_bytes(), |_, _| ());
-            assert!(read.is_err(), "{damaged}");
+            check(Form::Json, damaged);
         }
     }
 
