@@ -361,6 +361,7 @@ impl Object for Printed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fold::Folding;
 
     fn rows(keys: &[&str]) -> Rows {
         let mut rows = RowsBuilder::default();
@@ -384,6 +385,71 @@ mod tests {
             let text = rendered(&template, &["@example.org", "anna@example.com"]);
             assert!(template.is_readable(), "{}: {text}", shipped.name);
             assert!(template.read(rendered(&template, &[]).as_bytes(), b"OK") == Ok(Vec::new()));
+        }
+    }
+
+    /// Local parts put together from everything that means something somewhere.
+    #[test]
+    fn what_is_written_has_exactly_the_rows_that_can_be_said() {
+        const SIGNS: [&str; 24] = [
+            "a",
+            "b",
+            "ü",
+            "\"",
+            "\\",
+            " ",
+            ":",
+            "#",
+            "@",
+            "*",
+            "!",
+            "^",
+            "$",
+            ";",
+            "/",
+            "{",
+            "}",
+            "%",
+            "+",
+            ",",
+            "'",
+            "|",
+            "To:",
+            "{{row.key}}",
+        ];
+        let mut seed: u64 = 1;
+        let mut next = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) as usize
+        };
+        let mut builder = RowsBuilder::default();
+        for _ in 0..5_000 {
+            let local: String = (0..=next() % 5)
+                .map(|_| SIGNS[next() % SIGNS.len()])
+                .collect();
+            let address = format!("{}@example.com", crate::address::quoted(&local));
+            let Ok(address) = crate::address::Address::parse(&address) else {
+                continue;
+            };
+            for key in crate::keys::Key::all_of(&address, Folding::Unicode) {
+                builder.push(key.as_str().as_bytes(), Facts::default());
+            }
+        }
+        builder.push(b"@example.com", Facts::default());
+        let rows = builder.finish();
+        assert!(rows.len() > 3_000, "{}", rows.len());
+        for shipped in shipped() {
+            let template = Template::new(shipped.name, shipped.text).expect("a template");
+            let mut text = Vec::new();
+            template.render(&rows, "OK", &mut text).expect("memory");
+            let mut said = rows.keys().filter(|key| template.can_say(key));
+            let mut said_count = 0;
+            let read = template.each_row(text.as_slice(), |key, _| {
+                said_count += 1;
+                assert_eq!(said.next(), Some(key), "{}", shipped.name);
+            });
+            assert_eq!((read, said.next()), (Ok(()), None), "{}", shipped.name);
+            assert!(said_count > 300, "{}: {said_count}", shipped.name);
         }
     }
 
