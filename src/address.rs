@@ -7,6 +7,8 @@
 //! Invariant: an `Address` has a non-empty local part without control characters or line ends, and a [`Domain`]; it is
 //! never a wildcard.
 
+use std::borrow::Cow;
+
 use crate::domain::{Domain, DomainError};
 use crate::fold;
 
@@ -87,19 +89,7 @@ impl Address {
 
     /// The local part as Postfix writes it in a lookup key: with quotes where they are needed and only there.
     pub fn quoted_local(&self) -> String {
-        if is_dot_string(&self.local) {
-            return self.local.clone();
-        }
-        let mut quoted = String::with_capacity(self.local.len() + 2);
-        quoted.push('"');
-        for character in self.local.chars() {
-            if matches!(character, '"' | '\\') {
-                quoted.push('\\');
-            }
-            quoted.push(character);
-        }
-        quoted.push('"');
-        quoted
+        quoted(&self.local)
     }
 
     /// Whether both name the same mailbox as a gateway sees it: same domain, same folded local part.
@@ -124,6 +114,34 @@ impl std::fmt::Display for Address {
 /// Control characters and everything that ends a line somewhere.
 pub fn is_control(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
+}
+
+/// A local part in external form.
+pub fn quoted(local: &str) -> String {
+    if is_dot_string(local) {
+        return local.to_owned();
+    }
+    let mut quoted = String::with_capacity(local.len() + 2);
+    quoted.push('"');
+    for character in local.chars() {
+        if matches!(character, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(character);
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// What stands before and behind the `@` of a lookup key, the local part in internal form; `None` where it is malformed, or no
+/// address. Of `@example.com`, the local part is empty.
+pub fn split_external(key: &str) -> Option<(Cow<'_, str>, &str)> {
+    if key.starts_with('"') {
+        let (local, domain) = split_quoted(key).ok()?;
+        return Some((local.into(), domain));
+    }
+    let (local, domain) = key.rsplit_once('@')?;
+    Some((local.into(), domain))
 }
 
 fn split_plain(text: &str) -> Result<(String, &str), AddressError> {

@@ -36,6 +36,8 @@ pub struct Evidence<'run> {
     pub is_first: bool,
     /// Whether a foreign file has values that differ from row to row.
     pub values_vary: bool,
+    /// The beginning of the digest of a foreign file that cannot be read, so that nobody knows what would go.
+    pub unread: Option<&'run str>,
     /// The sources that rows name, by number.
     pub sources: &'run [SourceEvidence],
     /// The listed domains, as they stand in keys.
@@ -145,14 +147,19 @@ impl Judgement {
     pub fn leaves_alone(&self) -> bool {
         self.holds
             .iter()
-            .any(|hold| hold.cause == Cause::ForeignValues)
+            .any(|hold| matches!(hold.cause, Cause::ForeignValues | Cause::ForeignUnread))
     }
 }
 
 /// Judges the change from the table in force to the wanted one.
 pub fn judge(evidence: &Evidence<'_>) -> Judgement {
     let mut bench = Bench::new(evidence);
-    bench.hold_foreign_values();
+    if evidence.values_vary {
+        bench.hold_foreign(Cause::ForeignValues, evidence.table);
+    }
+    if let Some(digest) = evidence.unread {
+        bench.hold_foreign(Cause::ForeignUnread, digest);
+    }
     bench.hold_what_was_undone();
     bench.hold_by_unknown_domains();
     bench.hold_by_origin();
@@ -381,14 +388,12 @@ impl<'run> Bench<'run> {
         held
     }
 
-    fn hold_foreign_values(&mut self) {
-        let cause = Cause::ForeignValues;
-        if !self.evidence.values_vary
-            || self.evidence.released.condition(cause, self.evidence.table)
-        {
+    /// A file that may be more than a table of recipients is left alone altogether.
+    fn hold_foreign(&mut self, cause: Cause, scope: &str) {
+        if self.evidence.released.condition(cause, scope) {
             return;
         }
-        self.hold_removals(Case::of(cause, self.evidence.table), true, |_| true);
+        self.hold_removals(Case::of(cause, scope), true, |_| true);
         let added = self.hold_additions_where(|_| true);
         if let Some(hold) = self.holds.last_mut() {
             hold.added.extend(added);
@@ -878,6 +883,7 @@ mod tests {
         domains: crate::domains::Domains,
         is_first: bool,
         values_vary: bool,
+        unread: Option<&'static str>,
         sources: Vec<SourceEvidence>,
         domains_never_read: Vec<String>,
         elsewhere: Vec<Elsewhere>,
@@ -927,6 +933,7 @@ mod tests {
             domains: listed(&[(X, Reach::Itself), (Y, Reach::Itself)]),
             is_first: false,
             values_vary: false,
+            unread: None,
             sources: vec![SourceEvidence {
                 name: "corp".into(),
                 ..SourceEvidence::default()
@@ -960,6 +967,7 @@ mod tests {
                 wanted: &self.wanted,
                 is_first: self.is_first,
                 values_vary: self.values_vary,
+                unread: self.unread,
                 sources: &self.sources,
                 domains: &domains,
                 domains_never_read: &self.domains_never_read,
@@ -1288,6 +1296,9 @@ mod tests {
         check(&foreign, 21, &["foreign_table t +0 -1"]);
         foreign.values_vary = true;
         check(&foreign, 21, &["foreign_values t +0 -1"]);
+        foreign.values_vary = false;
+        foreign.unread = Some("4f7c");
+        check(&foreign, 21, &["foreign_unread 4f7c +0 -1"]);
     }
 
     #[test]

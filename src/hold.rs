@@ -39,6 +39,9 @@ pub enum Cause {
     ForeignTable,
     /// A foreign file whose values differ from row to row: it may serve as an access or transport map too.
     ForeignValues,
+    /// A foreign file that nothing reads, for the template of the table is of the administrator's own making, or that has more in
+    /// it than recipients. Its scope is the beginning of the file's digest.
+    ForeignUnread,
     /// The domains of a source, or `relay_domains`, have never been read completely.
     DomainsNeverRead,
     /// A domain would be published for the first time although there are signs that recipients of it live elsewhere.
@@ -78,6 +81,7 @@ impl Cause {
             Cause::AddedPercentMax => "added_percent_max",
             Cause::ForeignTable => "foreign_table",
             Cause::ForeignValues => "foreign_values",
+            Cause::ForeignUnread => "foreign_unread",
             Cause::DomainsNeverRead => "domains_never_read",
             Cause::RecipientsElsewhere => "recipients_elsewhere",
             Cause::UncoveredReferral => "uncovered_referral",

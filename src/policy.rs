@@ -91,6 +91,8 @@ pub enum Note {
     RefusedByPostfix,
     /// A text table cannot say its key, nor can what is built from a text.
     NotInText,
+    /// The reader that a template writes for would not find its key.
+    NotInTemplate,
 }
 
 /// How many values are accepted with a note, by note.

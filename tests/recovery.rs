@@ -71,6 +71,7 @@ fn check(text: Left, cdb: Left, happening: fn(&Rcptsync), code: i32) {
             format: artefact.format,
             path: artefact.path.clone(),
             digest: artefact.digest.clone(),
+            made_with: String::new(),
         });
     }
     decided_table

@@ -636,6 +636,7 @@ fn died_before_its_renames(name: &str) -> Rcptsync {
                 format: artefact.format,
                 path: place.clone(),
                 digest: std::mem::replace(&mut artefact.digest, rcptsync::state::digest(&old)),
+                made_with: String::new(),
             });
             artefact.stamp = rcptsync::state::head::Stamp::default();
         }

@@ -203,6 +203,7 @@ fn a_file_that_waits_for_its_replacement_is_told() {
                         format: file.format,
                         path: file.path,
                         digest: "0".repeat(64),
+                        made_with: String::new(),
                     }));
             }
             state.store_head(&head).expect("our own directory");

@@ -27,7 +27,6 @@ use crate::report::{BAD, GOOD, HELD, STRONG, key};
 use crate::state::State;
 use crate::state::files::{Generation, Ledger};
 use crate::state::head::Head;
-use crate::table::format::is_said;
 use crate::table::value::refuses;
 use crate::table::wanted;
 use crate::time::Timestamp;
@@ -263,14 +262,15 @@ impl<'run> TableView<'run> {
         match &file.content {
             Content::AsPublished(_) => {
                 let row = self.ledger.rows.find(wanted.as_bytes());
-                let row = row.filter(|row| is_said(file.format, row))?;
+                let said = self.table.said(file.format, &self.ledger.rows);
+                let row = row.filter(|row| said.has(row))?;
                 Some(self.ledger.values.of(row.meaning()).to_owned())
             }
             Content::Foreign(_, rows) => {
                 let found = rows.iter().find(|(found, _)| found == wanted.as_bytes());
                 found.map(|(_, value)| key(value))
             }
-            Content::Missing | Content::NoTable(..) => None,
+            Content::Missing | Content::NoTable(..) | Content::Unread(_) => None,
         }
     }
 
@@ -283,10 +283,29 @@ impl<'run> TableView<'run> {
         with.map(|file| file.format.name()).collect()
     }
 
+    /// Formats that cannot say a key of the table.
+    fn formats_unable(&self, wanted: &str) -> Vec<&'static str> {
+        let row = self.ledger.rows.find(wanted.as_bytes());
+        let is_unable = |file: &&OnDisk| {
+            let is_published = matches!(file.content, Content::AsPublished(_));
+            is_published
+                && row.is_some_and(|row| {
+                    let said = self.table.said(file.format, &self.ledger.rows);
+                    row.facts().is_in(file.format) && !said.has(&row)
+                })
+        };
+        let unable = self.on_disk.iter().filter(is_unable);
+        unable.map(|file| file.format.name()).collect()
+    }
+
     /// Formats without a file that a gateway could read.
     fn missing(&self) -> impl Iterator<Item = &'static str> {
-        let is_missing =
-            |file: &&OnDisk| matches!(file.content, Content::Missing | Content::NoTable(..));
+        let is_missing = |file: &&OnDisk| {
+            matches!(
+                file.content,
+                Content::Missing | Content::NoTable(..) | Content::Unread(_)
+            )
+        };
         self.on_disk
             .iter()
             .filter(is_missing)
@@ -394,6 +413,15 @@ impl Explanation<'_, '_> {
             for format in answer.view.formats_with(own.as_str()) {
                 let what = format!(
                     "the {format} of {name} has it, but that is not what the gateway reads"
+                );
+                writeln!(out, "  {HELD}note{HELD:#}      {what}")?;
+            }
+        }
+        for own in answer.keys.iter().filter(|_| answer.row.is_none()) {
+            for format in answer.view.formats_unable(own.as_str()) {
+                let own = key(own.as_str().as_bytes());
+                let what = format!(
+                    "{own} is left out of the {format} of {name}, which cannot say it to its reader"
                 );
                 writeln!(out, "  {HELD}note{HELD:#}      {what}")?;
             }

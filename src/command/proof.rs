@@ -18,7 +18,6 @@ use crate::publish::on_disk::Content;
 use crate::report::key;
 use crate::smtp::Endpoint;
 use crate::state::head::{LookupToProve, ToProve};
-use crate::table::format::is_said;
 use crate::table::rows::{Row, Rows};
 use crate::table::value::Meaning;
 
@@ -65,8 +64,8 @@ fn choose_lookups(
         let Some(map_type) = map_type(*format) else {
             continue;
         };
-        let is_askable =
-            |row: &Row<'_>| is_said(*format, row) && std::str::from_utf8(row.key).is_ok();
+        let said = table.table.said(*format, rows);
+        let is_askable = |row: &Row<'_>| said.has(row) && std::str::from_utf8(row.key).is_ok();
         let few = |rows: &Rows, count: usize| {
             let mut few = sample::Reservoir::new(count);
             for row in rows.iter().filter(is_askable) {
@@ -96,7 +95,8 @@ fn is_in_force(table: &TablePlan<'_>, format: Format, lookup: &LookupToProve) ->
     let values: &Values = &table.values;
     let row = table.in_force.find(lookup.key.as_bytes());
     let is_there = |content: &Content| !matches!(content, Content::Missing | Content::NoTable(..));
-    row.is_some_and(|row| is_said(format, &row) && values.of(&row) == lookup.value.as_bytes())
+    let said = table.table.said(format, &table.in_force);
+    row.is_some_and(|row| said.has(&row) && values.of(&row) == lookup.value.as_bytes())
         && (table.on_disk.iter()).any(|file| file.format == format && is_there(&file.content))
 }
 
@@ -106,6 +106,7 @@ fn map_type(format: Format) -> Option<&'static str> {
         Format::Text => Some("texthash"),
         Format::Cdb => Some("cdb"),
         Format::Hash | Format::Btree | Format::Lmdb => Some(format.name()),
+        Format::Template => None,
     }
 }
 

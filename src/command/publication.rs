@@ -168,6 +168,7 @@ fn keep_originals(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head
                     tracing::warn!("{}: {why}; it is written anew", file.path.display());
                     foreign
                 }
+                Content::Unread(foreign) => foreign,
                 Content::AsPublished(artefact) => {
                     adopt(head, &table.table.name, artefact.clone());
                     continue;
@@ -218,7 +219,7 @@ fn keep_originals(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head
 }
 
 fn is_no_table(file: &OnDisk) -> bool {
-    matches!(file.content, Content::NoTable(..))
+    matches!(file.content, Content::NoTable(..) | Content::Unread(_))
 }
 
 fn store_ledgers(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -> Result<()> {

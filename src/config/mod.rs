@@ -16,9 +16,12 @@ use crate::domain::Domain;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::smtp::Endpoint;
+use crate::table::format::Said;
+use crate::table::format::template::Template;
+use crate::table::rows::Rows;
 use crate::table::value::RowValues;
 
-pub use parse::parse;
+pub use parse::{parse, parse_with};
 pub use reader::Problem;
 use secret::SecretPlace;
 
@@ -27,7 +30,7 @@ pub fn load(path: &Path) -> Result<Config> {
     let absolute = std::path::absolute(path).map_err(|error| unreadable(path, &error))?;
     let bytes = std::fs::read(&absolute).map_err(|error| unreadable(path, &error))?;
     let parsed = match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(&absolute, text),
+        Ok(text) => parse_with(&absolute, text, Some(&|file| std::fs::read(file))),
         Err(error) => Err(vec![not_utf8(&bytes[..error.valid_up_to()])]),
     };
     parsed.map_err(|problems| {
@@ -445,6 +448,8 @@ pub struct Table {
     pub mode: u32,
     /// How the gateway folds keys.
     pub folding: TableFolding,
+    /// For the format `template`, once it is read in.
+    pub template: Option<Template>,
 }
 
 impl Table {
@@ -453,6 +458,17 @@ impl Table {
         let mut file = self.path.clone().into_os_string();
         file.push(format.suffix());
         file.into()
+    }
+
+    /// What the table says in one of its formats.
+    pub fn said<'table>(&'table self, format: Format, rows: &'table Rows) -> Said<'table> {
+        Said::of(format, rows).by(self.template.as_ref())
+    }
+
+    /// What a file of a format was made with, beside the rows: the digest of a template, or nothing.
+    pub fn made_with(&self, format: Format) -> &str {
+        let template = (self.template.as_ref()).filter(|_| format == Format::Template);
+        template.map_or("", Template::digest)
     }
 }
 
@@ -546,22 +562,25 @@ pub enum Format {
     Btree,
     /// OpenLDAP LMDB, built by postmap.
     Lmdb,
+    /// What a template makes of the rows.
+    Template,
 }
 
 impl Format {
     /// Every format, in the order in which those of a table are written.
-    pub const ALL: [Format; 5] = [
+    pub const ALL: [Format; 6] = [
         Format::Text,
         Format::Cdb,
         Format::Hash,
         Format::Btree,
         Format::Lmdb,
+        Format::Template,
     ];
 
     /// What is appended to the table's path.
     pub fn suffix(self) -> &'static str {
         match self {
-            Format::Text => "",
+            Format::Text | Format::Template => "",
             Format::Cdb => ".cdb",
             Format::Hash | Format::Btree => ".db",
             Format::Lmdb => ".lmdb",
@@ -576,13 +595,14 @@ impl Format {
             Format::Hash => MapType::Hash.name(),
             Format::Btree => MapType::Btree.name(),
             Format::Lmdb => MapType::Lmdb.name(),
+            Format::Template => "template",
         }
     }
 
     /// As what postmap builds it, where postmap does.
     pub fn map_type(self) -> Option<MapType> {
         match self {
-            Format::Text | Format::Cdb => None,
+            Format::Text | Format::Cdb | Format::Template => None,
             Format::Hash => Some(MapType::Hash),
             Format::Btree => Some(MapType::Btree),
             Format::Lmdb => Some(MapType::Lmdb),

@@ -6,7 +6,9 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -36,16 +38,21 @@ impl fmt::Display for Problem {
     }
 }
 
+/// How a file that belongs to the configuration is read.
+pub type ReadFile<'text> = dyn Fn(&Path) -> io::Result<Vec<u8>> + 'text;
+
 /// The text being read and the problems found so far.
 pub(super) struct Reader<'text> {
     text: &'text str,
+    read: Option<&'text ReadFile<'text>>,
     problems: RefCell<Vec<Problem>>,
 }
 
 impl<'text> Reader<'text> {
-    pub(super) fn new(text: &'text str) -> Self {
+    pub(super) fn new(text: &'text str, read: Option<&'text ReadFile<'text>>) -> Self {
         Reader {
             text,
+            read,
             problems: RefCell::default(),
         }
     }
@@ -178,6 +185,11 @@ impl<'read, 'text> Section<'read, 'text> {
     pub(super) fn problem_at(&self, at: &Range<usize>, key: &str, message: impl Into<String>) {
         self.reader
             .report(at.clone(), self.full_name(key), message.into());
+    }
+
+    /// What a file holds that the configuration names, if files are read at all.
+    pub(super) fn read_file(&self, file: &Path) -> Option<io::Result<Vec<u8>>> {
+        self.reader.read.map(|read| read(file))
     }
 
     /// Whether the key is there, whatever its type.

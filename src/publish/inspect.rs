@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::on_disk::{digest_without_link, read_rows, read_without_link, stamp};
+use super::on_disk::{Foreign, digest_without_link, read_rows, read_without_link, stamp};
 use super::prove;
 use super::stream::Seal;
 use crate::config::{Format, Table};
 use crate::fold::Folding;
 use crate::state::files::Ledger;
 use crate::state::head::{Artefact, Head};
-use crate::table::format::{KeyValue, Said};
+use crate::table::format::{KeyValue, ReadError, Said};
 use crate::table::value::RowValues;
 
 /// One file of a table.
@@ -81,7 +81,7 @@ pub fn inspect(
         let found = if pending.any(|pending| Path::new(&pending.path) == path) {
             Found::Pending
         } else {
-            find(*format, &path, known, ledger, folding)
+            find(table, *format, &path, known, ledger, folding)
         };
         Inspected {
             format: *format,
@@ -93,6 +93,7 @@ pub fn inspect(
 }
 
 fn find(
+    table: &Table,
     format: Format,
     path: &Path,
     known: Option<&Artefact>,
@@ -125,24 +126,24 @@ fn find(
         path: path.display().to_string(),
         digest,
         stamp: stamp(&metadata),
+        made_with: String::new(),
     };
     let rows = read_without_link(path)
         .map_err(|error| Found::Unreadable(error.to_string()))
         .and_then(|bytes| {
-            read_rows(
-                &artefact,
-                &bytes,
-                known.map(std::slice::from_ref).unwrap_or_default(),
-                folding,
-            )
-            .map_err(|failure| Found::Unreadable(failure.why))?
-            .map_err(|error| Found::NoTable(error.to_string()))
+            let found = Foreign { bytes, artefact };
+            let published = known.map(std::slice::from_ref).unwrap_or_default();
+            let read = read_rows(table, &found, published, folding);
+            let unread = || Err(ReadError("nothing here can read it".into()));
+            read.map_err(|failure| Found::Unreadable(failure.why))?
+                .unwrap_or_else(unread)
+                .map_err(|error| Found::NoTable(error.to_string()))
         });
     match (rows, known.and(ledger)) {
         (Err(found), _) => found,
         (Ok(rows), None) => Found::Unrecorded(rows),
         (Ok(rows), Some(ledger)) => {
-            let differing = differing(&rows, &Said::of(format, &ledger.rows), &ledger.values);
+            let differing = differing(&rows, &table.said(format, &ledger.rows), &ledger.values);
             Found::Other(rows, differing)
         }
     }
@@ -156,7 +157,7 @@ fn look_up(
 ) -> Result<Option<u64>, String> {
     match format {
         // It is read from its beginning to its end, and the octets are those that were read when it was published.
-        Format::Text | Format::Hash | Format::Btree | Format::Lmdb => Ok(None),
+        Format::Text | Format::Hash | Format::Btree | Format::Lmdb | Format::Template => Ok(None),
         Format::Cdb => {
             let said = Said::of(format, &ledger.rows);
             prove::look_up(path, &said, &ledger.values, &seal, 1)?;

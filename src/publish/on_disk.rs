@@ -16,6 +16,7 @@ use crate::fold::Folding;
 use crate::state::digest;
 use crate::state::head::{Artefact, PendingRename, Stamp, TableState};
 use crate::table::format::{self, KeyValue, ReadError};
+use crate::table::value::Meaning;
 
 /// One file of a table.
 #[derive(Debug)]
@@ -39,6 +40,9 @@ pub enum Content {
     Foreign(Foreign, Vec<KeyValue>),
     /// Something else that is no table of this format: a gateway cannot use it either.
     NoTable(Foreign, String),
+    /// Something else, of which only the mail system knows what it says: nothing reads what the template writes, or there is
+    /// more in it than a table of recipients has.
+    Unread(Foreign),
 }
 
 /// A file that this program did not write.
@@ -65,7 +69,7 @@ pub fn look(
             .iter()
             .find(|known| known.format == *format && Path::new(&known.path) == path)
             .filter(|known| !pending.iter().any(|pending| pending.path == known.path));
-        let content = content(&path, *format, known, published, folding)?;
+        let content = content(table, &path, *format, known, published, folding)?;
         Ok(OnDisk {
             format: *format,
             path,
@@ -76,6 +80,7 @@ pub fn look(
 }
 
 fn content(
+    table: &Table,
     path: &Path,
     format: Format,
     known: Option<&Artefact>,
@@ -131,26 +136,50 @@ fn content(
         path: path.display().to_string(),
         digest: digest(&bytes),
         stamp,
+        made_with: table.made_with(format).to_owned(),
     };
-    if known.is_some_and(|known| known.digest == artefact.digest) {
-        return Ok(Content::AsPublished(artefact));
+    if let Some(known) = known.filter(|known| known.digest == artefact.digest) {
+        let made_with = known.made_with.clone();
+        return Ok(Content::AsPublished(Artefact {
+            made_with,
+            ..artefact
+        }));
     }
-    Ok(match read_rows(&artefact, &bytes, published, folding)? {
-        Ok(rows) => Content::Foreign(Foreign { bytes, artefact }, rows),
-        Err(error) => Content::NoTable(Foreign { bytes, artefact }, error.to_string()),
+    let found = Foreign { bytes, artefact };
+    read(table, found, published, folding)
+}
+
+/// What a file of somebody else's says.
+fn read(
+    table: &Table,
+    found: Foreign,
+    published: &[Artefact],
+    folding: Folding,
+) -> Result<Content> {
+    Ok(match read_rows(table, &found, published, folding)? {
+        Some(Ok(rows)) => Content::Foreign(found, rows),
+        Some(Err(error)) => Content::NoTable(found, error.to_string()),
+        None => Content::Unread(found),
     })
 }
 
-/// The rows of a file that this program did not write, or why it is no table of its format.
+/// The rows of a file that this program did not write, or why it is no table of its format; `None` where nothing here can read
+/// it.
 pub(super) fn read_rows(
-    found: &Artefact,
-    bytes: &[u8],
+    table: &Table,
+    found: &Foreign,
     published: &[Artefact],
     folding: Folding,
-) -> Result<std::result::Result<Vec<KeyValue>, ReadError>> {
-    match found.format.map_type() {
-        None => Ok(format::read(found.format, bytes, folding)),
-        Some(map_type) => read_built(found, bytes, map_type, published),
+) -> Result<Option<std::result::Result<Vec<KeyValue>, ReadError>>> {
+    let (format, bytes) = (found.artefact.format, &found.bytes);
+    if let Some(template) = (table.template.as_ref()).filter(|_| format == Format::Template) {
+        let value = table.values.of(Meaning::Recipient);
+        let rows = template.read(bytes, value.as_bytes());
+        return Ok(rows.ok().filter(|_| template.is_readable()).map(Ok));
+    }
+    match format.map_type() {
+        None => Ok(Some(format::read(format, bytes, folding))),
+        Some(map_type) => read_built(&found.artefact, bytes, map_type, published).map(Some),
     }
 }
 

@@ -93,7 +93,7 @@ pub(super) fn prepare_rows(
 ) -> Result<Prepared> {
     let path = table.file(format);
     let temporary = temporary_path(&path);
-    let said = Said::of(format, rows);
+    let said = table.said(format, rows);
     let made = match format.map_type() {
         None => write(table, &said, values),
         Some(map_type) => built::build(table, map_type, &said, values, deadline),
@@ -108,6 +108,7 @@ pub(super) fn prepare_rows(
             format,
             path: path.display().to_string(),
             digest,
+            made_with: table.made_with(format).to_owned(),
         },
     })
 }
@@ -133,6 +134,12 @@ fn not_prepared(path: &Path, why: impl ToString) -> Box<Failure> {
 fn not_rendered(path: &Path, error: RenderError) -> Box<Failure> {
     match error {
         RenderError::NotWritten(error) => not_prepared(path, error),
+        RenderError::Template(_) => not_written(
+            "a table could not be written",
+            path,
+            error,
+            "mend the template that [table.NAME] template names, then run again",
+        ),
         RenderError::TooLarge => not_written(
             "a table could not be written",
             path,

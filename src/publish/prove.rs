@@ -21,7 +21,7 @@ use super::stream::{self, Hashing, Seal};
 use crate::config::Format;
 use crate::fold::Folding;
 use crate::table::format::{Said, cdb, text};
-use crate::table::value::RowValues;
+use crate::table::value::{Meaning, RowValues};
 
 /// Rows that are looked up before the file is mapped anew: the pages of their records stay mapped so long.
 const MAPPED_ROWS_MAX: usize = 1 << 18;
@@ -94,21 +94,38 @@ fn has_rows(
 ) -> Result<(), Disproof> {
     let mut lines = said.lines(values);
     let mut is_equal = true;
-    let each = |key: &[u8], value: &[u8]| is_equal &= lines.next() == Some((key, value));
-    let is_cdb = said.format() == Format::Cdb;
-    if is_cdb {
-        cdb::each_record(input, octets, each).map_err(|error| error.to_string())?;
-    } else {
-        // Rows are folded already, so folding them again as ASCII changes nothing and hides nothing.
-        text::each_row(input, Folding::Ascii, each).map_err(|error| error.to_string())?;
-    }
-    match (is_cdb, is_equal && lines.next().is_none()) {
-        (_, true) => Ok(()),
-        (false, false) => {
-            Err("read as postmap reads it, the text has other rows than were meant".into())
+    let mut each = |key: &[u8], value: &[u8]| is_equal &= lines.next() == Some((key, value));
+    match said.format() {
+        Format::Cdb => {
+            cdb::each_record(input, octets, each).map_err(|error| error.to_string())?;
         }
-        (true, false) => Err("it has other records than were meant".into()),
+        Format::Template => {
+            // Without a reader its octets are compared, and nothing else can be.
+            let Some(template) = said.template().filter(|template| template.is_readable()) else {
+                return Ok(());
+            };
+            let value = values.of(Meaning::Recipient).as_bytes();
+            template
+                .each_row(input, |key, found| each(key, found.unwrap_or(value)))
+                .map_err(|error| error.to_string())?;
+        }
+        // Rows are folded already, so folding them again as ASCII changes nothing and hides nothing.
+        Format::Text | Format::Hash | Format::Btree | Format::Lmdb => {
+            text::each_row(input, Folding::Ascii, each).map_err(|error| error.to_string())?;
+        }
     }
+    if is_equal && lines.next().is_none() {
+        return Ok(());
+    }
+    Err(match said.format() {
+        Format::Cdb => "it has other records than were meant".into(),
+        Format::Template => {
+            "read as its mail system reads it, it has other rows than were meant".into()
+        }
+        Format::Text | Format::Hash | Format::Btree | Format::Lmdb => {
+            "read as postmap reads it, the text has other rows than were meant".into()
+        }
+    })
 }
 
 const NOT_WHAT_WAS_WRITTEN: &str = "what was read back is not what was written";

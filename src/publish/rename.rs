@@ -35,6 +35,7 @@ pub fn rename(pending: &PendingRename) -> Result<Artefact> {
             path: pending.path.clone(),
             digest: pending.digest.clone(),
             stamp: stamp(&path.symlink_metadata()?),
+            made_with: pending.made_with.clone(),
         })
     };
     renamed().map_err(|error| {
@@ -135,6 +136,7 @@ fn finish(
             path,
             digest,
             stamp,
+            made_with: pending.made_with.clone(),
         }));
     }
     if !is_as_decided(head, pending) {

@@ -16,7 +16,7 @@ use crate::policy::{LeftOut, Note, Noted};
 use crate::report::key;
 use crate::state::head::Frozen;
 use crate::state::runs::TableCounts;
-use crate::table::format::is_said;
+use crate::table::format::Said;
 use crate::table::rows::Row;
 use crate::time::Timestamp;
 
@@ -416,18 +416,30 @@ fn of_source(status: &SourceStatus, records: u64) -> SourceReport {
 /// The notes of the policy, and keys that a published text cannot say, nor what is built from one.
 fn noted(plan: &Plan<'_>) -> Noted {
     let mut noted = plan.counted.noted.clone();
-    let unsaid = |table: &TablePlan<'_>| {
-        let formats = &table.table.formats;
-        let is_unsaid = |row: &Row<'_>| (formats.iter()).any(|format| !is_said(*format, row));
-        // A CDB says every key; there is nothing to look for.
-        if formats.iter().all(|format| *format == Format::Cdb) {
-            return 0;
+    for (note, is_of) in [
+        (
+            Note::NotInText,
+            (|format| format != Format::Template) as fn(Format) -> bool,
+        ),
+        (Note::NotInTemplate, |format| format == Format::Template),
+    ] {
+        let unsaid = |table: &TablePlan<'_>| {
+            // A CDB says every key; there is nothing to look for.
+            let formats = table.table.formats.iter();
+            let said: Vec<Said<'_>> = formats
+                .filter(|format| **format != Format::Cdb && is_of(**format))
+                .map(|format| table.table.said(*format, &table.wanted))
+                .collect();
+            if said.is_empty() {
+                return 0;
+            }
+            let is_unsaid = |row: &Row<'_>| !said.iter().all(|said| said.has(row));
+            table.wanted.iter().filter(is_unsaid).count() as u64
+        };
+        let unsaid_count: u64 = plan.tables.iter().map(unsaid).sum();
+        if unsaid_count > 0 {
+            noted.insert(note, unsaid_count);
         }
-        table.wanted.iter().filter(is_unsaid).count() as u64
-    };
-    let unsaid_count: u64 = plan.tables.iter().map(unsaid).sum();
-    if unsaid_count > 0 {
-        noted.insert(Note::NotInText, unsaid_count);
     }
     noted
 }

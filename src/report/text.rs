@@ -219,6 +219,10 @@ pub fn hold_sentence(hold: &HoldReport) -> String {
         Cause::ForeignValues => "the values in this file differ from row to row, so it may serve as an access or transport \
                                  map too; nothing is changed in it"
             .to_owned(),
+        Cause::ForeignUnread => "rcptsync did not write the file that is there (this is the beginning of its SHA-256), and cannot \
+                                 read it as a table of recipients: its template is your own, or it has lines that mean \
+                                 something else; nothing is changed in it until this is approved"
+            .to_owned(),
         Cause::DomainsNeverRead => format!("which domains it gives has never been read completely; {waiting}"),
         Cause::RecipientsElsewhere => format!(
             "there are signs that recipients of it live elsewhere, and a first table without them would refuse them: add a \

@@ -240,6 +240,9 @@ pub struct Artefact {
     pub digest: String,
     /// What the file system said of it then: as long as that holds, the content is not read again.
     pub stamp: Stamp,
+    /// SHA-256 of the template that made it, or nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub made_with: String,
 }
 
 /// What the file system says of a file; equal stamps mean an untouched file.
@@ -316,6 +319,9 @@ pub struct PendingRename {
     pub path: String,
     /// SHA-256 of the content.
     pub digest: String,
+    /// SHA-256 of the template that made it, or nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub made_with: String,
 }
 
 #[cfg(test)]

@@ -351,7 +351,8 @@ pub struct Session {
 }
 
 impl Session {
-    fn open(port: u16) -> std::io::Result<Session> {
+    /// A session with whatever listens on a port of this machine.
+    pub fn open(port: u16) -> std::io::Result<Session> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         stream.set_nodelay(true)?;

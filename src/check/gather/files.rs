@@ -228,7 +228,9 @@ fn files_of(table: &Table, head: Option<&Head>, is_enforced: bool) -> Vec<FileFa
             Ok(found) => match found.into_iter().next().map(|file| file.content) {
                 None | Some(on_disk::Content::Missing) => Content::Missing,
                 Some(on_disk::Content::AsPublished(_)) => Content::AsPublished,
-                Some(on_disk::Content::Foreign(..)) => Content::Foreign,
+                Some(on_disk::Content::Foreign(..) | on_disk::Content::Unread(_)) => {
+                    Content::Foreign
+                }
                 Some(on_disk::Content::NoTable(_, why)) => Content::NoTable(why),
             },
             Err(failure) => Content::Refused(failure),

@@ -177,6 +177,8 @@ fn made_from(run: &Run<'_>, state: &State, head: &Head, gateway: Option<&Gateway
         parts.push(format!("{:?}", super::folding(table, gateway)));
         let known = head.tables.get(&table.name);
         parts.push(format!("{:?}", known.map(|known| &known.artefacts)));
+        let made_with = table.formats.iter().map(|format| table.made_with(*format));
+        parts.extend(made_with.map(str::to_owned));
     }
     for (name, source) in &head.sources {
         parts.push(format!(

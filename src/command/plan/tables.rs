@@ -92,6 +92,7 @@ impl<'run> Desk<'_, 'run> {
             wanted: &wanted,
             is_first,
             values_vary: on_disk.iter().any(has_varying_values),
+            unread: on_disk.iter().find_map(unread),
             sources: &self.source_evidence(&released),
             domains: &self.domains.listed.forms(self.folding),
             domains_never_read: &self.domains.never_read,
@@ -357,11 +358,16 @@ impl<'run> Desk<'_, 'run> {
         // Where nothing is in force and everything waits, there is no table to write: an empty one would refuse everybody.
         let is_held_back = rows.is_empty() && !judgement.holds.is_empty();
         let must_write = |file: &OnDisk| match &file.content {
-            Content::Missing | Content::NoTable(..) => !is_held_back,
-            Content::AsPublished(_) => !diff.is_empty(),
-            Content::Foreign(_, found) => {
-                !says_the_same(file.format, found, rows, &self.table.values)
+            Content::Missing | Content::NoTable(..) | Content::Unread(_) => !is_held_back,
+            // What an older template made is made anew, even if a gateway would see no change.
+            Content::AsPublished(known) => {
+                !diff.is_empty() || known.made_with != self.table.made_with(file.format)
             }
+            Content::Foreign(_, found) => !says_the_same(
+                &self.table.said(file.format, rows),
+                found,
+                &self.table.values,
+            ),
         };
         let first = on_disk.iter().position(must_write);
         first.map_or_else(Vec::new, |first| {
@@ -373,7 +379,20 @@ impl<'run> Desk<'_, 'run> {
 fn foreign_rows(file: &OnDisk) -> &[format::KeyValue] {
     match &file.content {
         Content::Foreign(_, rows) => rows,
-        Content::Missing | Content::AsPublished(_) | Content::NoTable(..) => &[],
+        Content::Missing | Content::AsPublished(_) | Content::NoTable(..) | Content::Unread(_) => {
+            &[]
+        }
+    }
+}
+
+/// The beginning of the digest of a file that nothing of ours reads: what is approved of is this one.
+fn unread(file: &OnDisk) -> Option<&str> {
+    match &file.content {
+        Content::Unread(foreign) => foreign.artefact.digest.get(..12),
+        Content::Missing
+        | Content::AsPublished(_)
+        | Content::Foreign(..)
+        | Content::NoTable(..) => None,
     }
 }
 
@@ -383,15 +402,9 @@ fn has_varying_values(file: &OnDisk) -> bool {
         .any(|pair| pair[0].1 != pair[1].1)
 }
 
-fn says_the_same(
-    format: Format,
-    found: &[format::KeyValue],
-    rows: &Rows,
-    values: &RowValues,
-) -> bool {
+fn says_the_same(said: &Said<'_>, found: &[format::KeyValue], values: &RowValues) -> bool {
     let mut found: Vec<&format::KeyValue> = found.iter().collect();
     found.sort();
-    let said = Said::of(format, rows);
     let found = found.iter();
     said.lines(values)
         .eq(found.map(|(key, value)| (key.as_slice(), value.as_slice())))

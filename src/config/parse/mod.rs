@@ -6,11 +6,12 @@
 mod domains;
 mod source;
 mod table;
+mod template;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::reader::{Placed, Problem, Reader, Section};
+use super::reader::{Placed, Problem, ReadFile, Reader, Section};
 use super::{Config, DomainRules, Hook, Limits, Recipients, Treatment, Verify};
 use crate::address::Address;
 use crate::dn::DistinguishedName;
@@ -20,9 +21,18 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Parses `text`, the content of the file at `path` (absolute).
+/// Parses `text`, the content of the file at `path` (absolute), alone: a template that lies in a file of its own is missing.
 pub fn parse(path: &Path, text: &str) -> Result<Config, Vec<Problem>> {
-    let reader = Reader::new(text);
+    parse_with(path, text, None)
+}
+
+/// Parses `text`, the content of the file at `path` (absolute), and the templates that it names.
+pub fn parse_with(
+    path: &Path,
+    text: &str,
+    read: Option<&ReadFile<'_>>,
+) -> Result<Config, Vec<Problem>> {
+    let reader = Reader::new(text, read);
     let table = reader.parse();
     let config = table
         .as_ref()

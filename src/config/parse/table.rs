@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::reader::{Placed, Section};
 use super::super::{Format, Table, TableFolding, TableKind};
-use super::{name_is_plain, path_of};
+use super::{name_is_plain, path_of, template};
 use crate::fold::Folding;
 use crate::table::value::{Meaning, RowValues, refuses};
 
@@ -45,10 +45,18 @@ fn table(name: &Placed<String>, section: Section<'_, '_>, directory: &Path) -> O
             }
         }
     }
+    let formats = formats(&section);
+    if formats.contains(&Format::Template) && kind != TableKind::Recipients {
+        section.problem(
+            "kind",
+            "a template is given recipients only; other kinds are for Postfix",
+        );
+    }
     let table = Table {
         name: name.value.clone(),
         path: path.unwrap_or_default(),
-        formats: formats(&section),
+        template: template::template(&section, &formats, directory),
+        formats,
         values: values(&section, kind),
         kind,
         mode: mode(&section),

@@ -7,6 +7,7 @@
 
 pub mod built;
 pub mod cdb;
+pub mod template;
 pub mod text;
 
 use std::io::{self, Write};
@@ -14,8 +15,9 @@ use std::ops::Range;
 
 use crate::config::Format;
 use crate::fold::Folding;
+use crate::table::format::template::Template;
 use crate::table::rows::{Row, Rows};
-use crate::table::value::RowValues;
+use crate::table::value::{Meaning, RowValues};
 
 /// A row as a file says it.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
@@ -26,6 +28,9 @@ pub enum RenderError {
     /// CDB offsets have 32 bits.
     #[error("the table would be larger than the 4 GiB that a CDB can address")]
     TooLarge,
+    /// A template came upon something that it cannot do.
+    #[error("{0}")]
+    Template(String),
     /// They cannot be put where they belong.
     #[error(transparent)]
     NotWritten(#[from] io::Error),
@@ -42,13 +47,41 @@ pub struct ReadError(pub(crate) String);
 #[derive(Clone, Copy, Debug)]
 pub struct Said<'rows> {
     format: Format,
+    template: Option<&'rows Template>,
     rows: &'rows Rows,
 }
 
 impl<'rows> Said<'rows> {
     /// What a format says of a table.
     pub fn of(format: Format, rows: &'rows Rows) -> Said<'rows> {
-        Said { format, rows }
+        Said {
+            format,
+            template: None,
+            rows,
+        }
+    }
+
+    /// With the template of the table, which says what the format `template` says.
+    pub fn by(self, template: Option<&'rows Template>) -> Said<'rows> {
+        Said { template, ..self }
+    }
+
+    /// The template, where the format is made by one.
+    pub fn template(&self) -> Option<&'rows Template> {
+        self.template.filter(|_| self.format == Format::Template)
+    }
+
+    /// Whether a file of the format has a row.
+    pub fn has(&self, row: &Row<'_>) -> bool {
+        let can_say = match self.format {
+            Format::Text => text::can_say(row.key),
+            Format::Cdb => true,
+            Format::Hash | Format::Btree | Format::Lmdb => built::can_say(self.format, row.key),
+            Format::Template => self
+                .template
+                .is_some_and(|template| template.can_say(row.key)),
+        };
+        can_say && row.facts().is_in(self.format)
     }
 
     /// The format.
@@ -77,26 +110,14 @@ impl<'rows> Said<'rows> {
 
     /// Those of the rows that have these numbers; the numbers count every row of the table.
     pub fn rows_of(&self, rows: Range<usize>) -> impl Iterator<Item = Row<'rows>> + use<'rows> {
-        let format = self.format;
-        self.rows
-            .range(rows)
-            .filter(move |row| is_said(format, row))
+        let said = *self;
+        self.rows.range(rows).filter(move |row| said.has(row))
     }
 
     /// How many rows the table has, said or not.
     pub fn rows_count(&self) -> usize {
         self.rows.len()
     }
-}
-
-/// Whether a file of a format has a row of its table.
-pub fn is_said(format: Format, row: &Row<'_>) -> bool {
-    let can_say = match format {
-        Format::Text => text::can_say(row.key),
-        Format::Cdb => true,
-        Format::Hash | Format::Btree | Format::Lmdb => built::can_say(format, row.key),
-    };
-    can_say && row.facts().is_in(format)
 }
 
 /// Writes the content of a file, from its first octet to its last; for what postmap builds, that of the text it reads.
@@ -110,10 +131,17 @@ pub fn render(
             Ok(text::render(said, values, out)?)
         }
         Format::Cdb => cdb::render(said, values, out),
+        Format::Template => match said.template {
+            Some(template) => {
+                // A template is given recipients only, all of which have one value.
+                template.render(said.rows, values.of(Meaning::Recipient), out)
+            }
+            None => Err(RenderError::Template("there is no template".into())),
+        },
     }
 }
 
-/// The keys and values of a file. Keys of a text are folded, as postmap folds them; in an index they are as they are.
+/// The keys and values of a file that needs no template to be read. Keys of a text are folded, as postmap folds them; in an index they are as they are.
 pub fn read(format: Format, bytes: &[u8], folding: Folding) -> Result<Vec<KeyValue>, ReadError> {
     match format {
         Format::Text => Ok(text::read(bytes, folding)),
@@ -121,5 +149,6 @@ pub fn read(format: Format, bytes: &[u8], folding: Folding) -> Result<Vec<KeyVal
         Format::Hash | Format::Btree | Format::Lmdb => {
             Err(ReadError("only postmap reads such a table".into()))
         }
+        Format::Template => Err(ReadError("its template alone can read it".into())),
     }
 }

@@ -74,6 +74,7 @@ impl Publication {
             wanted: rows,
             is_first: true,
             values_vary: false,
+            unread: None,
             sources: &[guard::SourceEvidence {
                 name: "corp".to_owned(),
                 ..guard::SourceEvidence::default()
