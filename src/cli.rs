@@ -131,8 +131,8 @@ pub enum Command {
     },
     /// Ask whether the published tables are in force: the files, a complete read, a gateway, the system behind it
     ///
-    /// Alone, it reads every published file anew and compares it with what was published; in a CDB every key is looked
-    /// up. Takes no lock and changes nothing; never sends a message.
+    /// Alone, it reads every published file anew and compares it with what was published; in an index every key is
+    /// looked up. Takes no lock and changes nothing; never sends a message.
     #[command(after_help = VERIFY_HELP)]
     Verify(Verify),
     /// Check the configuration alone: no network, nothing written, all problems at once

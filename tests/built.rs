@@ -765,3 +765,44 @@ fn a_key_too_long_for_lmdb_stops_nothing() {
         .any(|octets| octets == long.as_bytes());
     assert!(has_long, "the foreign row stays in the CDB");
 }
+
+#[test]
+fn verify_looks_every_key_up_and_tells_what_others_have_built() {
+    if !postfix::is_available() {
+        return;
+    }
+    for map_type in TYPES {
+        let site = Site::new(&["text", map_type], "");
+        site.program.staff("anna bob müller");
+        site.program.run(&["sync"]).expect_code(0);
+        let verified = site.program.run(&["verify"]).expect_code(0);
+        let file_name = format!("relay_recipients{}", suffix(map_type));
+        let found = format!("{file_name}: as published; 3 keys found");
+        assert!(verified.stdout.contains(&found), "{}", verified.stdout);
+
+        let other = site.program.directory().join("other");
+        write_file(&other, "anna@example.com OK\ndora@example.com OK\n");
+        site.postfix.postmap_build(map_type, &other);
+        let other = other.with_file_name(format!("other{}", suffix(map_type)));
+        std::fs::copy(&other, site.file(map_type)).expect("our own directory");
+        let verified = site.program.run(&["verify"]).expect_code(69);
+        for said in [
+            &format!(
+                "{file_name}: other octets than were published, edited or cut: 2 rows missing, 1 added"
+            ),
+            "    + dora@example.com\n",
+            "    - müller@example.com\n",
+        ] {
+            assert!(
+                verified.stdout.contains(said),
+                "{said}\n{}",
+                verified.stdout
+            );
+        }
+
+        write_file(&site.file(map_type), "no table");
+        let verified = site.program.run(&["verify"]).expect_code(69);
+        let said = format!("{file_name}: no table of its format");
+        assert!(verified.stdout.contains(&said), "{}", verified.stdout);
+    }
+}

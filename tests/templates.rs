@@ -537,7 +537,7 @@ fn a_wrong_template_is_told_before_anything_is_done() {
     let second =
         "[table.second]\npath = \"tables/second\"\nformats = [\"text\"]\ntemplate = \"rspamd\"";
     check_refused("./own.j2", second, &["means nothing unless"]);
-    let both = "[table.second]\npath = \"tables/second\"\nformats = [\"text\", \"template\"]\ntemplate = \"rspamd\"";
+    let both = "[table.second]\npath = \"tables/second\"\nformats = [\"cdb\", \"template\"]\ntemplate = \"rspamd\"";
     check_refused("./own.j2", both, &["stands alone"]);
     let same = "[table.second]\npath = \"tables/recipients\"\nformats = [\"text\"]";
     check_refused("./own.j2", same, &["stands there twice"]);

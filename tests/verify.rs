@@ -268,7 +268,10 @@ fn a_table_that_is_not_configured_cannot_be_asked_for() {
     expect(
         program.run(&["verify", "--table", "access"]),
         64,
-        &["--table access: there is no such table", "relay_recipients"],
+        &[
+            "--table access: there is no table of recipients with this name",
+            "relay_recipients",
+        ],
     );
 }
 
@@ -391,7 +394,7 @@ fn a_row_for_a_whole_domain_makes_no_random_address_wrong() {
         &[
             "0 rows missing, 1 added",
             "    + @second.example\n",
-            "note         second.example accepts every address, by the row @second.example",
+            "note         second.example: the table accepts every address, by the row @second.example",
             "agrees       random",
         ],
     );
@@ -712,6 +715,68 @@ fn a_postmaster_in_the_table_counts() {
         run(&refusing),
         69,
         &["contradicts  known postmaster@example.com: 550 5.1.1"],
+    );
+}
+
+/// An access table: known addresses have a row that says nothing; the domain has one that refuses everybody else, and a group
+/// that refuses outside senders its own, so nobody expects 250 for it.
+#[test]
+fn an_access_table_is_asked_for_by_its_name() {
+    if !postfix::is_available() {
+        return;
+    }
+    let more = "[source.groups]\nkind = \"ldif\"\npath = \"groups.ldif\"\n\
+                [table.access]\nkind = \"access\"\npath = \"tables/access\"\nformats = [\"cdb\"]\nfolding = \"unicode\"\n";
+    let program = Rcptsync::plain("verify", STAFF, more);
+    program.configure(&TWO_DOMAINS, STAFF, more);
+    program.staff(NAMES);
+    program.write_settled(
+        "groups.ldif",
+        "dn: CN=council,DC=example\nobjectClass: group\nproxyAddresses: SMTP:council@third.example\n\
+         proxyAddresses: smtp:council@second.example\nmsExchRequireAuthToSendTo: TRUE\n\n",
+    );
+    program.run(&["sync"]).expect_code(0);
+    let table = program.directory().join("tables/access");
+    let restriction = format!("check_recipient_access cdb:{}", table.display());
+    let gateway = start(
+        &program.table(),
+        "cdb",
+        &[
+            ("relay_recipient_maps", ""),
+            ("smtpd_recipient_restrictions", &restriction),
+        ],
+    );
+    expect(
+        program.run(&["verify", "--table", "access", "--smtp", &endpoint(&gateway)]),
+        0,
+        &[
+            "access.cdb: as published; 6 keys found",
+            "agrees       known anna@example.com: 250",
+            "agrees       known berta@second.example: 250",
+            "agrees       random",
+            "everything agrees",
+        ],
+    );
+}
+
+/// What every address of a domain is accepted for is a choice, and a random one would prove nothing.
+#[test]
+fn a_domain_that_a_policy_opens_is_asked_for_no_random_address() {
+    if !postfix::is_available() {
+        return;
+    }
+    let program = published(
+        NAMES,
+        "[domain.\"second.example\"]\npolicy = \"catch_all\"\n",
+    );
+    let gateway = start(&program.table(), "cdb", &[]);
+    expect(
+        program.run(&["verify", "--smtp", &endpoint(&gateway)]),
+        0,
+        &[
+            "second.example: the table accepts every address, by its policy \"catch_all\"",
+            "agrees       random",
+        ],
     );
 }
 

@@ -99,10 +99,7 @@ fn build_on(
         map_type,
         name: NAME,
     };
-    let limit = || {
-        let of_rows = TIME_OF_ROW * u32::try_from(said.rows_count()).unwrap_or(u32::MAX);
-        (TIME_OF_ANY + of_rows).min(deadline.saturating_duration_since(Instant::now()))
-    };
+    let limit = || time_for(said).min(deadline.saturating_duration_since(Instant::now()));
     let told = map.build(limit())?;
     let built_name = format!("{NAME}{}", said.format().suffix());
     let proven = || {
@@ -203,23 +200,50 @@ pub(super) fn list(
     suffix: &str,
     map_type: MapType,
 ) -> std::result::Result<Vec<KeyValue>, String> {
+    let mut rows = Vec::new();
+    with_map(path, suffix, map_type, |map| {
+        let listed = map.list(LISTING_TIME, |key, value| {
+            rows.push((key.to_vec(), value.to_vec()))
+        });
+        listed.map_err(|error| error.to_string())
+    })?;
+    Ok(rows)
+}
+
+/// Looks every key up in a table that lies where a gateway reads it.
+pub(super) fn look_up(
+    path: &Path,
+    map_type: MapType,
+    said: &Said<'_>,
+    values: &RowValues,
+) -> std::result::Result<(), String> {
+    with_map(path, said.format().suffix(), map_type, |map| {
+        has_every_row(map, said, values, time_for(said)).map_err(|error| error.to_string())
+    })
+}
+
+fn with_map<Found>(
+    path: &Path,
+    suffix: &str,
+    map_type: MapType,
+    ask: impl FnOnce(&Map<'_>) -> std::result::Result<Found, String>,
+) -> std::result::Result<Found, String> {
     let name = path.file_name().and_then(OsStr::to_str);
     let name = name.and_then(|name| name.strip_suffix(suffix));
     let (Some(name), Some(parent)) = (name, path.parent()) else {
         return Err("its name is not UTF-8".into());
     };
     let directory = open_directory(parent).map_err(|error| error.to_string())?;
-    let map = Map {
+    ask(&Map {
         directory: &path_of(&directory),
         map_type,
         name,
-    };
-    let mut rows = Vec::new();
-    map.list(LISTING_TIME, |key, value| {
-        rows.push((key.to_vec(), value.to_vec()))
     })
-    .map_err(|error| error.to_string())?;
-    Ok(rows)
+}
+
+/// How long postmap may take for so many rows.
+fn time_for(said: &Said<'_>) -> Duration {
+    TIME_OF_ANY + TIME_OF_ROW * u32::try_from(said.rows_count()).unwrap_or(u32::MAX)
 }
 
 fn not_built(path: &Path, error: &BuildError) -> Box<Failure> {

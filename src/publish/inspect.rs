@@ -2,7 +2,7 @@
 //! their time stamps say.
 //!
 //! A run trusts a file that the file system calls untouched; this looks. A file of other octets is read as its readers
-//! read it, so that an edited one and a torn one can be told apart. In a CDB that is as published, every key is looked up.
+//! read it, so that an edited one and a torn one can be told apart. In an index that is as published, every key is looked up.
 //! Nothing is written, and no link is followed.
 
 use std::collections::BTreeMap;
@@ -10,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::on_disk::{Foreign, digest_without_link, read_rows, read_without_link, stamp};
-use super::prove;
 use super::stream::Seal;
+use super::{built, prove};
 use crate::config::{Format, Table};
 use crate::fold::Folding;
 use crate::state::files::Ledger;
@@ -155,15 +155,18 @@ fn look_up(
     ledger: &Ledger,
     seal: Seal,
 ) -> Result<Option<u64>, String> {
+    let said = Said::of(format, &ledger.rows);
     match format {
         // It is read from its beginning to its end, and the octets are those that were read when it was published.
-        Format::Text | Format::Hash | Format::Btree | Format::Lmdb | Format::Template => Ok(None),
-        Format::Cdb => {
-            let said = Said::of(format, &ledger.rows);
-            prove::look_up(path, &said, &ledger.values, &seal, 1)?;
-            Ok(Some(said.keys().count() as u64))
+        Format::Text | Format::Template => return Ok(None),
+        Format::Cdb => prove::look_up(path, &said, &ledger.values, &seal, 1)?,
+        Format::Hash | Format::Btree | Format::Lmdb => {
+            if let Some(map_type) = format.map_type() {
+                built::look_up(path, map_type, &said, &ledger.values)?;
+            }
         }
     }
+    Ok(Some(said.keys().count() as u64))
 }
 
 fn differing(rows: &[KeyValue], said: &Said<'_>, values: &RowValues) -> Differing {

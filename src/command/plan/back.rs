@@ -47,9 +47,8 @@ pub fn to<'run>(
         let folding = super::folding(table, gateway.as_ref());
         let known = head.tables.get(&table.name);
         let on_disk = on_disk::look(table, known, &head.pending, folding)?;
-        let is_foreign = |file: &&OnDisk| {
-            matches!(file.content, Content::Foreign(..) | Content::Unread(_))
-        };
+        let is_foreign =
+            |file: &&OnDisk| matches!(file.content, Content::Foreign(..) | Content::Unread(_));
         let foreign = on_disk.iter().find(is_foreign);
         // Where gateways refuse what was published, whoever wrote there meanwhile is no reason to wait; what he wrote is kept.
         if let Some(file) = foreign.filter(|_| cause != Cause::Proof) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::plan;
 use crate::address::Address;
-use crate::config::{Config, Table, TableFolding};
+use crate::config::{Config, Table, TableFolding, TableKind};
 use crate::domain::Domain;
 use crate::domains::Domains;
 use crate::error::{Failure, Result};
@@ -135,23 +135,26 @@ pub fn run(config: &Config, options: &Options, out: &mut dyn Write, tell: Tell<'
     Ok(Exit::first(exits).code())
 }
 
-/// The name of the table whose recipients are asked for.
+/// The name of the table whose recipients are asked for: one that decides on them.
 fn asked_table<'run>(config: &'run Config, options: &Options) -> Result<Option<&'run String>> {
-    let Some(name) = &options.table else {
-        return Ok(config.tables.first().map(|table| &table.name));
+    let of_kind = |kind: TableKind| {
+        let tables = config.tables.iter();
+        tables.filter(move |table| table.kind == kind)
     };
-    let found = config.tables.iter().find(|table| table.name == *name);
-    found.map(|table| Some(&table.name)).ok_or_else(|| {
-        let names: Vec<&str> = config
-            .tables
-            .iter()
-            .map(|table| table.name.as_str())
-            .collect();
+    let mut deciding = of_kind(TableKind::Recipients).chain(of_kind(TableKind::Access));
+    let Some(name) = &options.table else {
+        return Ok(deciding.next().map(|table| &table.name));
+    };
+    let names = deciding.map(|table| &table.name);
+    let names: Vec<&String> = names.collect();
+    let found = names.iter().find(|found| *found == &name);
+    found.map(|name| Some(*name)).ok_or_else(|| {
+        let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
         Box::new(Failure {
             exit: Exit::Usage,
-            what: format!("--table {name}: there is no such table"),
+            what: format!("--table {name}: there is no table of recipients with this name"),
             place: config.path.display().to_string(),
-            why: format!("the configuration has: {}", names.join(", ")),
+            why: format!("those that decide on recipients are: {}", names.join(", ")),
             in_force: Failure::NOTHING_TOUCHED.into(),
             next: "name one of them".into(),
         })
@@ -296,7 +299,7 @@ impl Asking<'_> {
         };
         let mut questions = Questions::new(table, self.options.samples);
         questions.about_known(&self.listed);
-        questions.about_nobody(&self.listed);
+        questions.about_nobody(&self.listed, &self.config.domains);
         match (side, self.plan) {
             (Side::Gateway, _) => questions.about_postmasters(),
             (Side::Behind, Some(plan)) => questions.about_left_out(self.config, plan),

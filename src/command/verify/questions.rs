@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::TableNow;
 use super::plan::Plan;
 use crate::address::Address;
-use crate::config::Config;
+use crate::config::{Config, DomainPolicy, DomainRules};
 use crate::domain::Domain;
 use crate::domains::{Domains, forms_of};
 use crate::keys::{Key, domain_part};
@@ -20,6 +20,8 @@ use crate::record;
 use crate::report::key;
 use crate::report::verification::Purpose;
 use crate::table::format::{KeyValue, Said};
+use crate::table::rows::Row;
+use crate::table::value::{self, Meaning};
 
 /// Questions about the recipients of a table, with the purpose of each.
 #[derive(Default)]
@@ -53,12 +55,29 @@ impl<'run> InForce<'run> {
         }
     }
 
-    fn keys(&self) -> Box<dyn Iterator<Item = &'run [u8]> + 'run> {
+    /// Those for which a gateway must say 250.
+    fn accepted(&self) -> Box<dyn Iterator<Item = &'run [u8]> + 'run> {
         match self {
+            InForce::Published(said) => {
+                let rows = said.rows();
+                Box::new(rows.filter(is_accepted).map(|row| row.key))
+            }
+            InForce::Found(rows) => {
+                let accepted = rows.iter().filter(|(_, value)| !is_refusal(value));
+                Box::new(accepted.map(|(key, _)| key.as_slice()))
+            }
+            InForce::Nothing => Box::new(std::iter::empty()),
+        }
+    }
+
+    /// Domains of which every address is accepted.
+    fn whole_domains(&self) -> BTreeSet<&'run [u8]> {
+        let keys: Box<dyn Iterator<Item = &'run [u8]>> = match self {
             InForce::Published(said) => Box::new(said.keys()),
             InForce::Found(rows) => Box::new(rows.iter().map(|(key, _)| key.as_slice())),
             InForce::Nothing => Box::new(std::iter::empty()),
-        }
+        };
+        keys.filter_map(|key| key.strip_prefix(b"@")).collect()
     }
 }
 
@@ -73,7 +92,7 @@ impl<'run> Questions<'run> {
 
     /// Addresses that the table has.
     pub(super) fn about_known(&mut self, listed: &Domains) {
-        let keys = self.in_force().keys();
+        let keys = self.in_force().accepted();
         let mut is_ours = of_listed(listed);
         let ours = keys.filter(|key| is_ours(domain_part(key)));
         for address in sample::known(ours, self.samples, &mut random) {
@@ -82,31 +101,35 @@ impl<'run> Questions<'run> {
     }
 
     /// An address that nobody has, in each domain of which another is asked for, and in others that are listed.
-    pub(super) fn about_nobody(&mut self, listed: &Domains) {
+    pub(super) fn about_nobody(&mut self, listed: &Domains, rules: &DomainRules) {
         let mut domains = self.domains();
         for listed in listed.iter().filter(|listed| listed.reach.is_itself()) {
             if !domains.contains(&listed.domain) {
                 domains.push(listed.domain.clone());
             }
         }
-        let whole: BTreeSet<&[u8]> = self
-            .in_force()
-            .keys()
-            .filter_map(|key| key.strip_prefix(b"@"))
-            .collect();
+        let whole = self.in_force().whole_domains();
         for domain in domains.into_iter().take(self.samples) {
-            if self
-                .forms(&domain)
-                .iter()
-                .any(|form| whole.contains(form.as_slice()))
-            {
-                let name = key(domain.to_string().as_bytes());
-                self.notes.push(format!(
-                    "{name} accepts every address, by the row @{name}; no random one was asked for"
-                ));
-            } else if let Some(address) = self.unknown(&domain) {
-                self.push(address, Expected::Refused, Purpose::Random);
-            }
+            let name = key(domain.to_string().as_bytes());
+            let is_whole = |form: &Vec<u8>| whole.contains(form.as_slice());
+            let why = match rules.policy_of(&domain) {
+                DomainPolicy::List if self.forms(&domain).iter().any(is_whole) => {
+                    format!("by the row @{name}")
+                }
+                DomainPolicy::List => {
+                    if let Some(address) = self.unknown(&domain) {
+                        self.push(address, Expected::Refused, Purpose::Random);
+                    }
+                    continue;
+                }
+                policy @ (DomainPolicy::Callout | DomainPolicy::CatchAll) => {
+                    format!("by its policy \"{}\"", policy.name())
+                }
+            };
+            let what = "the table accepts every address";
+            self.notes.push(format!(
+                "{name}: {what}, {why}; no random one was asked for"
+            ));
         }
     }
 
@@ -211,14 +234,25 @@ impl<'run> Questions<'run> {
         match InForce::of(table) {
             InForce::Published(_) => keys.iter().any(|key| {
                 let ledger = table.ledger.as_ref();
-                ledger.is_some_and(|ledger| ledger.rows.find(key.as_str().as_bytes()).is_some())
+                let row = ledger.and_then(|ledger| ledger.rows.find(key.as_str().as_bytes()));
+                row.is_some_and(|row| is_accepted(&row))
             }),
-            InForce::Found(rows) => rows
-                .iter()
-                .any(|(found, _)| keys.iter().any(|key| key.as_str().as_bytes() == found)),
+            InForce::Found(rows) => rows.iter().any(|(found, value)| {
+                !is_refusal(value) && keys.iter().any(|key| key.as_str().as_bytes() == found)
+            }),
             InForce::Nothing => false,
         }
     }
+}
+
+/// Whether the row stands for an address that a gateway accepts.
+fn is_accepted(row: &Row<'_>) -> bool {
+    row.meaning() == Meaning::Recipient
+}
+
+/// Whether a row that somebody else wrote refuses whoever it is found for, as those of access tables may.
+fn is_refusal(value: &[u8]) -> bool {
+    std::str::from_utf8(value).is_ok_and(value::refuses)
 }
 
 /// Whether the domain part of a key is that of a listed domain. Folding makes keys that are not: `strasse.example` of
