@@ -68,5 +68,6 @@ pub mod state;
 
 pub mod hook;
 pub mod postfix;
+pub mod templates;
 
 pub mod report;

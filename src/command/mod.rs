@@ -6,6 +6,7 @@ pub mod diff;
 pub mod explain;
 mod facts;
 pub mod history;
+pub mod init;
 pub mod plan;
 mod publication;
 pub mod status;

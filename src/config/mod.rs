@@ -16,7 +16,7 @@ use crate::domain::Domain;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 
-pub use parse::parse;
+pub use parse::{parse, server_address};
 pub use reader::Problem;
 use secret::SecretPlace;
 

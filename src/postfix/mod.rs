@@ -2,8 +2,9 @@
 //!
 //! Asked where a table's folding is "auto", by `explain` for the recipient delimiter, and for `relay_domains` where domains
 //! come from there or are compared with it ([`relay_domains`]). A machine without Postfix (a host that builds tables for
-//! others) has no opinion. Not here: changing anything in Postfix.
+//! others) has no opinion. Not here: changing anything in Postfix, but for `init --install` ([`parameters`]).
 
+pub mod parameters;
 pub mod relay_domains;
 
 use std::path::{Path, PathBuf};

@@ -6,6 +6,8 @@
 mod domains;
 mod source;
 
+pub use source::server_address;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
