@@ -104,7 +104,7 @@ impl Target {
                 "550 5.1.1 ... Recipient address rejected: User unknown"
             }
             Target::Sendmail => "550 5.1.1 ... User unknown",
-            Target::Opensmtpd => "550 Invalid recipient",
+            Target::Opensmtpd => "550 Invalid recipient: ...",
             Target::Rspamd | Target::Qmail => "550 ...",
         }
     }

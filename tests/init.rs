@@ -107,7 +107,7 @@ fn both_parts_are_printed_and_the_second_names_the_same_table() {
             "${lookup{postmaster@xn--bcher-kva.example}cdb{/srv/who.cdb}{known}{unknown}}",
         ),
         ("opensmtpd", "table recipients file:/srv/who\n"),
-        ("sendmail", "cat /etc/mail/access /srv/who |"),
+        ("sendmail", "cat /srv/who /etc/mail/access |"),
         ("haraka", "const FILE = '/srv/who';\n"),
         (
             "haraka",
@@ -239,7 +239,15 @@ fn beside_postfix(name: &str, more: &str) -> (Rcptsync, Instance, u16) {
     let table = program.table().display().to_string();
     let text = written(
         &program,
-        &["postfix", "--domain", "example.com", "--table-path", &table],
+        &[
+            "postfix",
+            "--domain",
+            "example.com",
+            "--domain",
+            "example.org",
+            "--table-path",
+            &table,
+        ],
     );
     let (before, source) = text.split_once("[source.corp]").expect("a source");
     let (_, behind) = source.split_once("[recipients]").expect("more sections");
@@ -247,7 +255,7 @@ fn beside_postfix(name: &str, more: &str) -> (Rcptsync, Instance, u16) {
     let before = before.replace("/var/lib/rcptsync/state", &state);
     program.write_config(&format!("{before}{STAFF}\n[recipients]{behind}"));
     program.run(&["check"]).expect_code(0);
-    program.staff("anna bob");
+    program.staff("anna bob carl@example.org");
     (program, instance, port)
 }
 
@@ -278,7 +286,7 @@ fn a_postfix_that_is_set_up_refuses_the_unknown() {
         .run(&["init", "postfix", "--install"])
         .expect_code(0)
         .expect_output(&[
-            "set   relay_domains = example.com\n",
+            "set   relay_domains = example.com, example.org\n",
             &format!("set   relay_recipient_maps = {map}\n"),
             "next  postfix reload\n",
             "smtpd_recipient_restrictions is not set",
@@ -309,7 +317,7 @@ fn a_postfix_that_is_set_up_refuses_the_unknown() {
         "anna@example.com",
         "postmaster@example.com",
         "nobody-4711@example.com",
-        "anna@example.org",
+        "anna@example.net",
     ]);
     let codes: Vec<u16> = answers.iter().map(|answer| answer.code).collect();
     assert_eq!(codes, [250, 250, 550, 454], "{answers:?}");
@@ -402,10 +410,8 @@ fn what_is_set_rightly_is_no_conflict() {
     if !postfix::is_available() {
         return;
     }
-    let (program, instance, _) = beside_postfix(
-        "init-rightly",
-        "relay_domains = example.org, inline:{example.com=x}\n",
-    );
+    let relay_domains = "relay_domains = example.com, inline:{example.org=x}\n";
+    let (program, instance, _) = beside_postfix("init-rightly", relay_domains);
     program.run(&["sync"]).expect_code(0);
     let outcome = program
         .run(&["init", "postfix", "--install"])
@@ -415,9 +421,47 @@ fn what_is_set_rightly_is_no_conflict() {
         "{}",
         outcome.stdout
     );
-    assert!(
-        read(&main_cf(&instance)).contains("relay_domains = example.org, inline:{example.com=x}\n")
-    );
+    assert!(read(&main_cf(&instance)).contains(relay_domains));
+}
+
+/// A domain that is relayed and has nobody in the table would lose all its mail.
+#[test]
+fn no_domain_loses_its_mail() {
+    if !postfix::is_available() {
+        return;
+    }
+    const LISTED: &str = "list = [\"example.com\", \"example.org\"]";
+    for (relay_domains, list, told) in [
+        (
+            "example.com, example.net",
+            LISTED,
+            "example.net is relayed, and the table has no recipient of it",
+        ),
+        // Rows that the configuration adds to every domain are nobody's.
+        (
+            "example.com, example.net",
+            "list = [\"example.com\", \"example.org\", \"example.net\"]",
+            "example.net is relayed, and the table has no recipient of it",
+        ),
+        (
+            "example.com, pcre:/etc/none",
+            LISTED,
+            "relay_domains cannot be listed",
+        ),
+    ] {
+        let (program, instance, _) =
+            beside_postfix("init-lost", &format!("relay_domains = {relay_domains}\n"));
+        program.write_config(&read(&program.config_file()).replace(LISTED, list));
+        program.run(&["sync"]).expect_code(0);
+        let before = read(&main_cf(&instance));
+        for target in ["postfix", "pmg"] {
+            program
+                .run(&["init", target, "--install"])
+                .expect_code(78)
+                .expect_answers(&[told]);
+        }
+        assert_eq!(read(&main_cf(&instance)), before);
+    }
 }
 
 /// The restrictions that a machine has are shown with the check in its place; the command is one that Postfix takes.

@@ -9,6 +9,7 @@
 mod new_file;
 pub mod pmg;
 mod postfix;
+mod relayed;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -102,12 +103,22 @@ pub fn install(target: Target, config: &Config, out: &mut dyn Write) -> Result<u
             "run it on the gateway",
         ));
     };
-    let names = published(target, config, &map_types)?;
-    if target == Target::Pmg {
-        pmg::install(Path::new("/"), &names, out)
-    } else {
-        postfix::install(&names, &config.domains, out)
+    let table = table(config);
+    let names = published(target, config, table, &map_types)?;
+    let conflicts = relayed::conflicts(config, table)?;
+    if target == Target::Postfix {
+        return postfix::install(&names, &config.domains, conflicts, out);
     }
+    if !conflicts.is_empty() {
+        return Err(refused(
+            Exit::Configuration,
+            "mail of a domain would be lost",
+            "relay_domains",
+            &conflicts.join("\n"),
+            "mend it, then run it again",
+        ));
+    }
+    pmg::install(Path::new("/"), &names, out)
 }
 
 /// What was typed, and what this machine says of itself.
@@ -135,7 +146,12 @@ fn names(options: &Options) -> Names {
 }
 
 /// The names of a configuration whose table is published and is one that Postfix opens.
-fn published(target: Target, config: &Config, map_types: &[String]) -> Result<Names> {
+fn published(
+    target: Target,
+    config: &Config,
+    table: &Table,
+    map_types: &[String],
+) -> Result<Names> {
     let place = config.path.display().to_string();
     let unusable = |why: &str, next: &str| {
         refused(
@@ -146,7 +162,6 @@ fn published(target: Target, config: &Config, map_types: &[String]) -> Result<Na
             next,
         )
     };
-    let table = table(config);
     let map_type = table.formats.iter().map(|format| format.name());
     let Some(map_type) = map_type
         .into_iter()

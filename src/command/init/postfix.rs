@@ -26,15 +26,20 @@ const AS_SHIPPED: [(&str, &str); 3] = [
 ];
 
 /// What is to be done, and what stands in its way.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 struct Judgement {
     to_set: Vec<(&'static str, String)>,
     conflicts: Vec<String>,
 }
 
 /// Sets `relay_domains` and `relay_recipient_maps`.
-pub fn install(names: &Names, rules: &DomainRules, out: &mut dyn Write) -> Result<u8> {
-    let judgement = judged(names, rules).map_err(|why| {
+pub fn install(
+    names: &Names,
+    rules: &DomainRules,
+    conflicts: Vec<String>,
+    out: &mut dyn Write,
+) -> Result<u8> {
+    let judgement = judged(names, rules, conflicts).map_err(|why| {
         let next = "`postconf -n` must work for this account";
         refused(
             Exit::Configuration,
@@ -47,7 +52,7 @@ pub fn install(names: &Names, rules: &DomainRules, out: &mut dyn Write) -> Resul
     if !judgement.conflicts.is_empty() {
         return Err(refused(
             Exit::Configuration,
-            "main.cf has settings of its own, which are not overwritten",
+            "main.cf is not changed: something stands in the way",
             &place(),
             &judgement.conflicts.join("\n"),
             "merge them by hand, then run it again",
@@ -84,9 +89,16 @@ fn place() -> String {
     main_cf().display().to_string()
 }
 
-fn judged(names: &Names, rules: &DomainRules) -> std::result::Result<Judgement, String> {
+fn judged(
+    names: &Names,
+    rules: &DomainRules,
+    conflicts: Vec<String>,
+) -> std::result::Result<Judgement, String> {
     let current = parameters::set_in_main_cf(&["relay_domains", "relay_recipient_maps"])?;
-    let mut judgement = Judgement::default();
+    let mut judgement = Judgement {
+        to_set: Vec::new(),
+        conflicts,
+    };
     if rules.from != Some(DomainsFrom::Postfix) {
         judgement.relay_domains(names, &missing(&rules.list), &current);
     }
@@ -97,7 +109,7 @@ fn judged(names: &Names, rules: &DomainRules) -> std::result::Result<Judgement, 
     Ok(judgement)
 }
 
-/// Domains that this Postfix does not relay. Where its list cannot be listed (pcre, ldap), nobody can say.
+/// Domains that this Postfix does not relay. That its list cannot be listed (pcre, ldap) is a conflict already.
 fn missing(domains: &[Domain]) -> Vec<&Domain> {
     let Ok(entries) = relay_domains() else {
         return Vec::new();
