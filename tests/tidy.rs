@@ -216,7 +216,7 @@ fn functions_fit_on_a_screen() {
 fn the_readme_knows_every_verb_key_and_code() {
     let readme = read(&root().join("README.md"));
     for verb in [
-        "sync", "diff", "approve", "explain", "status", "history", "check",
+        "sync", "diff", "approve", "explain", "status", "history", "check", "init",
     ] {
         assert!(
             readme.contains(&format!("rcptsync {verb}")) || readme.contains(&format!("`{verb}`")),
