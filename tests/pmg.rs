@@ -1,7 +1,8 @@
 //! PMG's main.cf, from the template that `init pmg` installs: rendered by the real Template Toolkit as PMG calls it, read by
 //! the real postconf, answered by a real smtpd behind a policy service that greylists.
 //!
-//! The packaged template is `tests/cases/pmg/main.cf.in`, of PMG's shape. Not here: PMG itself.
+//! The packaged template is `tests/cases/pmg/main.cf.in`, of PMG's shape, or the file that `RCPTSYNC_TEST_PMG_TEMPLATE` names:
+//! PMG's own. Not here: PMG itself.
 
 mod common;
 
@@ -26,7 +27,10 @@ const RENDER: &str = r#"
     my ($root, $template) = @ARGV;
     my $toolkit = Template->new({ INCLUDE_PATH => ["$root/etc/pmg/templates", "$root/var/lib/pmg/templates"] });
     my $settings = {
-        pmg => { mail => { banner => 'ESMTP', 'queue-lifetime' => 5, smtputf8 => 1 } },
+        pmg => { mail => {
+            banner => 'ESMTP', 'queue-lifetime' => 5, dwarning => 4, smtputf8 => 1, maxsize => 10485760, helotests => 0,
+            conn_count_limit => 0, conn_rate_limit => 0, message_rate_limit => 0, 'filter-timeout' => 600,
+        } },
         dns => { domain => 'example.net', hostname => 'gateway' },
         postfix => { mynetworks => '192.0.2.1/32', usepolicy => 1 },
     };
@@ -107,8 +111,9 @@ impl Tree {
 }
 
 fn packaged() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/pmg/main.cf.in");
-    std::fs::read_to_string(path).expect("the template")
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/pmg/main.cf.in");
+    let named = std::env::var_os("RCPTSYNC_TEST_PMG_TEMPLATE").map(PathBuf::from);
+    std::fs::read_to_string(named.unwrap_or(ours)).expect("the template")
 }
 
 fn is_available() -> bool {
@@ -350,15 +355,39 @@ fn greylist() -> u16 {
     port
 }
 
+/// The text without the parameters that `others` set. Each one that is set twice is a warning of every process, and so many
+/// of them before postlogd runs make all wait for each other.
+fn without(text: &str, others: &str) -> String {
+    let name = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+    let taken: Vec<String> = others.lines().map(name).collect();
+    let mut is_dropped = false;
+    let mut kept = String::new();
+    for line in text.lines() {
+        if !line.starts_with([' ', '\t', '#']) {
+            is_dropped = taken.contains(&name(line));
+        }
+        if !is_dropped {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
 /// A gateway with this main.cf and the table of `program`, but for what keeps it to its directory.
 fn gateway(tree: &Tree, main_cf: &str) -> Gateway {
+    // The policy service first: what it binds to afterwards might be the port that was found free.
+    let policy_port = greylist();
     let port = free_port();
     let etc = tree.path("etc").display().to_string();
     let main_cf = main_cf
         .replace("/etc/pmg/", &format!("{etc}/pmg/"))
         .replace("/etc/postfix/", &format!("{etc}/postfix/"))
-        .replace(":10022", &format!(":{}", greylist()));
-    let instance = Instance::with_main_cf(port, |root| main_cf + &postfix::base(root));
+        .replace(":10022", &format!(":{policy_port}"));
+    let instance = Instance::with_main_cf(port, |root| {
+        let base = postfix::base(root);
+        without(&main_cf, &base) + &base
+    });
     // What the real postconf makes of it.
     let asked = command("postconf")
         .arg("-c")
@@ -367,16 +396,22 @@ fn gateway(tree: &Tree, main_cf: &str) -> Gateway {
         .output();
     let asked = String::from_utf8(asked.expect("postconf runs").stdout).expect("text");
     assert!(asked.contains("recipient_delimiter = +\n"), "{asked}");
-    for name in ["pmg/domains", "pmg/transport"] {
-        let content = if name == "pmg/domains" {
-            "example.com 1\n"
-        } else {
-            ""
-        };
-        write_file(&tree.path("etc").join(name), content);
-        instance.postmap_build("hash", &tree.path("etc").join(name));
+    for (name, content) in [
+        ("pmg/domains", "example.com 1\n"),
+        ("pmg/transport", ""),
+        ("pmg/tls_inbound_domains", ""),
+    ] {
+        let path = tree.path("etc").join(name);
+        write_file(&path, content);
+        let built = instance.postmap(&[&format!("hash:{}", path.display())]);
+        assert!(built.status.success(), "{built:?}");
     }
-    for name in ["rcptaccess", "senderaccess"] {
+    for name in [
+        "rcptaccess",
+        "senderaccess",
+        "clientaccess",
+        "postscreen_access",
+    ] {
         write_file(&tree.path("etc/postfix").join(name), "");
     }
     Gateway::start_instance(instance, port)
