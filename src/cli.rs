@@ -6,9 +6,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::address::Address;
-use crate::command::{diff, verify};
+use crate::command::{diff, init, verify};
+use crate::config;
 use crate::domain::Domain;
 use crate::smtp::{self, Endpoint};
+use crate::templates::Target;
 
 /// Keeps a mail gateway's recipient tables equal to what Active Directory says
 ///
@@ -56,7 +58,7 @@ could not be read completely, 77 no permission, 78 the configuration or the stat
 command line, 70 a bug. `status` speaks 0 1 2 3 like any monitoring plugin; `explain` ends with 1 for an
 address that is refused, `doctor` with 1 for an error.
 
-First steps: `rcptsync check`, `rcptsync doctor`, `rcptsync diff`, `rcptsync sync`.";
+First steps: `rcptsync init postfix`, `rcptsync check`, `rcptsync doctor`, `rcptsync diff`, `rcptsync sync`.";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -148,6 +150,44 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = TextOrJson::Text)]
         format: TextOrJson,
     },
+    /// Write a commented configuration and the exact lines for a gateway
+    ///
+    /// Prints both; with --output the configuration becomes a new file. Nothing else is touched, and the configuration need not
+    /// be there yet. When it is written and its tables are published, `init postfix --install` or `init pmg --install` puts the
+    /// gateway's lines in their place: names come from the configuration then, and nothing that is there is overwritten.
+    Init {
+        /// The gateway
+        #[arg(value_enum, hide_possible_values = false)]
+        target: Target,
+        /// A directory server, ldaps://HOST or ldap://HOST (StartTLS); several are asked in their order
+        #[arg(long = "server", value_name = "URL", value_parser = server)]
+        servers: Vec<String>,
+        /// A domain that the gateway relays; may stand there several times
+        #[arg(long = "domain", value_name = "DOMAIN", value_parser = Domain::parse)]
+        domains: Vec<Domain>,
+        /// Where the table lies, without a suffix
+        #[arg(long, value_name = "PATH", value_parser = table_path)]
+        table_path: Option<String>,
+        /// Write the configuration to this file, which must not be there yet
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Put the lines for the tables of --config in their place (postfix, pmg)
+        #[arg(long, conflicts_with_all = ["servers", "domains", "table_path", "output"])]
+        install: bool,
+    },
+}
+
+fn server(url: &str) -> Result<String, &'static str> {
+    config::server_address(url).map(|_| url.to_owned())
+}
+
+fn table_path(path: &str) -> Result<String, &'static str> {
+    if path.ends_with(".cdb") {
+        return Err("stands there without .cdb, as in main.cf");
+    }
+    init::is_plain_path(path)
+        .then(|| path.to_owned())
+        .ok_or("an absolute path of letters, digits and . _ - / alone")
 }
 
 /// What `verify` looks at and asks.

@@ -73,5 +73,6 @@ pub mod probe;
 pub mod smtp;
 
 pub mod check;
+pub mod templates;
 
 pub mod report;

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rcptsync::cli::{Cli, Color, Command, LogFormat, TextOrJson};
-use rcptsync::command::{approve, check, diff, doctor, explain, history, status, sync, verify};
+use rcptsync::command::{
+    approve, check, diff, doctor, explain, history, init, status, sync, verify,
+};
 use rcptsync::error::{Failure, Result};
 use rcptsync::exit::Exit;
 use rcptsync::report::Tell;
@@ -54,6 +56,10 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli, tell: Tell<'_>) -> Result<u8> {
     let out = &mut anstream::stdout();
+    // It runs before there is a configuration.
+    if let Some(options) = new_installation(&cli.command) {
+        return init::run(&options, out);
+    }
     let config = match (config::load(&cli.config), &cli.command) {
         (Ok(config), _) => config,
         (Err(failure), Command::Status { format, .. }) => {
@@ -117,7 +123,30 @@ fn run(cli: &Cli, tell: Tell<'_>) -> Result<u8> {
             };
             doctor::run(&config, options, out)
         }
+        Command::Init { target, .. } => init::install(*target, &config, out),
     }
+}
+
+/// What `init` without `--install` is asked for.
+fn new_installation(command: &Command) -> Option<init::Options> {
+    let Command::Init {
+        target,
+        servers,
+        domains,
+        table_path,
+        output,
+        install: false,
+    } = command
+    else {
+        return None;
+    };
+    Some(init::Options {
+        target: *target,
+        servers: servers.clone(),
+        domains: domains.clone(),
+        table_path: table_path.clone(),
+        output: output.clone(),
+    })
 }
 
 /// A panic in a thread that reads a source is that source's failure and is told as one; the library behind it may panic on

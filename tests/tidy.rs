@@ -115,6 +115,9 @@ fn each_power_lives_in_one_place() {
         &["Timestamp::now"],
     );
     check_only(&["src/guard.rs"], &["Approved {"]);
+    // Files that are new, and never in the place of another.
+    check_only(&["src/command/init/new_file.rs"], &["hard_link"]);
+    check_only(&["src/command/init/pmg.rs"], &["fs::symlink"]);
 }
 
 #[test]
@@ -168,6 +171,7 @@ fn the_core_does_not_touch_the_world() {
         "table/rows",
         "table/value",
         "table/wanted",
+        "templates",
         "config/parse/domains",
         "config/parse/mod",
         "config/parse/source",
@@ -237,7 +241,7 @@ fn the_readme_knows_every_verb_key_and_code() {
     let readme = read(&root().join("README.md"));
     for verb in [
         "sync", "diff", "approve", "rollback", "explain", "status", "verify", "history", "check",
-        "doctor",
+        "doctor", "init",
     ] {
         assert!(
             readme.contains(&format!("rcptsync {verb}")) || readme.contains(&format!("`{verb}`")),

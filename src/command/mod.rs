@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod explain;
 mod facts;
 pub mod history;
+pub mod init;
 mod owed;
 pub mod plan;
 mod proof;

@@ -21,7 +21,7 @@ use crate::table::format::template::Template;
 use crate::table::rows::Rows;
 use crate::table::value::RowValues;
 
-pub use parse::{parse, parse_with};
+pub use parse::{parse, parse_with, server_address};
 pub use reader::Problem;
 use secret::SecretPlace;
 

@@ -3,11 +3,13 @@
 //! Asked where a table's folding is "auto", by `explain` for the recipient delimiter, for `relay_domains` where domains
 //! come from there or are compared with it ([`relay_domains`]), and for the types of tables it can build ([`map_types`]),
 //! which `postmap` then builds and lists. `doctor` asks for everything ([`settings`], [`master`], [`lookup`]). A machine
-//! without Postfix (a host that builds tables for others) has no opinion. Not here: changing anything in Postfix.
+//! without Postfix (a host that builds tables for others) has no opinion. Nothing in Postfix is changed, but for
+//! `init --install` ([`parameters`]).
 
 pub mod lookup;
 pub mod map_types;
 pub mod master;
+pub mod parameters;
 pub(crate) mod postmap;
 mod program;
 pub mod relay_domains;

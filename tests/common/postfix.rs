@@ -91,7 +91,11 @@ impl Gateway {
     pub fn start(table: &Path, map_type: &str, options: &Options) -> Gateway {
         let port = free_port();
         let map = format!("{map_type}:{}", table.display());
-        let instance = Instance::new(&map, options, port);
+        Gateway::start_instance(Instance::new(&map, options, port), port)
+    }
+
+    /// Starts what was set up to listen on this port.
+    pub fn start_instance(instance: Instance, port: u16) -> Gateway {
         // Makes the directories of the queue.
         succeed(
             command("postfix")
@@ -183,14 +187,19 @@ impl Instance {
         let instance = Instance::new(map, options, 25);
         let open = "smtp inet n - n - - smtpd\n";
         let path = instance.config_directory().join("master.cf");
-        write_file(
-            &path,
-            format!("{open}{}", master_cf(10_025, &Options::default())),
-        );
+        write_file(&path, format!("{open}{}", master_cf(10_025, false)));
         instance
     }
 
     fn new(map: &str, options: &Options, port: u16) -> Instance {
+        let instance = Instance::with_main_cf(port, |root| main_cf(root, map, options));
+        let master_cf = master_cf(port, options.is_behind_postscreen);
+        write_file(&instance.config_directory().join("master.cf"), master_cf);
+        instance
+    }
+
+    /// A configuration of one's own; [`base`] has what every instance needs.
+    pub fn with_main_cf(port: u16, main_cf: impl FnOnce(&Path) -> String) -> Instance {
         let directory = temp_dir("postfix");
         let root = directory.path();
         for name in ["queue", "data"] {
@@ -198,8 +207,8 @@ impl Instance {
         }
         let (user, group) = postfix_ids();
         chown(root.join("data"), Some(user), Some(group)).expect("root may give files away");
-        write_file(&root.join("etc/main.cf"), main_cf(root, map, options));
-        write_file(&root.join("etc/master.cf"), master_cf(port, options));
+        write_file(&root.join("etc/main.cf"), main_cf(root));
+        write_file(&root.join("etc/master.cf"), master_cf(port, false));
         Instance { directory }
     }
 
@@ -244,11 +253,44 @@ impl Instance {
 }
 
 fn main_cf(root: &Path, map: &str, options: &Options) -> String {
-    let root = root.display();
     let parents = options
         .parent_domain_matches_subdomains
         .map(|value| format!("parent_domain_matches_subdomains = {value}\n"));
     let text = format!(
+        "{base}\
+         mydestination =\n\
+         # The client is a stranger, as every client from the Internet is.\n\
+         mynetworks = 192.0.2.1/32\n\
+         smtputf8_enable = {smtputf8}\n\
+         recipient_delimiter = {delimiter}\n\
+         relay_domains = {relay_domains}\n\
+         relay_recipient_maps = {map}\n\
+         smtpd_relay_restrictions = reject_unauth_destination\n\
+         smtpd_recipient_restrictions =\n",
+        base = base(root),
+        smtputf8 = if options.smtputf8 { "yes" } else { "no" },
+        delimiter = options.recipient_delimiter,
+        relay_domains = options.relay_domains.join(", "),
+    );
+    let text = text + &parents.unwrap_or_default();
+    // Of a parameter that stands there twice Postfix takes the last, and warns.
+    let is_given = |line: &&str| {
+        let name = line.split(" =").next();
+        !options.more.iter().any(|(given, _)| name == Some(given))
+    };
+    let kept = text
+        .lines()
+        .filter(is_given)
+        .map(|line| format!("{line}\n"));
+    let more = (options.more.iter()).map(|(name, value)| format!("{name} = {value}\n"));
+    kept.chain(more).collect()
+}
+
+/// What keeps an instance to its own directory, delivers nothing, and lets a client ask as often as it likes. Nothing of it
+/// decides about a recipient.
+pub fn base(root: &Path) -> String {
+    let root = root.display();
+    format!(
         "compatibility_level = 3.6\n\
          queue_directory = {root}/queue\n\
          data_directory = {root}/data\n\
@@ -263,18 +305,9 @@ fn main_cf(root: &Path, map: &str, options: &Options) -> String {
          inet_interfaces = 127.0.0.1\n\
          inet_protocols = ipv4\n\
          myhostname = gateway.example.net\n\
-         mydestination =\n\
          local_recipient_maps =\n\
          alias_maps =\n\
          alias_database =\n\
-         # The client is a stranger, as every client from the Internet is.\n\
-         mynetworks = 192.0.2.1/32\n\
-         smtputf8_enable = {smtputf8}\n\
-         recipient_delimiter = {delimiter}\n\
-         relay_domains = {relay_domains}\n\
-         relay_recipient_maps = {map}\n\
-         smtpd_relay_restrictions = reject_unauth_destination\n\
-         smtpd_recipient_restrictions =\n\
          smtpd_peername_lookup = no\n\
          disable_dns_lookups = yes\n\
          # Nothing is ever delivered.\n\
@@ -289,26 +322,11 @@ fn main_cf(root: &Path, map: &str, options: &Options) -> String {
          smtpd_client_connection_count_limit = 0\n\
          smtpd_client_connection_rate_limit = 0\n\
          smtpd_client_recipient_rate_limit = 0\n",
-        smtputf8 = if options.smtputf8 { "yes" } else { "no" },
-        delimiter = options.recipient_delimiter,
-        relay_domains = options.relay_domains.join(", "),
-    );
-    // Of a parameter that stands there twice Postfix takes the last, and warns.
-    let is_given = |line: &&str| {
-        let name = line.split(" =").next();
-        !options.more.iter().any(|(given, _)| name == Some(given))
-    };
-    let text = text + &parents.unwrap_or_default();
-    let kept = text
-        .lines()
-        .filter(is_given)
-        .map(|line| format!("{line}\n"));
-    let more = (options.more.iter()).map(|(name, value)| format!("{name} = {value}\n"));
-    kept.chain(more).collect()
+    )
 }
 
-fn master_cf(port: u16, options: &Options) -> String {
-    let listener = if options.is_behind_postscreen {
+fn master_cf(port: u16, is_behind_postscreen: bool) -> String {
+    let listener = if is_behind_postscreen {
         format!(
             "127.0.0.1:{port} inet n - n - 1 postscreen\n\
              smtpd    pass - - n - - smtpd\n"

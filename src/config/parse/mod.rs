@@ -8,6 +8,8 @@ mod source;
 mod table;
 mod template;
 
+pub use source::server_address;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

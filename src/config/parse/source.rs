@@ -404,7 +404,7 @@ fn secret(
 }
 
 /// `ldap://` or `ldaps://`, a host, an optional port, and nothing that would be ignored.
-fn server_address(url: &str) -> Result<ServerAddress, &'static str> {
+pub fn server_address(url: &str) -> Result<ServerAddress, &'static str> {
     let (is_ldaps, rest) = match (url.strip_prefix("ldaps://"), url.strip_prefix("ldap://")) {
         (Some(rest), _) => (true, rest),
         (None, Some(rest)) => (false, rest),
