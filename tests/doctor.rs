@@ -428,6 +428,87 @@ fn faults_in_the_domains() {
 }
 
 #[test]
+fn domains_that_a_policy_opens_are_shown() {
+    if !postfix::is_available() {
+        return;
+    }
+    let opened = |setup: &Setup| {
+        let table = "formats = [\"cdb\"]\nfolding = \"unicode\"\n";
+        let policies = "[domain.\"call.example\"]\npolicy = \"callout\"\n[domain.\"open.example\"]\npolicy = \"catch_all\"\n";
+        let more = format!(
+            "{MORE}{policies}[table.callout]\nkind = \"callout\"\npath = \"tables/callout\"\n{table}"
+        );
+        let domains = ["example.com", "call.example", "open.example"];
+        setup.program.configure(&domains, STAFF, &more);
+        setup.program.run(&["sync"]).expect_code(0);
+        setup.set("relay_domains", &domains.join(", "));
+        setup.set("unverified_recipient_reject_code", "550");
+        setup.set(
+            "address_verify_relay_transport",
+            "relay:[exchange.example]:2525",
+        );
+        let callout = format!(
+            "check_recipient_access cdb:{}",
+            setup.at("tables/callout").display()
+        );
+        setup.set("smtpd_recipient_restrictions", &callout);
+    };
+    let shown = "info policies, info policies";
+    check(opened, shown);
+    check(
+        |setup| {
+            opened(setup);
+            setup.set("address_verify_relay_transport", "$relay_transport");
+        },
+        "info policies, info policies, info policies",
+    );
+    check(
+        |setup| {
+            opened(setup);
+            setup.set("unverified_recipient_reject_code", "450");
+        },
+        &format!("warning callout_codes, {shown}"),
+    );
+    check(
+        |setup| {
+            opened(setup);
+            setup.set("smtpd_recipient_restrictions", "");
+        },
+        &format!("warning table_asked, {shown}"),
+    );
+    // One that no policy opens is a fault all the same.
+    check(
+        |setup| {
+            opened(setup);
+            let more = setup.table("more", "hash", "@example.com OK\n");
+            let ours = setup.program.table().display().to_string();
+            setup.set("relay_recipient_maps", &format!("cdb:{ours}, {more}"));
+        },
+        &format!("error wildcards, {shown}"),
+    );
+}
+
+#[test]
+fn every_format_that_is_set_up_rightly_gives_no_finding() {
+    if !postfix::is_available() {
+        return;
+    }
+    for format in ["hash", "btree", "lmdb"] {
+        check(
+            |setup| {
+                let path = setup.program.config_file();
+                let text = std::fs::read_to_string(&path).expect("our own file");
+                write_file(&path, text.replace("\"cdb\"", &format!("\"{format}\"")));
+                setup.program.run(&["sync"]).expect_code(0);
+                let map = format!("{format}:{}", setup.program.table().display());
+                setup.set("relay_recipient_maps", &map);
+            },
+            NOTHING,
+        );
+    }
+}
+
+#[test]
 fn what_is_asked_before_the_table() {
     if !postfix::is_available() {
         return;

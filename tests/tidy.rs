@@ -152,6 +152,7 @@ fn the_core_does_not_touch_the_world() {
         "leb128",
         "lookup",
         "policy",
+        "postfix/master",
         "probe/sample",
         "probe/verdict",
         "record",

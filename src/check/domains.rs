@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::facts::{Facts, Postfix};
-use super::{Told, error, not_checked, some_of, warning};
+use super::{Told, error, info, not_checked, some_of, warning};
 use crate::command::plan::domains::difference;
+use crate::config::DomainPolicy;
 use crate::domain::Domain;
 use crate::domains::{Domains, Entry};
 use crate::exchange::Organisation;
@@ -29,11 +30,67 @@ fn forms(domain: &Domain) -> [&str; 2] {
     [domain.ascii(), domain.unicode()]
 }
 
+fn policy(facts: &Facts<'_>, domain: &Domain) -> DomainPolicy {
+    facts.config.domains.policy_of(domain)
+}
+
+/// Domains whose recipients no source knows, by explicit choice.
+pub(super) fn policies(facts: &Facts<'_>) -> Vec<Told> {
+    let with = |wanted: DomainPolicy| -> Vec<String> {
+        let policies = facts.config.domains.policies.iter();
+        let domains = policies.filter(|(_, policy)| *policy == wanted);
+        domains.map(|(domain, _)| domain.to_string()).collect()
+    };
+    let (callout, open) = (with(DomainPolicy::Callout), with(DomainPolicy::CatchAll));
+    let mut found = Vec::new();
+    if !open.is_empty() {
+        found.push(info(
+            format!(
+                "policy = \"catch_all\": everybody is taken in {}",
+                some_of(&open)
+            ),
+            "it was chosen so: what the system behind refuses is bounced, to forged senders, too",
+            "policy = \"list\" where a source knows the recipients".into(),
+        ));
+    }
+    if callout.is_empty() {
+        return found;
+    }
+    found.push(info(
+        format!("policy = \"callout\": Postfix asks the system behind about {}", some_of(&callout)),
+        "it was chosen so: an address counts as that system answers at RCPT TO, and for days out of a cache",
+        "rcptsync verify --callout HOST:PORT shows what it answers".into(),
+    ));
+    let Some(postfix) = facts.postfix() else {
+        return found;
+    };
+    let is_same =
+        |name: &str, as_mail: &str| postfix.settings.get(name) == postfix.settings.get(as_mail);
+    if is_same("address_verify_relay_transport", "relay_transport")
+        && is_same("address_verify_transport_maps", "transport_maps")
+    {
+        found.push(info(
+            "callouts go the way of mail".into(),
+            "Exchange 2013 and later takes every recipient on port 25 and refuses on 2525 alone, where the recipient filter runs",
+            "postconf -e 'address_verify_relay_transport = relay:[EXCHANGE]:2525'; postfix reload".into(),
+        ));
+    }
+    found
+}
+
 pub(super) fn wildcards(facts: &Facts<'_>) -> Vec<Told> {
     let Some(postfix) = facts.postfix() else {
         return Vec::new();
     };
-    let wild = wild(postfix);
+    // Those that a policy opens are told as such.
+    let is_policy = |name: &&str| {
+        let domain = postfix.forms.get(*name);
+        domain.is_some_and(|domain| policy(facts, domain) != DomainPolicy::List)
+    };
+    let wild: BTreeSet<&str> = wild(postfix)
+        .into_iter()
+        .filter(|name| !is_policy(name))
+        .collect();
     if wild.is_empty() {
         return Vec::new();
     }

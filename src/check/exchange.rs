@@ -93,7 +93,7 @@ pub(super) fn domain_types(facts: &Facts<'_>) -> Vec<Told> {
         let relayed: Vec<String> = facts
             .listed
             .iter()
-            .filter(|listed| !facts.config.domains.complete.contains(&listed.domain))
+            .filter(|listed| facts.config.domains.may_lack_recipients(&listed.domain))
             .filter_map(|listed| organisation.accepted(&listed.domain))
             .filter(|accepted| accepted.relation != Relation::Authoritative)
             .map(|accepted| format!("{} ({})", accepted.domain, accepted.relation.name()))

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::config::{Config, Table};
+use crate::config::{Config, Table, TableKind};
 use crate::directory::SourceSeen;
 use crate::domain::Domain;
 use crate::domains::{Domains, Entry};
@@ -356,7 +356,8 @@ impl Facts<'_> {
 
     /// The tables that `relay_recipient_maps` is to name.
     pub fn recipient_tables(&self) -> impl Iterator<Item = &Table> {
-        self.tables.iter().map(|facts| facts.table)
+        let tables = self.tables.iter().map(|facts| facts.table);
+        tables.filter(|table| table.kind == TableKind::Recipients)
     }
 
     /// Whether the first run is still to come: no file of any table is there.

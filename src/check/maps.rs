@@ -2,7 +2,7 @@
 
 use super::facts::{Content, Facts, Gateway, Map, Outdated, Postfix};
 use super::{Told, error, info, not_checked, warning};
-use crate::config::{Table, TableFolding};
+use crate::config::{Table, TableFolding, TableKind};
 use crate::fold::Folding;
 use crate::postfix::lookup::direct;
 use crate::postfix::relay_domains::tokens;
@@ -66,7 +66,11 @@ pub(super) fn relay_recipient_maps(facts: &Facts<'_>) -> Vec<Told> {
         return Vec::new();
     };
     let first = facts.recipient_tables().next();
-    let wanted = first.and_then(|table| names(table).first().cloned());
+    // A table of kind access may refuse in its place.
+    let Some(first) = first else {
+        return Vec::new();
+    };
+    let wanted = names(first).first().cloned();
     let mend = wanted.map_or_else(String::new, |name| {
         format!("postconf -e 'relay_recipient_maps = {name}'; postfix reload")
     });
@@ -97,6 +101,55 @@ pub(super) fn relay_recipient_maps(facts: &Facts<'_>) -> Vec<Told> {
         .into_iter()
         .filter_map(|(map, table)| other_name(facts, map, table));
     other.chain(other_services(facts, postfix)).collect()
+}
+
+/// Where main.cf names a table of a kind.
+fn place_of(kind: TableKind) -> &'static str {
+    match kind {
+        TableKind::Recipients => "relay_recipient_maps",
+        TableKind::Access | TableKind::Callout => {
+            "check_recipient_access in smtpd_recipient_restrictions"
+        }
+        TableKind::Domains => "relay_domains",
+        TableKind::Transport => "transport_maps",
+    }
+}
+
+/// A table of another kind than recipients must be named where its reader looks.
+pub(super) fn table_asked(facts: &Facts<'_>) -> Vec<Told> {
+    let Some(postfix) = facts.postfix() else {
+        return Vec::new();
+    };
+    let named = |kind: TableKind| -> Vec<&str> {
+        match kind {
+            TableKind::Recipients | TableKind::Access | TableKind::Callout => postfix
+                .access
+                .iter()
+                .map(|access| access.text.as_str())
+                .collect(),
+            TableKind::Domains => postfix.settings.words("relay_domains"),
+            TableKind::Transport => postfix.settings.words("transport_maps"),
+        }
+    };
+    let tables = facts.tables.iter().map(|facts| facts.table);
+    let unasked = tables.filter(|table| {
+        let names = names(table);
+        let is_named = |map: &&str| names.iter().any(|name| name == direct(map));
+        table.kind != TableKind::Recipients && !named(table.kind).iter().any(is_named)
+    });
+    unasked
+        .map(|table| {
+            let name = names(table).into_iter().next().unwrap_or_default();
+            warning(
+                format!(
+                    "table {} is published, and Postfix does not ask it",
+                    table.name
+                ),
+                "what it says does not count",
+                format!("name {name} in {}", place_of(table.kind)),
+            )
+        })
+        .collect()
 }
 
 /// Services that strangers reach and that ask other tables than main.cf says.
@@ -277,6 +330,7 @@ pub(super) fn folding(facts: &Facts<'_>) -> Vec<Told> {
         TableFolding::Fixed(folding) => folding != of_gateway,
     };
     let tables = facts.tables.iter().filter(differs);
+    let tables = tables.filter(|facts| facts.table.kind.has_addresses());
     tables
         .map(|facts| {
             let name = &facts.table.name;
