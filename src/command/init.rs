@@ -14,7 +14,7 @@ mod relayed;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, Table};
+use crate::config::{Config, Table, TableKind};
 use crate::domain::Domain;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
@@ -103,7 +103,7 @@ pub fn install(target: Target, config: &Config, out: &mut dyn Write) -> Result<u
             "run it on the gateway",
         ));
     };
-    let table = table(config);
+    let table = table(config)?;
     let names = published(target, config, table, &map_types)?;
     let conflicts = relayed::conflicts(config, table)?;
     if target == Target::Postfix {
@@ -202,12 +202,21 @@ fn published(
 }
 
 /// The table of recipients: the one with the usual name, or else the first.
-fn table(config: &Config) -> &Table {
-    let named = config
-        .tables
-        .iter()
-        .find(|table| table.name == "relay_recipients");
-    named.unwrap_or(&config.tables[0])
+fn table(config: &Config) -> Result<&Table> {
+    let of_kind = || {
+        let tables = config.tables.iter();
+        tables.filter(|table| table.kind == TableKind::Recipients)
+    };
+    let named = of_kind().find(|table| table.name == "relay_recipients");
+    named.or_else(|| of_kind().next()).ok_or_else(|| {
+        refused(
+            Exit::Configuration,
+            "Postfix cannot be told of the table",
+            &config.path.display().to_string(),
+            "no table is of the kind \"recipients\", which relay_recipient_maps asks",
+            "add one; the lines for tables of other kinds stand in the README",
+        )
+    })
 }
 
 /// A path that needs no quotes in main.cf, a template or a shell.

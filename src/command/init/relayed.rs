@@ -38,7 +38,7 @@ pub fn conflicts(config: &Config, table: &Table) -> Result<Vec<String>> {
     let sentence = |name: String| {
         format!(
             "{name} is relayed, and the table has no recipient of it: all its mail would be refused. Give it a source (kind = \
-             \"list\"), or take it out of relay_domains"
+             \"list\") or a policy ([domain.\"{name}\"]), or take it out of relay_domains"
         )
     };
     Ok(without.into_iter().map(sentence).collect())
