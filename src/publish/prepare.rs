@@ -9,12 +9,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::panic::resume_unwind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
+use super::on_disk::open_without_link;
 use super::prove::sync_and_prove;
 use super::{built, not_written, stream, temporary_path};
 use crate::config::{Format, Table};
@@ -75,13 +76,40 @@ pub fn prepare(
             joined.collect::<Vec<_>>().into_iter().collect()
         })
     };
-    if prepared.is_err() {
-        for format in formats {
-            // Half a table must not fill the disk any longer.
-            let _ = std::fs::remove_file(temporary_path(&table.file(*format)));
+    let temporary = formats
+        .iter()
+        .map(|format| temporary_path(&table.file(*format)));
+    match &prepared {
+        Ok(_) => {
+            if let Err(error) = give_one_time(&temporary.collect::<Vec<_>>()) {
+                tracing::debug!("{}: {error}", table.name);
+            }
+        }
+        Err(_) => {
+            for path in temporary {
+                // Half a table must not fill the disk any longer.
+                let _ = std::fs::remove_file(path);
+            }
         }
     }
     prepared
+}
+
+/// Postfix calls an index outdated whose text is younger (`dict_cdb.c`, `dict_db.c`, `dict_lmdb.c`), and of files that are
+/// written side by side the text may be done last. So all of them get the time of the oldest.
+fn give_one_time(paths: &[PathBuf]) -> io::Result<()> {
+    let files: io::Result<Vec<File>> = paths.iter().map(|path| open_without_link(path)).collect();
+    let files = files?;
+    let times: io::Result<Vec<SystemTime>> = files
+        .iter()
+        .map(|file| file.metadata().and_then(|metadata| metadata.modified()))
+        .collect();
+    if let Some(oldest) = times?.into_iter().min() {
+        for file in &files {
+            file.set_modified(oldest)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn prepare_rows(
@@ -193,5 +221,30 @@ pub(super) fn keep_owner(file: &File, live: &Path) {
                 live.display()
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn no_text_is_younger_than_its_index() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let now = SystemTime::now();
+        let paths = [(0, "index"), (5, "text"), (3, "other")].map(|(seconds, name)| {
+            let path = directory.path().join(name);
+            let file = File::create(&path).expect("a file");
+            file.set_modified(now + Duration::from_secs(seconds))
+                .expect("a time");
+            path
+        });
+        give_one_time(&paths).expect("our own files");
+        for path in &paths {
+            let metadata = path.metadata().expect("it is there");
+            assert_eq!(metadata.modified().expect("a time"), now, "{path:?}");
+        }
+        give_one_time(&[]).expect("nothing to do");
     }
 }
