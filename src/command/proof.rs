@@ -11,6 +11,8 @@ use super::plan::{Plan, Run, TablePlan};
 use crate::address::Address;
 use crate::config::{DomainPolicy, Format, TableKind, Verify};
 use crate::diff::Values;
+use crate::domain::Domain;
+use crate::keys::domain_part;
 use crate::postfix::{self, lookup};
 use crate::probe::verdict::{Expected, Side, Verdict};
 use crate::probe::{self, Question, random, sample};
@@ -121,10 +123,13 @@ fn choose_addresses(
 ) {
     let rows = table.judgement.approved.rows();
     let known = |rows: &Rows, count: usize| -> Vec<String> {
+        let mut is_ours = sample::of_listed(&plan.domains.listed);
         let addresses = rows
             .iter()
             .filter(|row| row.meaning() == Meaning::Recipient);
-        let chosen = sample::known(addresses.map(|row| row.key), count, &mut random);
+        let keys = addresses.map(|row| row.key);
+        let keys = keys.filter(|key| is_ours(domain_part(key)));
+        let chosen = sample::known(keys, count, &mut random);
         chosen.iter().map(ToString::to_string).collect()
     };
     let mut accepted = known(&table.diff.added, verify.samples.div_ceil(2));
@@ -137,8 +142,7 @@ fn choose_addresses(
         .cloned()
         .collect();
     to_prove.accepted = accepted;
-    let is_listed =
-        |domain: &crate::domain::Domain| run.config.domains.policy_of(domain) == DomainPolicy::List;
+    let is_listed = |domain: &Domain| run.config.domains.policy_of(domain) == DomainPolicy::List;
     let mut domains = sample::Reservoir::new(verify.samples);
     for listed in plan.domains.listed.iter() {
         if listed.reach.is_itself() && is_listed(&listed.domain) {
@@ -255,7 +259,7 @@ fn ask_gateway(
             }
             // Which random address it was would hide that it is the same contradiction.
             (Verdict::Contradicts, Expected::Refused) => {
-                let domain = crate::keys::domain_part(address.as_bytes());
+                let domain = domain_part(address.as_bytes());
                 found.insert(format!(
                     "{endpoint} accepts addresses in {} that nobody has",
                     String::from_utf8_lossy(domain)

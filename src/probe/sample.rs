@@ -3,10 +3,11 @@
 //! Pure: where chance is needed, it is passed in. Not asked are addresses that stock Postfix turns away whatever a table
 //! says, and rows that stand for a domain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::address::Address;
 use crate::domain::Domain;
+use crate::domains::Domains;
 use crate::keys::domain_part;
 
 /// Letters of a local part that nobody has: 26^32 is 1.9e45.
@@ -99,6 +100,19 @@ pub fn unknown(domain: &Domain, random: &mut dyn FnMut() -> u64) -> Option<Addre
     let letter = |_| char::from(b'a' + (random() % 26) as u8);
     let local: String = (0..LETTERS).map(letter).collect();
     Address::parse(&format!("{local}@{}", domain.ascii())).ok()
+}
+
+/// Whether the domain part of a key is that of a listed domain. Folding makes keys that are not: `strasse.example` of
+/// `straße.example`, which is another domain.
+pub fn of_listed<'key>(listed: &Domains) -> impl FnMut(&'key [u8]) -> bool {
+    let mut known: HashMap<&[u8], bool> = HashMap::new();
+    move |part| {
+        *known.entry(part).or_insert_with(|| {
+            let domain = std::str::from_utf8(part).ok();
+            let domain = domain.and_then(|domain| Domain::parse(domain).ok());
+            domain.is_some_and(|domain| listed.find(&domain).is_some())
+        })
+    }
 }
 
 #[cfg(test)]
@@ -200,5 +214,23 @@ mod tests {
         assert_ne!(one, other);
         assert_eq!(one.local().len(), LETTERS);
         assert!(one.local().bytes().all(|octet| octet.is_ascii_lowercase()));
+    }
+
+    #[test]
+    fn a_domain_that_folding_made_is_not_listed() {
+        let listed = ["straße.example", "bücher.example"];
+        let listed = listed.map(|name| Domain::parse(name).expect("a domain"));
+        let listed = Domains::exact(&listed);
+        let mut is_ours = of_listed(&listed);
+        for (part, expected) in [
+            ("xn--strae-oqa.example", true),
+            ("strasse.example", false),
+            ("bücher.example", true),
+            ("xn--bcher-kva.example", true),
+            ("bücher.example", true),
+            ("", false),
+        ] {
+            assert_eq!(is_ours(part.as_bytes()), expected, "{part}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The table is the one in force: what its file says, not what was published. Nothing is asked here.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::TableNow;
 use super::plan::Plan;
@@ -50,7 +50,9 @@ impl<'run> InForce<'run> {
             return InForce::Found(rows);
         }
         match (file, &table.ledger) {
-            (Some(file), Some(ledger)) => InForce::Published(Said::of(file.format, &ledger.rows)),
+            (Some(file), Some(ledger)) => {
+                InForce::Published(table.table.said(file.format, &ledger.rows))
+            }
             (_, None) | (None, _) => InForce::Nothing,
         }
     }
@@ -93,7 +95,7 @@ impl<'run> Questions<'run> {
     /// Addresses that the table has.
     pub(super) fn about_known(&mut self, listed: &Domains) {
         let keys = self.in_force().accepted();
-        let mut is_ours = of_listed(listed);
+        let mut is_ours = sample::of_listed(listed);
         let ours = keys.filter(|key| is_ours(domain_part(key)));
         for address in sample::known(ours, self.samples, &mut random) {
             self.push(address, Expected::Accepted, Purpose::Known);
@@ -253,40 +255,4 @@ fn is_accepted(row: &Row<'_>) -> bool {
 /// Whether a row that somebody else wrote refuses whoever it is found for, as those of access tables may.
 fn is_refusal(value: &[u8]) -> bool {
     std::str::from_utf8(value).is_ok_and(value::refuses)
-}
-
-/// Whether the domain part of a key is that of a listed domain. Folding makes keys that are not: `strasse.example` of
-/// `straße.example`, which is another domain.
-fn of_listed<'key>(listed: &Domains) -> impl FnMut(&'key [u8]) -> bool {
-    let mut known: HashMap<&[u8], bool> = HashMap::new();
-    move |part| {
-        *known.entry(part).or_insert_with(|| {
-            let domain = std::str::from_utf8(part).ok();
-            let domain = domain.and_then(|domain| Domain::parse(domain).ok());
-            domain.is_some_and(|domain| listed.find(&domain).is_some())
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_domain_that_folding_made_is_not_listed() {
-        let listed = ["straße.example", "bücher.example"];
-        let listed = listed.map(|name| Domain::parse(name).expect("a domain"));
-        let listed = Domains::exact(&listed);
-        let mut is_ours = of_listed(&listed);
-        for (part, expected) in [
-            ("xn--strae-oqa.example", true),
-            ("strasse.example", false),
-            ("bücher.example", true),
-            ("xn--bcher-kva.example", true),
-            ("bücher.example", true),
-            ("", false),
-        ] {
-            assert_eq!(is_ours(part.as_bytes()), expected, "{part}");
-        }
-    }
 }
