@@ -44,6 +44,8 @@ const LARGE: usize = 6_000;
 /// An installation in front of a run, to which it can be put back.
 struct Scene {
     program: Rcptsync,
+    /// What is run: `sync`, or `rollback` to a generation.
+    verb: &'static [&'static str],
     /// What stands beside the text of each table: `cdb`, or `lmdb`, which postmap builds with the same octets each time.
     index: &'static str,
     /// Whose postmap that is.
@@ -134,7 +136,27 @@ impl Scene {
         Scene::rehearsed(program, "cdb", 0, None)
     }
 
+    /// Two generations, and going back to the first.
+    fn of_rollback(name: &str) -> Scene {
+        let program = install(name, "cdb");
+        for numbers in [0..30, 1..33] {
+            list(&program, numbers);
+            program.run(&["sync"]).expect_code(0);
+        }
+        Scene::rehearsed_with(&["rollback", "1"], program, "cdb", 0, None)
+    }
+
     fn rehearsed(
+        program: Rcptsync,
+        index: &'static str,
+        code: i32,
+        foreign: Option<Vec<u8>>,
+    ) -> Scene {
+        Scene::rehearsed_with(&["sync"], program, index, code, foreign)
+    }
+
+    fn rehearsed_with(
+        verb: &'static [&'static str],
         program: Rcptsync,
         index: &'static str,
         code: i32,
@@ -162,9 +184,10 @@ impl Scene {
             index,
             _postfix: None,
             program,
+            verb,
         };
         scene.before = scene.tables();
-        scene.program.run(&["sync"]).expect_code(code);
+        scene.program.run(verb).expect_code(code);
         scene.after = scene.tables();
         scene.seen_by_hook = scene.hook_log().pop().expect("the hook ran");
         for path in ["tables/first.cdb", "tables/second.cdb"] {
@@ -220,7 +243,8 @@ impl Scene {
             .arg(env!("CARGO_BIN_EXE_rcptsync"))
             .arg("--config")
             .arg(self.path("rcptsync.toml"))
-            .args(["--quiet", "sync"])
+            .arg("--quiet")
+            .args(self.verb)
             .env_remove("RCPTSYNC_CONFIG")
             .envs(
                 self.program
@@ -320,7 +344,10 @@ impl Scene {
     /// One plain run, and it is as if nothing had happened.
     #[track_caller]
     fn check_healed(&self, what: &str) {
-        let run = self.program.run(&["sync"]);
+        if self.verb != ["sync"] {
+            self.check_decided(what);
+        }
+        let run = self.program.run(self.verb);
         assert_eq!(
             run.code,
             Some(self.code),
@@ -361,6 +388,18 @@ impl Scene {
             });
             assert!(kept, "{what}: the original is not kept");
         }
+    }
+
+    /// A plain run neither carries out what was not decided, nor publishes what was undone.
+    #[track_caller]
+    fn check_decided(&self, what: &str) {
+        let run = self.program.run(&["sync"]);
+        let expected = match run.code {
+            Some(0) => &self.before,
+            Some(65) => &self.after,
+            code => unreachable!("{what}: {code:?}\n{}{}", run.stdout, run.stderr),
+        };
+        assert!(self.tables() == *expected, "{what}: exit {:?}", run.code);
     }
 
     #[track_caller]
@@ -533,6 +572,11 @@ fn a_run_that_changes_tables_is_killed_at_every_step() {
 #[test]
 fn the_first_run_is_killed_at_every_step() {
     check_killed(&Scene::of_first_run("killed-first"), "a first run");
+}
+
+#[test]
+fn going_back_is_killed_at_every_step() {
+    check_killed(&Scene::of_rollback("killed-rollback"), "going back");
 }
 
 #[test]

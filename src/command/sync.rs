@@ -215,11 +215,11 @@ fn prove(
         return Ok(());
     }
     let contradictions = proof::contradictions(run, verify, &to_prove);
-    head.to_prove = None;
-    state.store_head(head)?;
     if contradictions.is_empty() {
-        return Ok(());
+        head.to_prove = None;
+        return state.store_head(head);
     }
+    // From here on it is owed until the generation before is back: a run that dies is asked again.
     let (generation, why) = (
         to_prove.generation,
         Vec::from_iter(contradictions).join("\n"),
@@ -250,7 +250,8 @@ fn prove(
                 not_back.what, not_back.why
             );
             failures.push(failure);
-            Ok(())
+            head.to_prove = None;
+            state.store_head(head)
         }
     }
 }
@@ -266,6 +267,7 @@ fn put_back(
     head.settled = None;
     // That the change is held from now on is what the next run says; this one says why.
     done.published = publication::publish(run, state, plan, None, head)?.or(done.published.take());
+    head.to_prove = None;
     state.store_head(head)
 }
 
