@@ -273,6 +273,25 @@ fn explain_tells_what_each_kind_says() {
 }
 
 #[test]
+fn an_access_table_alone_accepts_nobody_of_other_domains() {
+    let program = Rcptsync::new("kinds");
+    program.write_config(&format!(
+        "state_dir = \"state\"\n[domains]\nlist = [\"example.com\"]\n{SOURCE}\n[domain.\"example.com\"]\n\
+         directory_is_complete = true\n[table.access]\npath = \"tables/access\"\nformats = [\"cdb\"]\n\
+         folding = \"unicode\"\nkind = \"access\"\n"
+    ));
+    program.write_settled("company.ldif", COMPANY);
+    program.run(&["sync"]).expect_code(0);
+    for (address, code) in [
+        ("anna@example.com", 0),
+        ("nobody@example.com", 1),
+        ("anna@other.example", 1),
+    ] {
+        program.run(&["explain", address]).expect_code(code);
+    }
+}
+
+#[test]
 fn who_takes_no_more_mail_from_outside_is_judged_as_a_removal() {
     let program = published();
     let refusing = COMPANY.replace(

@@ -334,7 +334,22 @@ struct Explanation<'a, 'run> {
 
 impl Explanation<'_, '_> {
     fn is_accepted(&self) -> bool {
-        !self.address.is_refused_by_postfix_anyway() && self.answers.iter().all(Answer::lets_pass)
+        !self.address.is_refused_by_postfix_anyway()
+            && self.is_relayed()
+            && self.answers.iter().all(Answer::lets_pass)
+    }
+
+    /// Whether mail for its domain is taken at all. A table of recipients or of domains says so itself; where neither is
+    /// published, the list of domains is all there is to go by.
+    fn is_relayed(&self) -> bool {
+        let says_so = |answer: &Answer<'_, '_>| {
+            matches!(
+                answer.view.table.kind,
+                TableKind::Recipients | TableKind::Domains
+            )
+        };
+        self.answers.iter().any(says_so)
+            || self.archive.domains.find(self.address.domain()).is_some()
     }
 
     fn print(&self, out: &mut dyn Write) -> io::Result<()> {
