@@ -43,6 +43,7 @@ pub mod snapshot;
 
 pub mod directory;
 pub mod source;
+pub mod trust;
 
 pub mod address;
 pub mod dn;
