@@ -106,6 +106,8 @@ fn map_type(format: Format) -> Option<&'static str> {
         Format::Text => Some("texthash"),
         Format::Cdb => Some("cdb"),
         Format::Hash | Format::Btree | Format::Lmdb => Some(format.name()),
+        // `pgsql:` names a file of the administrator; what is in the relation was read back before COMMIT.
+        Format::Postgresql => None,
     }
 }
 

@@ -80,11 +80,12 @@ pub fn publish(
     *head = next;
 
     let mut paths = Vec::new();
-    for prepared in &prepared {
-        let artefact = publish::rename(prepared.pending())?;
+    for prepared in prepared {
+        let table = prepared.pending().table.clone();
+        let artefact = publish::put_in_force(prepared)?;
         paths.push(artefact.path.clone());
         head.pending.retain(|pending| pending.path != artefact.path);
-        adopt(head, &prepared.pending().table, artefact);
+        adopt(head, &table, artefact);
     }
     Ok(Some(Published {
         generation: head.generation,
@@ -341,13 +342,15 @@ pub fn told(
     let digests: String = artefacts()
         .map(|artefact| format!("{}  {}\n", artefact.digest, artefact.path))
         .collect();
+    // A colon separates, and the name of a relation has some; it is none that a hook could copy.
+    let files = artefacts().filter(|artefact| artefact.format.is_file());
     Told {
         added_count,
         removed_count,
         total_count,
         generation: head.published,
         digest: digest(digests.as_bytes()),
-        tables: artefacts()
+        tables: files
             .map(|artefact| artefact.path.as_str())
             .collect::<Vec<_>>()
             .join(":"),

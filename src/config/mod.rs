@@ -445,14 +445,60 @@ pub struct Table {
     pub mode: u32,
     /// How the gateway folds keys.
     pub folding: TableFolding,
+    /// Where the table stands in a database, if it does.
+    pub relation: Option<Relation>,
 }
 
 impl Table {
-    /// The file that holds the table in one format.
+    /// The file that holds the table in one format; of a relation, its name.
     pub fn file(&self, format: Format) -> PathBuf {
+        if format == Format::Postgresql {
+            let name = self.relation.as_ref().map(Relation::name);
+            return name.unwrap_or_default().into();
+        }
         let mut file = self.path.clone().into_os_string();
         file.push(format.suffix());
         file.into()
+    }
+}
+
+/// `[table.NAME.postgresql]`
+#[derive(Clone, Debug)]
+pub struct Relation {
+    /// A name or an address, or the directory of a socket.
+    pub host: String,
+    /// Its port, which also names the socket.
+    pub port: u16,
+    /// The database.
+    pub database: String,
+    /// The account that writes.
+    pub role: String,
+    /// Its password, where it has one.
+    pub password: Option<SecretPlace>,
+    /// PEM file of the certificate authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The schema; lower-case letters, digits and `_`, so that it never needs quotes.
+    pub schema: String,
+    /// The relation in it; of the same letters.
+    pub relation: String,
+}
+
+impl Relation {
+    /// Whether it is reached through a socket of this machine, where there is no TLS.
+    pub fn is_socket(&self) -> bool {
+        self.host.starts_with('/')
+    }
+
+    /// What it is called in records and reports: everything but who writes.
+    pub fn name(&self) -> String {
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        format!(
+            "postgresql://{host}:{}/{}/{}.{}",
+            self.port, self.database, self.schema, self.relation
+        )
     }
 }
 
@@ -546,22 +592,30 @@ pub enum Format {
     Btree,
     /// OpenLDAP LMDB, built by postmap.
     Lmdb,
+    /// A relation in PostgreSQL.
+    Postgresql,
 }
 
 impl Format {
     /// Every format, in the order in which those of a table are written.
-    pub const ALL: [Format; 5] = [
+    pub const ALL: [Format; 6] = [
         Format::Text,
         Format::Cdb,
         Format::Hash,
         Format::Btree,
         Format::Lmdb,
+        Format::Postgresql,
     ];
+
+    /// Whether it is a file, beside which another can be written.
+    pub fn is_file(self) -> bool {
+        self != Format::Postgresql
+    }
 
     /// What is appended to the table's path.
     pub fn suffix(self) -> &'static str {
         match self {
-            Format::Text => "",
+            Format::Text | Format::Postgresql => "",
             Format::Cdb => ".cdb",
             Format::Hash | Format::Btree => ".db",
             Format::Lmdb => ".lmdb",
@@ -576,13 +630,14 @@ impl Format {
             Format::Hash => MapType::Hash.name(),
             Format::Btree => MapType::Btree.name(),
             Format::Lmdb => MapType::Lmdb.name(),
+            Format::Postgresql => "postgresql",
         }
     }
 
     /// As what postmap builds it, where postmap does.
     pub fn map_type(self) -> Option<MapType> {
         match self {
-            Format::Text | Format::Cdb => None,
+            Format::Text | Format::Cdb | Format::Postgresql => None,
             Format::Hash => Some(MapType::Hash),
             Format::Btree => Some(MapType::Btree),
             Format::Lmdb => Some(MapType::Lmdb),

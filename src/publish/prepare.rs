@@ -15,6 +15,7 @@ use std::time::Instant;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
 use super::prove::sync_and_prove;
+use super::relation::{self, Transaction};
 use super::{built, not_written, stream, temporary_path};
 use crate::config::{Format, Table};
 use crate::error::{Failure, Result};
@@ -37,6 +38,8 @@ pub fn is_shared(rows_count: usize) -> bool {
 #[derive(Debug)]
 pub struct Prepared {
     pub(super) pending: PendingRename,
+    /// Where it is a relation: what COMMIT puts in force, and what ends without it.
+    pub(super) transaction: Option<Transaction>,
 }
 
 impl Prepared {
@@ -75,7 +78,7 @@ pub fn prepare(
         })
     };
     if prepared.is_err() {
-        for format in formats {
+        for format in formats.iter().filter(|format| format.is_file()) {
             // Half a table must not fill the disk any longer.
             let _ = std::fs::remove_file(temporary_path(&table.file(*format)));
         }
@@ -91,8 +94,21 @@ pub(super) fn prepare_rows(
     deadline: Instant,
 ) -> Result<Prepared> {
     let path = table.file(format);
-    let temporary = temporary_path(&path);
     let said = Said::of(format, rows);
+    let pending = |digest| PendingRename {
+        table: table.name.clone(),
+        format,
+        path: path.display().to_string(),
+        digest,
+    };
+    if let Some(relation) = table.relation.as_ref().filter(|_| !format.is_file()) {
+        let (transaction, digest) = relation::prepare(relation, &said, values, deadline)?;
+        return Ok(Prepared {
+            pending: pending(digest),
+            transaction: Some(transaction),
+        });
+    }
+    let temporary = temporary_path(&path);
     let made = match format.map_type() {
         None => write(table, &said, values),
         Some(map_type) => built::build(table, map_type, &said, values, deadline),
@@ -102,12 +118,8 @@ pub(super) fn prepare_rows(
         let _ = std::fs::remove_file(&temporary);
     })?;
     Ok(Prepared {
-        pending: PendingRename {
-            table: table.name.clone(),
-            format,
-            path: path.display().to_string(),
-            digest,
-        },
+        pending: pending(digest),
+        transaction: None,
     })
 }
 

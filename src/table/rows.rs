@@ -66,6 +66,7 @@ impl FormatSet {
             Format::Hash => FormatSet(4),
             Format::Btree => FormatSet(8),
             Format::Lmdb => FormatSet(16),
+            Format::Postgresql => FormatSet(32),
         }
     }
 

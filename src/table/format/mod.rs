@@ -3,10 +3,11 @@
 //! Each format renders rows into a stream and reads a stream back row by row; both are pure, and neither ever holds a
 //! whole file. What is written is proven by reading it back before anything is renamed (`publish::prove`). The same rows
 //! give the same bytes. What postmap builds (`hash`, `btree`, `lmdb`) is rendered as the text that postmap reads, and only
-//! postmap reads it back (`publish::built`).
+//! postmap reads it back (`publish::built`). A relation is rendered as PostgreSQL copies it (`publish::relation`).
 
 pub mod built;
 pub mod cdb;
+pub mod copy;
 pub mod text;
 
 use std::io::{self, Write};
@@ -95,6 +96,7 @@ pub fn is_said(format: Format, row: &Row<'_>) -> bool {
         Format::Text => text::can_say(row.key),
         Format::Cdb => true,
         Format::Hash | Format::Btree | Format::Lmdb => built::can_say(format, row.key),
+        Format::Postgresql => copy::can_say(row.key),
     };
     can_say && row.facts().is_in(format)
 }
@@ -110,6 +112,7 @@ pub fn render(
             Ok(text::render(said, values, out)?)
         }
         Format::Cdb => cdb::render(said, values, out),
+        Format::Postgresql => Ok(copy::render(said, values, out)?),
     }
 }
 
@@ -121,5 +124,6 @@ pub fn read(format: Format, bytes: &[u8], folding: Folding) -> Result<Vec<KeyVal
         Format::Hash | Format::Btree | Format::Lmdb => {
             Err(ReadError("only postmap reads such a table".into()))
         }
+        Format::Postgresql => copy::read(bytes),
     }
 }
