@@ -475,7 +475,15 @@ fn what_is_wrong_is_told_with_its_mend() {
         &["SQLSTATE 42703", "not of our shape"],
     );
     database.ask(
-        "DROP TABLE relay_recipients; CREATE TABLE relay_recipients (address text, value text)",
+        "DROP TABLE relay_recipients; CREATE VIEW relay_recipients AS SELECT 'a'::text AS address, 'OK'::text AS value",
+    );
+    check(
+        &database.by_socket(),
+        73,
+        &["SQLSTATE 42P07", "not of our shape"],
+    );
+    database.ask(
+        "DROP VIEW relay_recipients; CREATE TABLE relay_recipients (address text, value text)",
     );
     database.ask("INSERT INTO relay_recipients VALUES ('a@example.com', NULL)");
     database.ask(&format!("ALTER TABLE relay_recipients OWNER TO {WRITER}"));

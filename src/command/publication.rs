@@ -97,7 +97,7 @@ pub fn publish(
 fn prepare(run: &Run<'_>, plan: &Plan<'_>) -> Result<Vec<Prepared>> {
     let mut prepared: Vec<Prepared> = Vec::new();
     for table in &plan.tables {
-        if !table.writes.is_empty() {
+        if table.writes.iter().any(|format| format.is_file()) {
             make_directory(table)?;
         }
         prepared.extend(publish::prepare(

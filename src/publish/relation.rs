@@ -229,7 +229,7 @@ fn stamp(
 ) -> std::result::Result<Stamp, DatabaseError> {
     let row = session.row(&format!(
         "SELECT count(*)::text, \
-         (coalesce(sum(hashtextextended(address::text || E'\\t' || value::text, 0)), 0) % 9223372036854775807)::bigint::text \
+         (coalesce(sum(hashtextextended((address::text || E'\\t' || value::text) COLLATE \"C\", 0)), 0) % 9223372036854775807)::bigint::text \
          FROM {}",
         quoted(relation)
     ))?;
@@ -455,11 +455,12 @@ fn next_step(relation: &Relation, error: &DatabaseError) -> String {
             "somebody holds a lock on it, such as a backup or a migration; the next run tries again"
                 .into()
         }
-        "42703" | "42804" | "42883" => format!(
+        "42703" | "42804" | "42883" | "42P07" => format!(
             "{schema}.{name} is not of our shape (address text PRIMARY KEY, value text NOT NULL): name another relation, or drop it"
         ),
         _ => {
-            "look at the server (and at host, port, ca_file of the table); the next run tries again"
+            "look at the server, and at host, port and ca_file of the table (over the network it must offer TLS: ssl = on); the next run \
+             tries again"
                 .into()
         }
     }
