@@ -290,26 +290,30 @@ fn what_is_not_what_was_meant_is_not_committed() {
     }
 }
 
+const END_SESSION: &str = "PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL;";
+
+/// Lets the server do something when a transaction that added rows is committed.
+fn at_commit(database: &Database, body: &str) {
+    database.ask(&format!(
+        "CREATE OR REPLACE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;
+         CREATE CONSTRAINT TRIGGER late AFTER INSERT ON relay_recipients DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION late()"
+    ));
+}
+
 /// At COMMIT the server ends the session, or refuses.
 #[test]
 fn a_commit_that_fails_is_told_and_made_good_by_the_next_run() {
     let Some(database) = database() else { return };
     for (body, in_force) in [
-        (
-            "PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL;",
-            "the connection was lost at COMMIT",
-        ),
+        (END_SESSION, "the connection was lost at COMMIT"),
         ("RAISE EXCEPTION 'not today';", "the old rows stay in force"),
     ] {
         database.ask("DROP TABLE IF EXISTS relay_recipients");
         let program = install(&database);
         program.staff("anna bob");
         program.run(&["sync"]).expect_code(0);
-        database.ask(&format!(
-            "CREATE OR REPLACE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;
-             CREATE CONSTRAINT TRIGGER late AFTER INSERT ON relay_recipients DEFERRABLE INITIALLY DEFERRED \
-             FOR EACH ROW EXECUTE FUNCTION late()"
-        ));
+        at_commit(&database, body);
         program.staff("anna cleo");
         let failed = program.run(&["sync"]).expect_code(73);
         failed.expect_answers(&[
@@ -327,6 +331,48 @@ fn a_commit_that_fails_is_told_and_made_good_by_the_next_run() {
         program.run(&["sync"]).expect_code(0);
         assert_eq!(written(&database), before);
     }
+}
+
+/// Where nobody can be asked what became of it, the tables beside it go on.
+#[test]
+fn a_database_that_cannot_be_asked_holds_no_other_table() {
+    let Some(database) = database() else { return };
+    let program = Rcptsync::new("postgresql");
+    let password = program.directory().join("password");
+    let set_password = |text: &str| {
+        write_file(&password, text);
+        set_mode(&password, 0o600);
+    };
+    set_password(PASSWORD);
+    let section = database.by_network("localhost", WRITER, &database.ca_file(), &password);
+    let other = "[table.other]\npath = \"tables/other\"\nformats = [\"text\"]\n";
+    configure(&program, &format!("{section}{other}"));
+    program.staff("anna bob");
+    program.run(&["sync"]).expect_code(0);
+    at_commit(&database, END_SESSION);
+    program.staff("anna cleo");
+    program.run(&["sync"]).expect_code(73);
+    database.ask("DROP TRIGGER late ON relay_recipients");
+
+    set_password("another");
+    program.staff("anna cleo dora");
+    let failed = program.run(&["sync"]).expect_code(77);
+    failed.expect_answers(&["a relation cannot be looked at", "SQLSTATE 28P01"]);
+    assert!(
+        failed.stderr.contains("is not finished"),
+        "{}",
+        failed.stderr
+    );
+    let text = std::fs::read_to_string(program.directory().join("tables/other")).expect("a table");
+    assert!(text.contains("dora@example.com OK"), "{text}");
+    assert_eq!(keys(&database), "anna bob");
+
+    set_password(PASSWORD);
+    program.run(&["sync"]).expect_code(0);
+    assert_eq!(keys(&database), "anna cleo dora");
+    let before = written(&database);
+    program.run(&["sync"]).expect_code(0);
+    assert_eq!(written(&database), before);
 }
 
 /// Killed in front of each message to the server and of each rename: the old rows or the new ones, and one run heals.

@@ -72,10 +72,11 @@ pub fn publish(
         ..to_prove
     });
     state.store_generation(&generation(run, plan, next.generation, &prepared))?;
-    next.pending = prepared
-        .iter()
-        .map(|prepared| prepared.pending().clone())
-        .collect();
+    let decided = || prepared.iter().map(Prepared::pending);
+    // One that waits for a database to be reached again waits on.
+    next.pending
+        .retain(|waiting| decided().all(|pending| pending.path != waiting.path));
+    next.pending.extend(decided().cloned());
     state.store_head(&next)?;
     *head = next;
 

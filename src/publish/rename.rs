@@ -71,7 +71,8 @@ pub(super) fn set_beside(
     Ok(rustix::fs::renameat(from, name, directory, temporary_name)?)
 }
 
-/// Finishes the renames that a dead run had decided and clears them from `head`. Gives how many there were.
+/// Finishes the renames that a dead run had decided and clears them from `head`. Gives how many there were. What was decided of
+/// a relation that cannot be reached stays decided: the files of other tables do not wait for a database.
 pub fn recover(
     state: &State,
     head: &mut Head,
@@ -79,6 +80,7 @@ pub fn recover(
     deadline: Instant,
 ) -> Result<usize> {
     let decided = std::mem::take(&mut head.pending);
+    let mut waiting = Vec::new();
     for pending in &decided {
         let is_meant = |table: &&Table| {
             table.name == pending.table
@@ -86,7 +88,14 @@ pub fn recover(
                 && table.file(pending.format) == Path::new(&pending.path)
         };
         let artefact = match tables.iter().find(is_meant) {
-            Some(table) => finish(state, head, table, pending, deadline)?,
+            Some(table) => match finish(state, head, table, pending, deadline) {
+                Err(failure) if !pending.format.is_file() => {
+                    tell_of_waiting(&failure);
+                    waiting.push(pending.clone());
+                    continue;
+                }
+                finished => finished?,
+            },
             None => {
                 tracing::warn!(
                     "{}: decided by a run that died, and not in the configuration any more; it stays as it is",
@@ -106,7 +115,18 @@ pub fn recover(
             known.artefacts.extend(artefact);
         }
     }
-    Ok(decided.len())
+    let finished_count = decided.len() - waiting.len();
+    head.pending = waiting;
+    Ok(finished_count)
+}
+
+fn tell_of_waiting(failure: &Failure) {
+    tracing::warn!(
+        "{}: what a run that died had decided is not finished, and hooks wait for it: {}, {}",
+        failure.place,
+        failure.what,
+        failure.why
+    );
 }
 
 /// Whether the live file is the one that the dead run was about to replace: nobody else has written it since.
@@ -141,24 +161,14 @@ fn finish_relation(
     pending: &PendingRename,
     deadline: Instant,
 ) -> Result<Option<Artefact>> {
-    let finished = || match relation::now(relation)? {
+    match relation::now(relation)? {
         Some(found) if found.digest == pending.digest => Ok(Some(found)),
         Some(found) if !is_known(head, pending, &found.digest) => {
             tell_of_another(pending);
             Ok(None)
         }
         Some(_) | None => from_ledger(state, head, table, pending, deadline),
-    };
-    finished().or_else(|failure: Box<Failure>| {
-        // The files of every other table do not wait for a database; what is in this one is looked at again.
-        tracing::warn!(
-            "{}: what a run that died had decided is not finished: {}, {}",
-            failure.place,
-            failure.what,
-            failure.why
-        );
-        Ok(None)
-    })
+    }
 }
 
 fn tell_of_another(pending: &PendingRename) {
