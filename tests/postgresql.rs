@@ -6,11 +6,11 @@ mod common;
 use std::path::Path;
 
 use common::plain::STAFF;
-use common::postfix::{Gateway, Options};
-use common::postgresql::{Database, PASSWORD, READER, WRITER, database, database_with};
+use common::postfix::{Gateway, Instance, Options};
+use common::postgresql::{Database, PASSWORD, READER, Standby, WRITER, database, database_with};
 use common::process::{command, succeed};
 use common::rcptsync::Rcptsync;
-use common::{postfix, require, set_mode, write_file};
+use common::{SERVER_DEADLINE, poll_until, postfix, require, set_mode, write_file};
 
 /// An installation whose table stands in a database.
 fn install(database: &Database) -> Rcptsync {
@@ -209,6 +209,69 @@ fn rows_that_somebody_else_wrote_are_held_and_those_he_took_are_put_back() {
     database.ask("DROP TABLE relay_recipients");
     program.run(&["sync"]).expect_code(0);
     assert_eq!(keys(&database), "anna bob cleo");
+}
+
+/// A gateway that asks a server near it learns what was published at the primary; nothing is written to the standby.
+#[test]
+fn a_standby_answers_gateways_and_is_no_place_to_publish_to() {
+    let Some(database) = database() else { return };
+    if !postfix::is_available() {
+        return;
+    }
+    let program = install(&database);
+    program.staff("anna bob");
+    program.run(&["sync"]).expect_code(0);
+    database.ask(&format!("GRANT SELECT ON relay_recipients TO {READER}"));
+    let standby = Standby::start();
+    let map = program.directory().join("standby.cf");
+    write_file(
+        &map,
+        format!(
+            "hosts = inet:127.0.0.1:{}\ndbname = {}\nuser = {READER}\npassword = {PASSWORD}\n\
+             query = SELECT value FROM relay_recipients WHERE address = '%s'\n",
+            standby.port, database.name
+        ),
+    );
+    let instance = Instance::for_postmap(true);
+    let map = format!("pgsql:{}", map.display());
+    let is_found = |name: &str| {
+        let key = format!("{name}@example.com");
+        let found = instance.postmap(&["-q", &key, &map]);
+        assert!(found.stderr.is_empty(), "{found:?}");
+        found.status.success()
+    };
+    assert!(is_found("anna") && is_found("bob") && !is_found("cleo"));
+    program.staff("anna cleo");
+    program.run(&["sync"]).expect_code(0);
+    poll_until(SERVER_DEADLINE, "the standby follows", || {
+        is_found("cleo").then_some(())
+    });
+    assert!(is_found("anna") && !is_found("bob"));
+
+    let directory = standby.directory.display().to_string();
+    configure(
+        &program,
+        &database.section(&directory, standby.port, WRITER, ""),
+    );
+    program.staff("anna cleo dora");
+    let failed = program.run(&["sync"]).expect_code(73);
+    failed.expect_answers(&["the server is a standby", "name the primary"]);
+    // It offers no TLS, either.
+    let ca_file = database.ca_file();
+    let password = program.directory().join("password");
+    write_file(&password, PASSWORD);
+    set_mode(&password, 0o600);
+    let more = format!(
+        "ca_file = \"{}\"\npassword_file = \"{}\"",
+        ca_file.display(),
+        password.display()
+    );
+    configure(
+        &program,
+        &database.section("127.0.0.1", standby.port, WRITER, &more),
+    );
+    let failed = program.run(&["sync"]).expect_code(73);
+    failed.expect_answers(&["server does not support TLS", "ssl = on"]);
 }
 
 #[test]

@@ -45,6 +45,9 @@ pub enum DatabaseError {
     /// The time is up.
     #[error("the database did not answer in time")]
     TimeIsUp,
+    /// It follows another server.
+    #[error("the server is a standby, which only reads")]
+    Standby,
     /// It answered, and the answer is not what it must be.
     #[error("{0}")]
     Wrong(String),

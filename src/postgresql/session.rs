@@ -234,6 +234,7 @@ fn without(error: DatabaseError, password: &str) -> DatabaseError {
         | DatabaseError::System(_)
         | DatabaseError::Lost(_)
         | DatabaseError::TimeIsUp
+        | DatabaseError::Standby
         | DatabaseError::Wrong(_) => error,
     }
 }

@@ -99,6 +99,9 @@ pub(super) fn prepare(
 ) -> Result<(Transaction, String)> {
     let prepared = || -> std::result::Result<(Transaction, String), DatabaseError> {
         let session = Session::open(relation, deadline)?;
+        if first(session.row("SELECT pg_catalog.pg_is_in_recovery()::text")?)? != "false" {
+            return Err(DatabaseError::Standby);
+        }
         set_up(&session, "ISOLATION LEVEL READ COMMITTED READ WRITE")?;
         let left = deadline
             .saturating_duration_since(Instant::now())
@@ -409,6 +412,7 @@ fn is_denied(error: &DatabaseError) -> bool {
         | DatabaseError::System(_)
         | DatabaseError::Lost(_)
         | DatabaseError::TimeIsUp
+        | DatabaseError::Standby
         | DatabaseError::Wrong(_) => false,
     }
 }
@@ -429,6 +433,7 @@ fn next_step(relation: &Relation, error: &DatabaseError) -> String {
             return "mend password_file or credential of the table, then run again".into();
         }
         DatabaseError::Trust(_) => return "mend ca_file of the table, then run again".into(),
+        DatabaseError::Standby => return "name the primary as host, then run again".into(),
         DatabaseError::Wrong(_) => {
             return format!(
                 "mend the database or the relation {schema}.{name} (address text PRIMARY KEY, value text NOT NULL), then run again"
@@ -448,9 +453,6 @@ fn next_step(relation: &Relation, error: &DatabaseError) -> String {
             "let the owner run: CREATE TABLE {schema}.{name} (address text COLLATE \"C\" PRIMARY KEY, value text NOT NULL) where there \
              is none, then GRANT SELECT, INSERT, UPDATE, DELETE ON {schema}.{name} TO {role}"
         ),
-        "25006" => {
-            "this is a standby, which only reads: name the primary as host; then run again".into()
-        }
         "55P03" => {
             "somebody holds a lock on it, such as a backup or a migration; the next run tries again"
                 .into()
@@ -470,7 +472,7 @@ fn next_step(relation: &Relation, error: &DatabaseError) -> String {
 fn not_committed(name: &str, error: &DatabaseError) -> Box<Failure> {
     let is_unknown = match error {
         DatabaseError::Refused { state, .. } => state.starts_with("08") || state.starts_with("57P"),
-        DatabaseError::Wrong(_) => false,
+        DatabaseError::Standby | DatabaseError::Wrong(_) => false,
         DatabaseError::NotBuilt
         | DatabaseError::Secret(_)
         | DatabaseError::Trust(_)

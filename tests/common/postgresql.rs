@@ -23,6 +23,15 @@ pub const PASSWORD: &str = "Pg!passw0rd";
 
 const ACCOUNT: &str = "postgres";
 
+/// A server that follows the one of this process.
+#[derive(Debug)]
+pub struct Standby {
+    _server: Server,
+    /// Also where its socket is.
+    pub directory: PathBuf,
+    pub port: u16,
+}
+
 /// A database in the server of this process.
 #[derive(Debug)]
 pub struct Database {
@@ -98,8 +107,10 @@ impl Postgresql {
             &cluster.join("pg_hba.conf"),
             format!(
                 "local all {ACCOUNT},{WRITER},stranger trust\n\
+                 local replication {ACCOUNT} trust\n\
                  local all all scram-sha-256\n\
-                 hostssl all all 127.0.0.0/8 scram-sha-256\n"
+                 hostssl all all 127.0.0.0/8 scram-sha-256\n\
+                 host all {READER} 127.0.0.1/32 scram-sha-256\n"
             ),
         );
         let port = free_port();
@@ -117,19 +128,8 @@ impl Postgresql {
         ] {
             postgres.arg("-c").arg(option);
         }
-        let log = directory.join("log");
-        let mut server = Server::start(&postgres, &log, Some(&directory));
-        let ready = || {
-            let mut ready = command("pg_isready");
-            ready
-                .arg("-h")
-                .arg(&directory)
-                .args(["-p", &port.to_string()]);
-            ready.output().ok().filter(|output| output.status.success())
-        };
-        server.wait_until_ready("PostgreSQL answers", ready);
         let server = Postgresql {
-            _server: server,
+            _server: start(&postgres, &directory, port),
             directory,
             authority,
             port,
@@ -167,6 +167,58 @@ impl Postgresql {
         String::from_utf8_lossy(&output.stdout)
             .trim_end()
             .to_owned()
+    }
+}
+
+/// Starts a server and waits until it answers. It and its directory go with the test process.
+fn start(postgres: &Command, directory: &Path, port: u16) -> Server {
+    let mut server = Server::start(postgres, &directory.join("log"), Some(directory));
+    server.wait_until_ready("PostgreSQL answers", || {
+        let mut ready = command("pg_isready");
+        ready
+            .arg("-h")
+            .arg(directory)
+            .args(["-p", &port.to_string()]);
+        ready.output().ok().filter(|output| output.status.success())
+    });
+    server
+}
+
+impl Standby {
+    /// A copy of the server of this process that goes on following it.
+    pub fn start() -> Standby {
+        let directory = temp_dir("standby").keep();
+        let (user, group) = ids();
+        chown(&directory, Some(user), Some(group)).expect("root may give files away");
+        let programs = programs().expect("looked for before");
+        let cluster = directory.join("cluster");
+        succeed(
+            as_account(&programs.join("pg_basebackup"))
+                .args(["-R", "-c", "fast", "--no-sync", "-U", ACCOUNT, "-p"])
+                .arg(SHARED.port.to_string())
+                .arg("-h")
+                .arg(&SHARED.directory)
+                .arg("-D")
+                .arg(&cluster),
+        );
+        let port = free_port();
+        let mut postgres = as_account(&programs.join("postgres"));
+        postgres.arg("-D").arg(&cluster);
+        for option in [
+            format!("port={port}"),
+            "listen_addresses=127.0.0.1".into(),
+            format!("unix_socket_directories={}", directory.display()),
+            "ssl=off".into(),
+            "max_connections=200".into(),
+            "fsync=off".into(),
+        ] {
+            postgres.arg("-c").arg(option);
+        }
+        Standby {
+            _server: start(&postgres, &directory, port),
+            directory,
+            port,
+        }
     }
 }
 
