@@ -108,8 +108,7 @@ pub(super) fn prepare(
             .as_millis();
         // The server must neither end the transaction while the decision is stored, nor keep it when we are gone.
         session.run(&format!(
-            "SET LOCAL idle_in_transaction_session_timeout = {left}; \
-             SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"
+            "SET LOCAL idle_in_transaction_session_timeout = {left}"
         ))?;
         let identity = match identity(&session, relation)? {
             Some(identity) => identity,
@@ -165,7 +164,8 @@ impl Transaction {
 fn set_up(session: &Session, mode: &str) -> std::result::Result<(), DatabaseError> {
     session.run(&format!(
         "SET search_path = pg_catalog; SET client_encoding = 'UTF8'; \
-         SET standard_conforming_strings = on; BEGIN {mode}"
+         SET standard_conforming_strings = on; \
+         SET lock_timeout = '{LOCK_SECONDS}s'; BEGIN {mode}"
     ))?;
     let encoding = first(session.row("SELECT current_setting('server_encoding')")?)?;
     if encoding != "UTF8" {
@@ -454,7 +454,7 @@ fn next_step(relation: &Relation, error: &DatabaseError) -> String {
              is none, then GRANT SELECT, INSERT, UPDATE, DELETE ON {schema}.{name} TO {role}"
         ),
         "55P03" => {
-            "somebody holds a lock on it, such as a backup or a migration; the next run tries again"
+            "somebody holds a lock on it, such as CREATE INDEX or a migration; the next run tries again"
                 .into()
         }
         "42703" | "42804" | "42883" | "42P07" => format!(
