@@ -22,8 +22,8 @@
 //!
 //! Invariants of the architecture: the core (`fold` to `table`, `diff`, `guard`, `hold`) opens nothing and asks no clock;
 //! only `directory::session` names the LDAP crate, only `directory::discover` the one for DNS, only `directory::gssapi` the
-//! one for Kerberos; only [`publish`] renames onto tables; only [`state`] knows the state
-//! directory; only [`report`] prints. Beside the line stands [`check`], what `doctor` examines.
+//! one for Kerberos, only `postgresql::session` the one for PostgreSQL; only [`publish`] renames onto tables; only [`state`]
+//! knows the state directory; only [`report`] prints. Beside the line stands [`check`], what `doctor` examines.
 
 pub mod cli;
 pub mod command;
@@ -42,7 +42,9 @@ pub mod records;
 pub mod snapshot;
 
 pub mod directory;
+pub mod postgresql;
 pub mod source;
+pub mod trust;
 
 pub mod address;
 pub mod dn;

@@ -26,12 +26,14 @@ fn problems(stderr: &str) -> String {
 
 /// The lines expected of this build.
 fn expected_file(case: &Path) -> PathBuf {
-    let of_feature = case.with_extension("gssapi.expected");
-    if cfg!(feature = "gssapi") && of_feature.exists() {
-        of_feature
-    } else {
-        case.with_extension("expected")
-    }
+    let features = [
+        ("gssapi", cfg!(feature = "gssapi")),
+        ("postgresql", cfg!(feature = "postgresql")),
+    ];
+    let built = features.iter().filter(|(_, is_built)| *is_built);
+    let mut of_features = built.map(|(name, _)| case.with_extension(format!("{name}.expected")));
+    let of_feature = of_features.find(|file| file.exists());
+    of_feature.unwrap_or_else(|| case.with_extension("expected"))
 }
 
 #[test]
@@ -193,6 +195,13 @@ fn good_configurations_are_good() {
                       bind = { method = \"gssapi\", principal = \"a@CORP.EXAMPLE\", keytab_credential = \"k\" }\n";
         program.configure(&["example.com"], STAFF, source);
         program.run(&["check"]).expect_code(0);
+    }
+    if cfg!(feature = "postgresql") {
+        let table = "[table.shared]\nformats = [\"postgresql\"]\n\
+                     postgresql = { host = \"2001:db8::1\", database = \"mail\", role = \"rcptsync\", credential = \"k\" }\n";
+        program.configure(&["example.com"], STAFF, table);
+        let outcome = program.run(&["check"]).expect_code(0);
+        outcome.expect_output(&["postgresql://[2001:db8::1]:5432/mail/public.shared\n"]);
     }
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/sample/rcptsync.toml");
     program.write_config("nonsense");

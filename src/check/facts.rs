@@ -354,10 +354,15 @@ impl Facts<'_> {
         }
     }
 
-    /// The tables that `relay_recipient_maps` is to name.
+    /// The tables that `relay_recipient_maps` is to name: what a `pgsql:` there asks, and what other mail systems read, is not
+    /// seen from here.
     pub fn recipient_tables(&self) -> impl Iterator<Item = &Table> {
         let tables = self.tables.iter().map(|facts| facts.table);
-        tables.filter(|table| table.kind == TableKind::Recipients)
+        let is_for_postfix =
+            |table: &&Table| table.formats.iter().any(|format| format.is_for_postfix());
+        tables
+            .filter(|table| table.kind == TableKind::Recipients)
+            .filter(is_for_postfix)
     }
 
     /// Whether the first run is still to come: no file of any table is there.

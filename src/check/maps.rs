@@ -17,7 +17,13 @@ const BERKELEY_TYPES: &[&str] = &["hash", "btree"];
 /// As main.cf names it, best form first.
 fn names(table: &Table) -> Vec<String> {
     let of_type = |kind: &str| format!("{kind}:{}", table.path.display());
-    let formats = || table.formats.iter().map(|format| format.name());
+    let formats = || {
+        let formats = table
+            .formats
+            .iter()
+            .filter(|format| format.is_for_postfix());
+        formats.map(|format| format.name())
+    };
     let mut names: Vec<String> = formats()
         .filter(|name| *name != TEXT)
         .map(of_type)
@@ -135,7 +141,9 @@ pub(super) fn table_asked(facts: &Facts<'_>) -> Vec<Told> {
     let unasked = tables.filter(|table| {
         let names = names(table);
         let is_named = |map: &&str| names.iter().any(|name| name == direct(map));
-        table.kind != TableKind::Recipients && !named(table.kind).iter().any(is_named)
+        table.kind != TableKind::Recipients
+            && !names.is_empty()
+            && !named(table.kind).iter().any(is_named)
     });
     unasked
         .map(|table| {

@@ -92,7 +92,7 @@ pub(super) fn links(facts: &Facts<'_>) -> Vec<Told> {
 
 pub(super) fn directory(facts: &Facts<'_>) -> Vec<Told> {
     let mut found: Vec<Told> = Vec::new();
-    for table in &facts.tables {
+    for table in facts.tables.iter().filter(|facts| facts.table.has_files()) {
         let directory = match &table.directory {
             Ok(directory) => directory,
             Err(why) => {

@@ -109,6 +109,8 @@ fn map_type(format: Format) -> Option<&'static str> {
         Format::Cdb => Some("cdb"),
         Format::Hash | Format::Btree | Format::Lmdb => Some(format.name()),
         Format::Template => None,
+        // `pgsql:` names a file of the administrator; what is in the relation was read back before COMMIT.
+        Format::Postgresql => None,
     }
 }
 

@@ -72,19 +72,21 @@ pub fn publish(
         ..to_prove
     });
     state.store_generation(&generation(run, plan, next.generation, &prepared))?;
-    next.pending = prepared
-        .iter()
-        .map(|prepared| prepared.pending().clone())
-        .collect();
+    let decided = || prepared.iter().map(Prepared::pending);
+    // One that waits for a database to be reached again waits on.
+    next.pending
+        .retain(|waiting| decided().all(|pending| pending.path != waiting.path));
+    next.pending.extend(decided().cloned());
     state.store_head(&next)?;
     *head = next;
 
     let mut paths = Vec::new();
-    for prepared in &prepared {
-        let artefact = publish::rename(prepared.pending())?;
+    for prepared in prepared {
+        let table = prepared.pending().table.clone();
+        let artefact = publish::put_in_force(prepared)?;
         paths.push(artefact.path.clone());
         head.pending.retain(|pending| pending.path != artefact.path);
-        adopt(head, &prepared.pending().table, artefact);
+        adopt(head, &table, artefact);
     }
     Ok(Some(Published {
         generation: head.generation,
@@ -96,7 +98,7 @@ pub fn publish(
 fn prepare(run: &Run<'_>, plan: &Plan<'_>) -> Result<Vec<Prepared>> {
     let mut prepared: Vec<Prepared> = Vec::new();
     for table in &plan.tables {
-        if !table.writes.is_empty() {
+        if table.writes.iter().any(|format| format.is_file()) {
             make_directory(table)?;
         }
         prepared.extend(publish::prepare(
@@ -342,13 +344,15 @@ pub fn told(
     let digests: String = artefacts()
         .map(|artefact| format!("{}  {}\n", artefact.digest, artefact.path))
         .collect();
+    // A colon separates, and the name of a relation has some; it is none that a hook could copy.
+    let files = artefacts().filter(|artefact| artefact.format.is_file());
     Told {
         added_count,
         removed_count,
         total_count,
         generation: head.published,
         digest: digest(digests.as_bytes()),
-        tables: artefacts()
+        tables: files
             .map(|artefact| artefact.path.as_str())
             .collect::<Vec<_>>()
             .join(":"),

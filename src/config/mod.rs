@@ -450,14 +450,25 @@ pub struct Table {
     pub folding: TableFolding,
     /// For the format `template`, once it is read in.
     pub template: Option<Template>,
+    /// Where the table stands in a database, if it does.
+    pub relation: Option<Relation>,
 }
 
 impl Table {
-    /// The file that holds the table in one format.
+    /// The file that holds the table in one format; of a relation, its name.
     pub fn file(&self, format: Format) -> PathBuf {
+        if format == Format::Postgresql {
+            let name = self.relation.as_ref().map(Relation::name);
+            return name.unwrap_or_default().into();
+        }
         let mut file = self.path.clone().into_os_string();
         file.push(format.suffix());
         file.into()
+    }
+
+    /// Whether any of it is a file.
+    pub fn has_files(&self) -> bool {
+        self.formats.iter().any(|format| format.is_file())
     }
 
     /// What the table says in one of its formats.
@@ -469,6 +480,46 @@ impl Table {
     pub fn made_with(&self, format: Format) -> &str {
         let template = (self.template.as_ref()).filter(|_| format == Format::Template);
         template.map_or("", Template::digest)
+    }
+}
+
+/// `[table.NAME.postgresql]`
+#[derive(Clone, Debug)]
+pub struct Relation {
+    /// A name or an address, or the directory of a socket.
+    pub host: String,
+    /// Its port, which also names the socket.
+    pub port: u16,
+    /// The database.
+    pub database: String,
+    /// The account that writes.
+    pub role: String,
+    /// Its password, where it has one.
+    pub password: Option<SecretPlace>,
+    /// PEM file of the certificate authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The schema; lower-case letters, digits and `_`, so that it never needs quotes.
+    pub schema: String,
+    /// The relation in it; of the same letters.
+    pub relation: String,
+}
+
+impl Relation {
+    /// Whether it is reached through a socket of this machine, where there is no TLS.
+    pub fn is_socket(&self) -> bool {
+        self.host.starts_with('/')
+    }
+
+    /// What it is called in records and reports: everything but who writes.
+    pub fn name(&self) -> String {
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        format!(
+            "postgresql://{host}:{}/{}/{}.{}",
+            self.port, self.database, self.schema, self.relation
+        )
     }
 }
 
@@ -564,23 +615,36 @@ pub enum Format {
     Lmdb,
     /// What a template makes of the rows.
     Template,
+    /// A relation in PostgreSQL.
+    Postgresql,
 }
 
 impl Format {
     /// Every format, in the order in which those of a table are written.
-    pub const ALL: [Format; 6] = [
+    pub const ALL: [Format; 7] = [
         Format::Text,
         Format::Cdb,
         Format::Hash,
         Format::Btree,
         Format::Lmdb,
         Format::Template,
+        Format::Postgresql,
     ];
+
+    /// Whether it is a file, beside which another can be written.
+    pub fn is_file(self) -> bool {
+        self != Format::Postgresql
+    }
+
+    /// Whether it is a file that Postfix reads by the name of the table.
+    pub fn is_for_postfix(self) -> bool {
+        self.is_file() && self != Format::Template
+    }
 
     /// What is appended to the table's path.
     pub fn suffix(self) -> &'static str {
         match self {
-            Format::Text | Format::Template => "",
+            Format::Text | Format::Template | Format::Postgresql => "",
             Format::Cdb => ".cdb",
             Format::Hash | Format::Btree => ".db",
             Format::Lmdb => ".lmdb",
@@ -596,13 +660,14 @@ impl Format {
             Format::Btree => MapType::Btree.name(),
             Format::Lmdb => MapType::Lmdb.name(),
             Format::Template => "template",
+            Format::Postgresql => "postgresql",
         }
     }
 
     /// As what postmap builds it, where postmap does.
     pub fn map_type(self) -> Option<MapType> {
         match self {
-            Format::Text | Format::Cdb | Format::Template => None,
+            Format::Text | Format::Cdb | Format::Template | Format::Postgresql => None,
             Format::Hash => Some(MapType::Hash),
             Format::Btree => Some(MapType::Btree),
             Format::Lmdb => Some(MapType::Lmdb),

@@ -13,12 +13,12 @@ use rustls::{AlertDescription, CertificateError};
 use crate::error::Failure;
 use crate::exit::Exit;
 use crate::records::SpoolError;
+use crate::trust::TrustError;
 
 use super::bind::{CredentialsError, Identity};
 use super::discover::DiscoveryFailure;
 use super::filter::Lost;
 use super::message::Outcome;
-use super::wire::TrustError;
 
 /// Why there is no snapshot.
 #[derive(Debug, thiserror::Error)]

@@ -50,12 +50,12 @@ use crate::record::Record;
 use crate::records::{Spool, SpoolError};
 use crate::snapshot::{Cursor, Followed, Progress, Reading, Snapshot};
 
+pub use crate::trust::TrustError;
 pub use bind::CredentialsError;
 pub use discover::{DiscoveryCause, DiscoveryFailure, questions};
 pub use failure::{Attempt, Cause, KerberosError, ReadFailure, Reason, Step, Trouble};
 pub use filter::{FRAME_BYTES_MAX, Lost};
 pub use look::{Clock, Posture, RemoteDomain, ServerSeen, SourceSeen, look};
-pub use wire::TrustError;
 
 use bind::Credentials;
 use dirsync::Following;

@@ -8,19 +8,18 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::client::WantsClientCert;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::config::{LdapSource, ServerAddress, Servers};
+use crate::trust::{self, TrustError};
 
 use super::ber;
 use super::bind::{Credentials, CredentialsError};
@@ -44,42 +43,6 @@ pub struct Connection {
     pub stream: Box<dyn Stream>,
     /// The server's own certificate, where it had to show one.
     pub server_certificate: Option<CertificateDer<'static>>,
-}
-
-/// Why there is nobody to trust.
-#[derive(Debug, thiserror::Error)]
-pub enum TrustError {
-    /// `ca_file` is not there, or no permission.
-    #[error("{path}: {error}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// `ca_file` is not PEM, or a certificate in it is damaged.
-    #[error("{path}: {reason}")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// `ca_file` has other things in it, or nothing.
-    #[error("{path} holds no certificate")]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The system has no roots.
-    #[error("no root certificate of this system could be loaded{detail}")]
-    NoSystemRoots {
-        /// What was tried.
-        detail: String,
-    },
-    /// The TLS library does not know its own defaults.
-    #[error("{0}")]
-    Library(rustls::Error),
 }
 
 /// Whether everything but a StartTLS request travels inside TLS.
@@ -121,56 +84,11 @@ fn trusting(
         Servers::Listed(servers) => servers.iter().any(|server| is_protected(server, source)),
         Servers::Discovered(_) => true,
     };
-    let roots = match &source.ca_file {
-        _ if !needs_roots => RootCertStore::empty(),
-        Some(path) => roots_of_file(path)?,
-        None => roots_of_system()?,
-    };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(TrustError::Library)?
-        .with_root_certificates(roots))
-}
-
-fn roots_of_file(path: &Path) -> Result<RootCertStore, TrustError> {
-    let damaged = |reason: String| TrustError::Damaged {
-        path: path.to_owned(),
-        reason,
-    };
-    let pem = std::fs::read(path).map_err(|error| TrustError::Unreadable {
-        path: path.to_owned(),
-        error,
-    })?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| damaged(format!("not PEM: {error:?}")))?;
-        roots
-            .add(certificate)
-            .map_err(|error| damaged(error.to_string()))?;
+    if needs_roots {
+        trust::authorities(source.ca_file.as_deref())
+    } else {
+        trust::nobody()
     }
-    if roots.is_empty() {
-        return Err(TrustError::Empty {
-            path: path.to_owned(),
-        });
-    }
-    Ok(roots)
-}
-
-fn roots_of_system() -> Result<RootCertStore, TrustError> {
-    let native = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    // One damaged certificate among many must not leave us with nobody to trust.
-    roots.add_parsable_certificates(native.certs);
-    if roots.is_empty() {
-        let detail = native
-            .errors
-            .first()
-            .map(|error| format!(": {error}"))
-            .unwrap_or_default();
-        return Err(TrustError::NoSystemRoots { detail });
-    }
-    Ok(roots)
 }
 
 /// Connects, and protects the connection where the source says so.

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::on_disk::{Foreign, digest_without_link, read_rows, read_without_link, stamp};
+use super::on_disk::{Content, Foreign, digest_without_link, read_rows, read_without_link, stamp};
 use super::stream::Seal;
-use super::{built, prove};
-use crate::config::{Format, Table};
+use super::{built, prove, relation};
+use crate::config::{Format, Relation, Table};
 use crate::fold::Folding;
 use crate::state::files::Ledger;
 use crate::state::head::{Artefact, Head};
@@ -100,6 +100,9 @@ fn find(
     ledger: Option<&Ledger>,
     folding: Folding,
 ) -> Found {
+    if let Some(relation) = table.relation.as_ref().filter(|_| !format.is_file()) {
+        return find_in_database(table, relation, known, ledger);
+    }
     let metadata = match path.symlink_metadata() {
         Ok(metadata) if metadata.is_file() => metadata,
         Ok(metadata) if metadata.is_symlink() => {
@@ -149,6 +152,30 @@ fn find(
     }
 }
 
+/// A relation is compared by what its server computes over all rows, and read where that is not what was left there.
+fn find_in_database(
+    table: &Table,
+    relation: &Relation,
+    known: Option<&Artefact>,
+    ledger: Option<&Ledger>,
+) -> Found {
+    match relation::look(relation, known) {
+        Err(failure) => Found::Unreadable(failure.why),
+        Ok(Content::Missing) => Found::Missing,
+        Ok(Content::AsPublished(_)) => Found::AsPublished(None),
+        Ok(Content::NoTable(_, why)) => Found::NoTable(why),
+        Ok(Content::Unread(_)) => Found::NoTable("nothing here can read it".into()),
+        Ok(Content::Foreign(_, rows)) => match known.and(ledger) {
+            None => Found::Unrecorded(rows),
+            Some(ledger) => {
+                let said = table.said(Format::Postgresql, &ledger.rows);
+                let differing = differing(&rows, &said, &ledger.values);
+                Found::Other(rows, differing)
+            }
+        },
+    }
+}
+
 fn look_up(
     format: Format,
     path: &Path,
@@ -158,7 +185,7 @@ fn look_up(
     let said = Said::of(format, &ledger.rows);
     match format {
         // It is read from its beginning to its end, and the octets are those that were read when it was published.
-        Format::Text | Format::Template => return Ok(None),
+        Format::Text | Format::Template | Format::Postgresql => return Ok(None),
         Format::Cdb => prove::look_up(path, &said, &ledger.values, &seal, 1)?,
         Format::Hash | Format::Btree | Format::Lmdb => {
             if let Some(map_type) = format.map_type() {

@@ -1,8 +1,8 @@
 //! Putting tables in force: the only place that writes beside tables and renames onto them.
 //!
 //! A reader sees the old table or the new one, never a mixture and never none. Every artefact of every table is written
-//! beside the live one, by us or by postmap (`built`), proven and synced ([`prepare`]) before the first is renamed
-//! ([`rename`]); what a dead run left decided is finished forward ([`recover`]). The table in force is never linked, moved aside or written
+//! beside the live one, by us or by postmap (`built`) or into a transaction (`relation`), proven and synced ([`prepare`]) before the first is renamed
+//! or committed ([`put_in_force`]); what a dead run left decided is finished forward ([`recover`]). The table in force is never linked, moved aside or written
 //! into: a running smtpd learns of a new table from the link count or the time of the file it has open, and a second name
 //! would keep both.
 //!
@@ -14,11 +14,12 @@ pub mod inspect;
 pub mod on_disk;
 mod prepare;
 mod prove;
+mod relation;
 mod rename;
 mod stream;
 
 pub use prepare::{Prepared, is_shared, prepare};
-pub use rename::{recover, remove_leftovers, rename};
+pub use rename::{put_in_force, recover, remove_leftovers};
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What the gateway reads now: the files on disk, not our memory of them.
+//! What the gateway reads now: the files on disk (and what is in a relation), not our memory of them.
 //!
 //! A file whose stamp or digest is that of the last publish is ours; its rows are those of the ledger and it is not
 //! parsed. Any other file is foreign and is read, by us or, where only postmap can, by postmap. Nothing is written here, and
@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{built, not_written, stream};
+use super::{built, not_written, relation, stream};
 use crate::config::{Format, MapType, Table};
 use crate::error::{Failure, Result};
 use crate::fold::Folding;
@@ -69,7 +69,10 @@ pub fn look(
             .iter()
             .find(|known| known.format == *format && Path::new(&known.path) == path)
             .filter(|known| !pending.iter().any(|pending| pending.path == known.path));
-        let content = content(table, &path, *format, known, published, folding)?;
+        let content = match table.relation.as_ref().filter(|_| !format.is_file()) {
+            Some(relation) => relation::look(relation, known)?,
+            None => content(table, &path, *format, known, published, folding)?,
+        };
         Ok(OnDisk {
             format: *format,
             path,

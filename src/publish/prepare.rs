@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
 use super::on_disk::open_without_link;
 use super::prove::sync_and_prove;
+use super::relation::{self, Transaction};
 use super::{built, not_written, stream, temporary_path};
 use crate::config::{Format, Table};
 use crate::error::{Failure, Result};
@@ -39,6 +40,8 @@ pub fn is_shared(rows_count: usize) -> bool {
 #[derive(Debug)]
 pub struct Prepared {
     pub(super) pending: PendingRename,
+    /// Where it is a relation: what COMMIT puts in force, and what ends without it.
+    pub(super) transaction: Option<Transaction>,
 }
 
 impl Prepared {
@@ -78,6 +81,7 @@ pub fn prepare(
     };
     let temporary = formats
         .iter()
+        .filter(|format| format.is_file())
         .map(|format| temporary_path(&table.file(*format)));
     match &prepared {
         Ok(_) => {
@@ -120,8 +124,22 @@ pub(super) fn prepare_rows(
     deadline: Instant,
 ) -> Result<Prepared> {
     let path = table.file(format);
-    let temporary = temporary_path(&path);
     let said = table.said(format, rows);
+    let pending = |digest| PendingRename {
+        table: table.name.clone(),
+        format,
+        path: path.display().to_string(),
+        digest,
+        made_with: table.made_with(format).to_owned(),
+    };
+    if let Some(relation) = table.relation.as_ref().filter(|_| !format.is_file()) {
+        let (transaction, digest) = relation::prepare(relation, &said, values, deadline)?;
+        return Ok(Prepared {
+            pending: pending(digest),
+            transaction: Some(transaction),
+        });
+    }
+    let temporary = temporary_path(&path);
     let made = match format.map_type() {
         None => write(table, &said, values),
         Some(map_type) => built::build(table, map_type, &said, values, deadline),
@@ -131,13 +149,8 @@ pub(super) fn prepare_rows(
         let _ = std::fs::remove_file(&temporary);
     })?;
     Ok(Prepared {
-        pending: PendingRename {
-            table: table.name.clone(),
-            format,
-            path: path.display().to_string(),
-            digest,
-            made_with: table.made_with(format).to_owned(),
-        },
+        pending: pending(digest),
+        transaction: None,
     })
 }
 

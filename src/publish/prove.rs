@@ -110,7 +110,7 @@ fn has_rows(
                 .map_err(|error| error.to_string())?;
         }
         // Rows are folded already, so folding them again as ASCII changes nothing and hides nothing.
-        Format::Text | Format::Hash | Format::Btree | Format::Lmdb => {
+        Format::Text | Format::Hash | Format::Btree | Format::Lmdb | Format::Postgresql => {
             text::each_row(input, Folding::Ascii, each).map_err(|error| error.to_string())?;
         }
     }
@@ -122,7 +122,7 @@ fn has_rows(
         Format::Template => {
             "read as its mail system reads it, it has other rows than were meant".into()
         }
-        Format::Text | Format::Hash | Format::Btree | Format::Lmdb => {
+        Format::Text | Format::Hash | Format::Btree | Format::Lmdb | Format::Postgresql => {
             "read as postmap reads it, the text has other rows than were meant".into()
         }
     })

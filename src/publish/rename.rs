@@ -11,15 +11,30 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::on_disk::{digest_without_link, stamp};
-use super::prepare::{open_directory, prepare_rows};
-use super::{built, not_written, temporary_path};
-use crate::config::Table;
-use crate::error::Result;
+use super::prepare::{Prepared, open_directory, prepare_rows};
+use super::{built, not_written, relation, temporary_path};
+use crate::config::{Relation, Table};
+use crate::error::{Failure, Result};
 use crate::state::State;
 use crate::state::head::{Artefact, Head, PendingRename};
 
+/// Puts one decided artefact in force: renames the file, or commits the transaction.
+pub fn put_in_force(prepared: Prepared) -> Result<Artefact> {
+    let pending = prepared.pending;
+    match prepared.transaction {
+        None => rename(&pending),
+        Some(transaction) => Ok(Artefact {
+            stamp: transaction.commit(&pending.path)?,
+            format: pending.format,
+            path: pending.path,
+            digest: pending.digest,
+            made_with: pending.made_with,
+        }),
+    }
+}
+
 /// Renames one decided artefact onto its live path and syncs the directory.
-pub fn rename(pending: &PendingRename) -> Result<Artefact> {
+fn rename(pending: &PendingRename) -> Result<Artefact> {
     let path = Path::new(&pending.path);
     let renamed = || -> io::Result<Artefact> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -58,7 +73,8 @@ pub(super) fn set_beside(
     Ok(rustix::fs::renameat(from, name, directory, temporary_name)?)
 }
 
-/// Finishes the renames that a dead run had decided and clears them from `head`. Gives how many there were.
+/// Finishes the renames that a dead run had decided and clears them from `head`. Gives how many there were. What was decided of
+/// a relation that cannot be reached stays decided: the files of other tables do not wait for a database.
 pub fn recover(
     state: &State,
     head: &mut Head,
@@ -66,6 +82,7 @@ pub fn recover(
     deadline: Instant,
 ) -> Result<usize> {
     let decided = std::mem::take(&mut head.pending);
+    let mut waiting = Vec::new();
     for pending in &decided {
         let is_meant = |table: &&Table| {
             table.name == pending.table
@@ -73,13 +90,22 @@ pub fn recover(
                 && table.file(pending.format) == Path::new(&pending.path)
         };
         let artefact = match tables.iter().find(is_meant) {
-            Some(table) => finish(state, head, table, pending, deadline)?,
+            Some(table) => match finish(state, head, table, pending, deadline) {
+                Err(failure) if !pending.format.is_file() => {
+                    tell_of_waiting(&failure);
+                    waiting.push(pending.clone());
+                    continue;
+                }
+                finished => finished?,
+            },
             None => {
                 tracing::warn!(
                     "{}: decided by a run that died, and not in the configuration any more; it stays as it is",
                     pending.path
                 );
-                remove_leftover(Path::new(&pending.path));
+                if pending.format.is_file() {
+                    remove_leftover(Path::new(&pending.path));
+                }
                 None
             }
         };
@@ -91,7 +117,18 @@ pub fn recover(
             known.artefacts.extend(artefact);
         }
     }
-    Ok(decided.len())
+    let finished_count = decided.len() - waiting.len();
+    head.pending = waiting;
+    Ok(finished_count)
+}
+
+fn tell_of_waiting(failure: &Failure) {
+    tracing::warn!(
+        "{}: what a run that died had decided is not finished, and hooks wait for it: {}, {}",
+        failure.place,
+        failure.what,
+        failure.why
+    );
 }
 
 /// Whether the live file is the one that the dead run was about to replace: nobody else has written it since.
@@ -104,15 +141,43 @@ fn is_as_decided(head: &Head, pending: &PendingRename) -> bool {
             let Ok(digest) = digest_without_link(path) else {
                 return false;
             };
-            head.tables.get(&pending.table).is_some_and(|known| {
-                known.originals.contains(&digest)
-                    || known
-                        .artefacts
-                        .iter()
-                        .any(|artefact| artefact.digest == digest)
-            })
+            is_known(head, pending, &digest)
         }
     }
+}
+
+/// Whether that is what the dead run was about to replace.
+fn is_known(head: &Head, pending: &PendingRename, digest: &String) -> bool {
+    head.tables.get(&pending.table).is_some_and(|known| {
+        let mut artefacts = known.artefacts.iter();
+        known.originals.contains(digest) || artefacts.any(|artefact| artefact.digest == *digest)
+    })
+}
+
+/// A transaction that was not committed is gone, so it is done or is made anew.
+fn finish_relation(
+    state: &State,
+    head: &Head,
+    table: &Table,
+    relation: &Relation,
+    pending: &PendingRename,
+    deadline: Instant,
+) -> Result<Option<Artefact>> {
+    match relation::now(relation)? {
+        Some(found) if found.digest == pending.digest => Ok(Some(found)),
+        Some(found) if !is_known(head, pending, &found.digest) => {
+            tell_of_another(pending);
+            Ok(None)
+        }
+        Some(_) | None => from_ledger(state, head, table, pending, deadline),
+    }
+}
+
+fn tell_of_another(pending: &PendingRename) {
+    tracing::warn!(
+        "{}: written by somebody else after a run that died had decided to replace it; it counts as foreign",
+        pending.path
+    );
 }
 
 fn finish(
@@ -122,6 +187,13 @@ fn finish(
     pending: &PendingRename,
     deadline: Instant,
 ) -> Result<Option<Artefact>> {
+    if let Some(relation) = table
+        .relation
+        .as_ref()
+        .filter(|_| !pending.format.is_file())
+    {
+        return finish_relation(state, head, table, relation, pending, deadline);
+    }
     let path = Path::new(&pending.path);
     let has_digest =
         |path: &Path| digest_without_link(path).is_ok_and(|digest| digest == pending.digest);
@@ -140,15 +212,23 @@ fn finish(
         }));
     }
     if !is_as_decided(head, pending) {
-        tracing::warn!(
-            "{}: written by somebody else after a run that died had decided to replace it; it counts as foreign",
-            pending.path
-        );
+        tell_of_another(pending);
         return Ok(None);
     }
     if has_digest(&temporary_path(path)) {
         return rename(pending).map(Some);
     }
+    from_ledger(state, head, table, pending, deadline)
+}
+
+/// Writes anew what was decided.
+fn from_ledger(
+    state: &State,
+    head: &Head,
+    table: &Table,
+    pending: &PendingRename,
+    deadline: Instant,
+) -> Result<Option<Artefact>> {
     let number = head
         .tables
         .get(&pending.table)
@@ -157,7 +237,7 @@ fn finish(
         Ok(ledger) => {
             let (rows, values) = (&ledger.rows, &ledger.values);
             let prepared = prepare_rows(table, pending.format, rows, values, deadline)?;
-            rename(prepared.pending()).map(Some)
+            put_in_force(prepared).map(Some)
         }
         Err(lost) => {
             tracing::warn!(
@@ -171,10 +251,10 @@ fn finish(
 
 /// Removes temporary files that no decision names: of a run that died before it, or of one that failed.
 pub fn remove_leftovers(tables: &[Table]) {
-    for path in tables
-        .iter()
-        .flat_map(|table| table.formats.iter().map(|format| table.file(*format)))
-    {
+    for path in tables.iter().flat_map(|table| {
+        let files = table.formats.iter().filter(|format| format.is_file());
+        files.map(|format| table.file(*format))
+    }) {
         remove_leftover(&path);
     }
 }

@@ -67,6 +67,7 @@ impl FormatSet {
             Format::Btree => FormatSet(8),
             Format::Lmdb => FormatSet(16),
             Format::Template => FormatSet(32),
+            Format::Postgresql => FormatSet(64),
         }
     }
 

@@ -22,6 +22,7 @@ pub mod mutation;
 pub mod names;
 pub mod plain;
 pub mod postfix;
+pub mod postgresql;
 pub mod process;
 pub mod rcptsync;
 pub mod samba;

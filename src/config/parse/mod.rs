@@ -4,6 +4,7 @@
 //! absolute is taken from the directory of the configuration file.
 
 mod domains;
+mod relation;
 mod source;
 mod table;
 mod template;
@@ -14,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::{Placed, Problem, ReadFile, Reader, Section};
-use super::{Config, DomainRules, Hook, Limits, Recipients, Treatment, Verify};
+use super::{
+    Config, DomainRules, Format, Hook, Limits, Recipients, Relation, Table, Treatment, Verify,
+};
 use crate::address::Address;
 use crate::dn::DistinguishedName;
 use crate::domain::Domain;
@@ -105,19 +108,25 @@ fn root(path: &Path, text: &str, reader: &Reader<'_>, root: Section<'_, '_>) -> 
         "hook",
         config.hooks.iter().map(|hook| hook.name.clone()),
     );
-    let files = config
-        .tables
-        .iter()
-        .flat_map(|table| table.formats.iter().map(|format| table.file(*format)));
-    // `a/./b` and `a/b` are one file.
-    let plain = |file: PathBuf| file.components().collect::<PathBuf>();
-    duplicates(
-        &root,
-        "table",
-        files.map(|file| plain(file).display().to_string()),
-    );
+    let places = (config.tables.iter()).flat_map(|table| {
+        table
+            .formats
+            .iter()
+            .filter_map(|format| place(table, *format))
+    });
+    duplicates(&root, "table", places);
     root.finish();
     config
+}
+
+/// Where a table is written in one format, so that the same place looks the same: `a/./b` and `a/b` are one file.
+fn place(table: &Table, format: Format) -> Option<String> {
+    let file = table.file(format);
+    if format.is_file() {
+        let plain = file.components().collect::<PathBuf>();
+        return Some(plain.display().to_string());
+    }
+    table.relation.as_ref().map(Relation::name)
 }
 
 fn duplicates(root: &Section<'_, '_>, key: &'static str, names: impl Iterator<Item = String>) {

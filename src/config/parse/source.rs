@@ -368,7 +368,7 @@ fn gssapi_bind(bind: &Section<'_, '_>, directory: &Path) -> Bind {
 }
 
 /// A secret: a file of its own, or a systemd credential.
-fn secret(
+pub(super) fn secret(
     bind: &Section<'_, '_>,
     directory: &Path,
     (file_key, credential_key): (&'static str, &'static str),

@@ -1,9 +1,9 @@
 //! `[table.NAME]`: what is published, checked. Pure.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::reader::{Placed, Section};
-use super::super::{Format, Table, TableFolding, TableKind};
+use super::super::{Format, Relation, Table, TableFolding, TableKind};
 use super::{name_is_plain, path_of, template};
 use crate::fold::Folding;
 use crate::table::value::{Meaning, RowValues, refuses};
@@ -21,8 +21,35 @@ pub(super) fn tables(root: &Section<'_, '_>, directory: &Path) -> Vec<Table> {
 fn table(name: &Placed<String>, section: Section<'_, '_>, directory: &Path) -> Option<Table> {
     name_is_plain(&section, name);
     let kind = kind(&section);
-    let path = path_of(&section, "path", directory);
+    let formats = formats(&section);
+    let relation = relation(&section, &formats, name, directory);
+    let path = path(&section, &formats, directory);
+    if formats.contains(&Format::Template) && kind != TableKind::Recipients {
+        section.problem(
+            "kind",
+            "a template is given recipients only; other kinds are for Postfix",
+        );
+    }
+    let table = Table {
+        name: name.value.clone(),
+        path: path.unwrap_or_default(),
+        template: template::template(&section, &formats, directory),
+        values: values(&section, kind),
+        kind,
+        mode: mode(&section),
+        folding: folding(&section),
+        formats,
+        relation,
+    };
+    section.finish();
+    Some(table)
+}
+
+fn path(section: &Section<'_, '_>, formats: &[Format], directory: &Path) -> Option<PathBuf> {
+    let path = path_of(section, "path", directory);
+    let has_files = formats.is_empty() || formats.iter().any(|format| format.is_file());
     match &path {
+        None if !has_files => {}
         None => section.problem(
             "path",
             "missing: the table's path as main.cf knows it, without a suffix",
@@ -45,25 +72,36 @@ fn table(name: &Placed<String>, section: Section<'_, '_>, directory: &Path) -> O
             }
         }
     }
-    let formats = formats(&section);
-    if formats.contains(&Format::Template) && kind != TableKind::Recipients {
+    path
+}
+
+/// Where the table stands in a database, which it says when that is one of its formats.
+fn relation(
+    section: &Section<'_, '_>,
+    formats: &[Format],
+    name: &Placed<String>,
+    directory: &Path,
+) -> Option<Relation> {
+    let is_named = formats.contains(&Format::Postgresql);
+    let Some(of_relation) = section.section("postgresql") else {
+        if is_named && !section.has("postgresql") {
+            let message = format!(
+                "missing: a section [table.{}.postgresql] with host, database and role",
+                name.value
+            );
+            section.problem("postgresql", message);
+        }
+        return None;
+    };
+    if !is_named {
         section.problem(
-            "kind",
-            "a template is given recipients only; other kinds are for Postfix",
+            "postgresql",
+            "means nothing where \"postgresql\" is none of the formats",
         );
     }
-    let table = Table {
-        name: name.value.clone(),
-        path: path.unwrap_or_default(),
-        template: template::template(&section, &formats, directory),
-        formats,
-        values: values(&section, kind),
-        kind,
-        mode: mode(&section),
-        folding: folding(&section),
-    };
-    section.finish();
-    Some(table)
+    let relation = super::relation::relation(&of_relation, &name.value, directory);
+    of_relation.finish();
+    Some(relation)
 }
 
 fn formats(section: &Section<'_, '_>) -> Vec<Format> {
@@ -79,7 +117,18 @@ fn formats(section: &Section<'_, '_>) -> Vec<Format> {
             section.problem_at(&text.at, "formats", message);
             continue;
         };
-        let is_same_file = |other: &&Format| *other != named && other.suffix() == named.suffix();
+        if *named == Format::Postgresql && !cfg!(feature = "postgresql") {
+            section.problem_at(
+                &text.at,
+                "formats",
+                "\"postgresql\" is not in this build: it lacks the cargo feature postgresql; \
+                 build with `cargo build --release --features postgresql`",
+            );
+        }
+        let is_same_file = |other: &&Format| {
+            let are_files = other.is_file() && named.is_file();
+            *other != named && are_files && other.suffix() == named.suffix()
+        };
         match formats.iter().find(is_same_file) {
             None => formats.push(*named),
             Some(other) => {

@@ -3,10 +3,11 @@
 //! Each format renders rows into a stream and reads a stream back row by row; both are pure, and neither ever holds a
 //! whole file. What is written is proven by reading it back before anything is renamed (`publish::prove`). The same rows
 //! give the same bytes. What postmap builds (`hash`, `btree`, `lmdb`) is rendered as the text that postmap reads, and only
-//! postmap reads it back (`publish::built`).
+//! postmap reads it back (`publish::built`). A relation is rendered as PostgreSQL copies it (`publish::relation`).
 
 pub mod built;
 pub mod cdb;
+pub mod copy;
 pub mod template;
 pub mod text;
 
@@ -77,6 +78,7 @@ impl<'rows> Said<'rows> {
             Format::Text => text::can_say(row.key),
             Format::Cdb => true,
             Format::Hash | Format::Btree | Format::Lmdb => built::can_say(self.format, row.key),
+            Format::Postgresql => copy::can_say(row.key),
             Format::Template => self
                 .template
                 .is_some_and(|template| template.can_say(row.key)),
@@ -138,6 +140,7 @@ pub fn render(
             }
             None => Err(RenderError::Template("there is no template".into())),
         },
+        Format::Postgresql => Ok(copy::render(said, values, out)?),
     }
 }
 
@@ -150,5 +153,6 @@ pub fn read(format: Format, bytes: &[u8], folding: Folding) -> Result<Vec<KeyVal
             Err(ReadError("only postmap reads such a table".into()))
         }
         Format::Template => Err(ReadError("its template alone can read it".into())),
+        Format::Postgresql => copy::read(bytes),
     }
 }
