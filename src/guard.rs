@@ -524,6 +524,7 @@ impl<'run> Bench<'run> {
                     is_condition,
                     |_| true,
                 );
+                self.hold_refusals_for(source);
             }
             if source.is_empty {
                 let case = Case::of(Cause::SourceEmpty, &source.name);
@@ -537,6 +538,18 @@ impl<'run> Bench<'run> {
                 let case = Case::of(Cause::UncoveredReferral, &referrals);
                 self.hold_removals(case, true, |_| true);
             }
+        }
+    }
+
+    /// A refusal of all others in a domain must not come while recipients of it may be in a source that nobody has read.
+    fn hold_refusals_for(&mut self, source: &SourceEvidence) {
+        if self.evidence.kind != TableKind::Access {
+            return;
+        }
+        let keys = self.hold_additions_where(|row| row.meaning() == Meaning::Domain);
+        if !keys.is_empty() {
+            let case = Case::of(Cause::SourceNeverComplete, &source.name);
+            self.holds.push(case.hold(self.evidence.table, keys));
         }
     }
 
@@ -1505,6 +1518,20 @@ mod tests {
         check(&first, 11, &["domain_emptied y.example +1 -0"]);
         first.released.release(first.judge().holds.remove(0));
         check(&first, 12, &[]);
+    }
+
+    #[test]
+    fn nobody_is_refused_while_a_source_was_never_read() {
+        use Meaning::{Domain, Recipient};
+        let (all, domain) = (numbered(0..10, X), [X.to_owned()]);
+        let mut first = of_kind(
+            TableKind::Access,
+            &[(&all, Recipient)],
+            &[(&all, Recipient), (&domain, Domain)],
+        );
+        check(&first, 11, &[]);
+        first.sources[0].is_never_complete = true;
+        check(&first, 10, &["source_never_complete corp +1 -0"]);
     }
 
     #[test]
