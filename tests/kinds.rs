@@ -6,6 +6,10 @@ use std::path::PathBuf;
 
 use common::postfix::{self, Gateway, Options};
 use common::rcptsync::Rcptsync;
+use rcptsync::config::Format;
+use rcptsync::table::format::{self, Said};
+use rcptsync::table::rows::{Facts, RowsBuilder};
+use rcptsync::table::value::RowValues;
 
 /// A mailbox, a group that takes no mail from outside, and a mailbox in another mail system.
 const COMPANY: &str = "\
@@ -346,4 +350,54 @@ fn a_domain_leaves_every_table_by_approval_alone() {
         .filter(|hold| hold.starts_with("domain_removed bücher.example"));
     // In the tables of domains and of transports; nothing of it is in the others.
     assert_eq!(removed.count(), 2, "{holds:?}");
+}
+
+#[test]
+fn a_next_hop_that_is_not_configured_any_more_leaves_no_row_without_a_value() {
+    let program = published();
+    let without = TABLES.replace("next_hop = \"discard:\"\n", "");
+    program.configure(&DOMAINS, SOURCE, &without);
+    program.run(&["sync"]).expect_code(65);
+    assert_eq!(
+        lines(&program, "transport"),
+        ["rita@example.com discard:remote"]
+    );
+    // Nor does going back bring one.
+    program.run(&["rollback", "1"]).expect_code(0);
+    assert_eq!(
+        lines(&program, "transport"),
+        ["rita@example.com discard:remote"]
+    );
+}
+
+#[test]
+fn a_transport_of_somebody_else_is_neither_emptied_nor_dropped() {
+    let program = Rcptsync::new("kinds");
+    program.write_config(&format!(
+        "state_dir = \"state\"\n[domains]\nlist = [\"example.com\"]\n{SOURCE}\n[domain.\"example.com\"]\n\
+         directory_is_complete = true\n[table.transport]\npath = \"tables/transport\"\nformats = [\"cdb\"]\n\
+         folding = \"unicode\"\nkind = \"transport\"\nnext_hop = \"discard:\"\n"
+    ));
+    program.write_settled("company.ldif", COMPANY);
+    let mut rows = RowsBuilder::default();
+    rows.push(b"old.example", Facts::default());
+    let mut cdb = Vec::new();
+    format::render(
+        &Said::of(Format::Cdb, &rows.finish()),
+        &RowValues::alike("smtp:[192.0.2.1]"),
+        &mut cdb,
+    )
+    .expect("small enough");
+    std::fs::write(table(&program, "transport.cdb"), cdb).expect("our own file");
+    program
+        .run_untouching(&["sync"], 73)
+        .expect_answers(&["no value for the row old.example", "approve the hold"]);
+    let (holds, digests) = program.holds();
+    assert_eq!(holds, ["foreign_table transport: -old.example"]);
+    program.run(&["approve", &digests[0]]).expect_code(0);
+    program.run(&["sync"]).expect_code(0);
+    let database = cdb::CDB::open(table(&program, "transport.cdb")).expect("a CDB");
+    assert!(database.get(b"old.example").is_none());
+    let value = database.get(b"example.com").expect("a row");
+    assert_eq!(value.expect("it is read"), b"discard:");
 }

@@ -125,6 +125,10 @@ pub(super) fn prepare_rows(
 ) -> Result<Prepared> {
     let path = table.file(format);
     let said = table.said(format, rows);
+    let lacks_values = values.all().iter().any(String::is_empty);
+    if lacks_values && let Some((key, _)) = said.lines(values).find(|(_, value)| value.is_empty()) {
+        return Err(without_value(&path, key));
+    }
     let pending = |digest| PendingRename {
         table: table.name.clone(),
         format,
@@ -165,6 +169,19 @@ fn write(table: &Table, said: &Said<'_>, values: &RowValues) -> Result<String> {
     sync_and_prove(&file, &temporary, said, values, &seal, is_shared)
         .map_err(|disproof| not_prepared(&path, disproof))?;
     Ok(seal.digest)
+}
+
+/// An empty value crashes smtpd 3.7, and postmap drops its line. Rows of others in a table of transports have none of ours.
+fn without_value(path: &Path, key: &[u8]) -> Box<Failure> {
+    let key = crate::report::key(key);
+    not_written(
+        "a table could not be written",
+        path,
+        format!(
+            "the configuration has no value for the row {key}, which somebody else wrote and which waits"
+        ),
+        "keep such rows in a table of their own, named beside this one in main.cf, then approve the hold (`rcptsync status`)",
+    )
 }
 
 fn not_prepared(path: &Path, why: impl ToString) -> Box<Failure> {

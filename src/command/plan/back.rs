@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::domains::{self, DomainsNow};
-use super::tables::ledger_of;
+use super::tables::{ledger_of, with_values};
 use super::{Plan, Run, TablePlan};
 use crate::config::{Table, TableFolding};
 use crate::diff::{Diff, Values};
@@ -54,7 +54,8 @@ pub fn to<'run>(
         if let Some(file) = foreign.filter(|_| cause != Cause::Proof) {
             return Err(not_ours(&file.path.display().to_string()));
         }
-        let wanted = rows_then(&ledger, &undone, &table.name, &mut names);
+        let then = rows_then(&ledger, &undone, &table.name, &mut names);
+        let wanted = with_values(&then, &table.values);
         let hold = undone_changes(table, &ledger.rows, &wanted, cause, number);
         let values = Values {
             common: ledger.values.clone(),

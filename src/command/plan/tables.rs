@@ -85,10 +85,12 @@ impl<'run> Desk<'_, 'run> {
             .in_force(ledger.unwrap_or_default(), &on_disk, &wanted)
             .map_err(|lost| self.lost(&lost))?;
         let released = self.released();
+        // What the configuration has no value for any more cannot be kept, whatever else waits.
+        let kept = with_values(&in_force, &self.table.values);
         let evidence = Evidence {
             table: &self.table.name,
             kind: self.table.kind,
-            in_force: &in_force,
+            in_force: &kept,
             wanted: &wanted,
             is_first,
             values_vary: on_disk.iter().any(has_varying_values),
@@ -374,6 +376,23 @@ impl<'run> Desk<'_, 'run> {
             on_disk[first..].iter().map(|file| file.format).collect()
         })
     }
+}
+
+/// The rows that the configuration has values for, and those of others: an empty value crashes smtpd 3.7, and what
+/// somebody else wrote goes by approval alone.
+pub(super) fn with_values(rows: &Rows, values: &RowValues) -> Rows {
+    if values.all().iter().all(|value| !value.is_empty()) {
+        return rows.clone();
+    }
+    let mut kept = RowsBuilder::default();
+    for row in rows.iter() {
+        let facts = row.facts();
+        let is_of_others = facts.is_foreign || !facts.only_in.is_empty();
+        if is_of_others || !values.of(facts.meaning).is_empty() {
+            kept.push(row.key, facts);
+        }
+    }
+    kept.finish()
 }
 
 fn foreign_rows(file: &OnDisk) -> &[format::KeyValue] {
