@@ -49,15 +49,17 @@ pub(super) fn verify_receivers(facts: &Facts<'_>) -> Vec<Told> {
     )]
 }
 
+/// The override, where it sets `relay_recipient_maps`.
+fn with_maps(pmg: &Pmg) -> Option<&Template> {
+    let template = pmg.template.as_ref();
+    template.filter(|template| template.text.contains(MAPS))
+}
+
 pub(super) fn template(facts: &Facts<'_>) -> Vec<Told> {
     let Some(pmg) = &facts.pmg else {
         return Vec::new();
     };
-    let Some(template) = pmg
-        .template
-        .as_ref()
-        .filter(|template| template.text.contains(MAPS))
-    else {
+    let Some(template) = with_maps(pmg) else {
         let what = match pmg.template {
             None => format!("{TEMPLATE} is not there"),
             Some(_) => format!("{TEMPLATE} does not say {MAPS}"),
@@ -183,11 +185,7 @@ pub(super) fn generated(facts: &Facts<'_>) -> Vec<Told> {
     let Some(pmg) = &facts.pmg else {
         return Vec::new();
     };
-    let Some(template) = pmg
-        .template
-        .as_ref()
-        .filter(|template| template.text.contains(MAPS))
-    else {
+    let Some(template) = with_maps(pmg) else {
         return Vec::new();
     };
     let generated = match &pmg.generated {

@@ -1,10 +1,10 @@
 //! Putting tables in force: the only place that writes beside tables and renames onto them.
 //!
 //! A reader sees the old table or the new one, never a mixture and never none. Every artefact of every table is written
-//! beside the live one, by us or by postmap (`built`) or into a transaction (`relation`), proven and synced ([`prepare`]) before the first is renamed
-//! or committed ([`put_in_force`]); what a dead run left decided is finished forward ([`recover`]). The table in force is never linked, moved aside or written
-//! into: a running smtpd learns of a new table from the link count or the time of the file it has open, and a second name
-//! would keep both.
+//! beside the live one, by us or by postmap (`built`) or into a transaction (`relation`), proven and synced ([`prepare`])
+//! before the first is renamed or committed ([`put_in_force`]); what a dead run left decided is finished forward
+//! ([`recover`]). The table in force is never linked, moved aside or written into: a running smtpd learns of a new table from
+//! the link count or the time of the file it has open, and a second name would keep both.
 //!
 //! This module does not decide *whether* to publish: it takes [`crate::guard::Approved`], and in recovery the ledger of a
 //! decision that was made of one.

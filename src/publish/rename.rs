@@ -1,4 +1,4 @@
-//! Renaming what was prepared, and finishing what a dead run had decided.
+//! Renaming what was prepared, or committing it, and finishing what a dead run had decided.
 //!
 //! Recovery only goes forward: head.json names the renames before the first happens, so after a crash each is found done
 //! (the live file has the digest), or is done now (the temporary file has it), or is written anew from the ledger. A file

@@ -4,7 +4,7 @@
 //! the configuration changes no row, and a row costs no octet more. Which meanings a table has follows from its kind
 //! (`config::TableKind`).
 //!
-//! Invariant: a value is never empty; an empty one crashes smtpd 3.7.
+//! Invariant: a meaning has words, or no row of it is published (`publish::prepare`): an empty value crashes smtpd 3.7.
 
 /// What a row means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
