@@ -4,6 +4,7 @@ pub mod approve;
 pub mod check;
 pub mod diff;
 pub mod doctor;
+mod ended;
 pub mod explain;
 mod facts;
 pub mod history;

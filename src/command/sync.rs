@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::plan::{Plan, Planned, settled};
 use super::publication::{self, Published};
-use super::{diff, facts, owed, plan, proof};
+use super::{diff, ended, facts, owed, plan, proof};
 use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
@@ -82,7 +82,7 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write, tell: Tell<'_
         failures: failures.clone(),
         ..done.record.take().unwrap_or_default()
     };
-    state.store_run(&record);
+    ended::tell(&run, &state, &record);
     failures.iter().for_each(tell);
     if !options.is_quiet {
         let _ = print(out, &done, &record);

@@ -17,6 +17,7 @@ pub mod certificates;
 pub mod directory;
 pub mod embedded;
 pub mod ldif;
+pub mod machine;
 pub mod mail_systems;
 pub mod mutation;
 pub mod names;

@@ -1,0 +1,138 @@
+//! A Debian machine under a real systemd: its own root (thrown away at the end), its own network, its own journal.
+//!
+//! `tests/setup` makes the root once, below [`ROOT`], with Postfix and slapd in it; every machine sees it through an overlay
+//! in memory, so tests neither wait for each other nor leave anything behind. Nothing of the tests' own process is seen
+//! inside but what is copied there. Units run as they do on a gateway: sandboxes, credentials, accounts and timers are
+//! those of systemd itself.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use tempfile::TempDir;
+
+use super::process::{Server, command};
+use super::{SERVER_DEADLINE, poll_until, require, require_root, skip, temp_dir};
+
+/// Where `tests/setup` makes the root.
+const ROOT: &str = "/var/cache/rcptsync-tests/machine";
+
+/// A running machine.
+#[derive(Debug)]
+pub struct Machine {
+    /// The process with number 1 inside, by its number outside.
+    leader: u32,
+    // Ended before its directory goes.
+    _server: Server,
+    _directory: TempDir,
+}
+
+impl Machine {
+    /// Boots one; nothing where this machine cannot (which fails the test under `REQUIRE_SERVERS=1`).
+    pub fn boot(name: &str) -> Option<Machine> {
+        let is_here = Path::new(ROOT).join("usr").exists()
+            || skip(&format!("no root of a machine below {ROOT}"));
+        if !(is_here && require("systemd-nspawn") && require_root()) {
+            return None;
+        }
+        let directory = temp_dir(name);
+        let machine = format!("{name}-{}", std::process::id());
+        let mut nspawn = command("systemd-nspawn");
+        nspawn
+            .args(["--boot", "--volatile=overlay", "--register=no"])
+            .args(["--keep-unit", "--private-network", "--console=pipe"])
+            .arg("--resolv-conf=off")
+            .arg(format!("--directory={ROOT}"))
+            .arg(format!("--machine={machine}"));
+        let mut server = Server::start(&nspawn, &directory.path().join("console.log"), None);
+        let leader = server.wait_until_ready("systemd", || leader(&machine));
+        let machine = Machine {
+            leader,
+            _server: server,
+            _directory: directory,
+        };
+        poll_until(SERVER_DEADLINE, "the machine runs", || {
+            let state = machine.run("systemctl is-system-running");
+            let state = String::from_utf8_lossy(&state.stdout).trim().to_owned();
+            matches!(state.as_str(), "running" | "degraded").then_some(())
+        });
+        Some(machine)
+    }
+
+    /// Where a path of the machine lies, seen from outside.
+    pub fn path(&self, inside: &str) -> PathBuf {
+        let inside = inside.trim_start_matches('/');
+        Path::new(&format!("/proc/{}/root", self.leader)).join(inside)
+    }
+
+    /// Copies a file into the machine, its permissions too.
+    #[track_caller]
+    pub fn copy(&self, from: &Path, inside: &str) {
+        std::fs::copy(from, self.path(inside)).expect("a file of the machine");
+    }
+
+    /// Writes a file in the machine.
+    #[track_caller]
+    pub fn write(&self, inside: &str, content: impl AsRef<[u8]>) {
+        super::write_file(&self.path(inside), content);
+    }
+
+    /// Runs a script as root in the machine: `sh -e`, without a terminal.
+    pub fn run(&self, script: &str) -> Output {
+        let mut child = command("nsenter")
+            .arg(format!("--target={}", self.leader))
+            .args(["--mount", "--uts", "--ipc", "--net", "--pid"])
+            .args(["--root", "--wd=/"])
+            .args(["env", "-i", "LANG=C.UTF-8", "HOME=/root", "TERM=dumb"])
+            .arg("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .args(["timeout", "300", "sh", "-e"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("nsenter runs");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // One that has ended early says so by its code.
+        let _ = stdin.write_all(script.as_bytes());
+        drop(stdin);
+        child.wait_with_output().expect("our own child")
+    }
+
+    /// Runs a script that must succeed, and gives what it printed.
+    #[track_caller]
+    pub fn succeed(&self, script: &str) -> String {
+        let output = self.run(script);
+        let (said, told) = (
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        );
+        assert!(
+            output.status.success(),
+            "{script}: {}\n{said}{told}",
+            output.status
+        );
+        said
+    }
+}
+
+/// The first process of a machine: the child of its systemd-nspawn that has become systemd.
+fn leader(machine: &str) -> Option<u32> {
+    let wanted = format!("--machine={machine}");
+    let processes = || {
+        let entries = std::fs::read_dir("/proc").expect("/proc");
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+    };
+    let is_nspawn = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|octet| *octet == 0);
+        let program = words.next().unwrap_or_default();
+        program.ends_with(b"systemd-nspawn") && words.any(|word| word == wanted.as_bytes())
+    };
+    let nspawn = processes().find(is_nspawn)?;
+    // Its first child is not it, and is gone soon.
+    processes().find(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let (name, rest) = stat.rsplit_once(')').unwrap_or_default();
+        name.ends_with("(systemd") && rest.split_whitespace().nth(1) == Some(&nspawn.to_string())
+    })
+}
