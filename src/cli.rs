@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
 
 use crate::address::Address;
 use crate::command::{diff, init, verify};
 use crate::config;
 use crate::domain::Domain;
+use crate::exit::Exit;
+use crate::manual::Page;
 use crate::smtp::{self, Endpoint};
 use crate::templates::Target;
 
@@ -18,7 +21,7 @@ use crate::templates::Target;
 /// tables in one step, so that Postfix refuses unknown recipients at RCPT TO. What looks wrong is held until somebody
 /// has looked; what a source cannot say completely stays as it was.
 #[derive(Debug, Parser)]
-#[command(name = "rcptsync", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "rcptsync", version, max_term_width = 100, after_help = after_help())]
 pub struct Cli {
     /// What to do
     #[command(subcommand)]
@@ -29,36 +32,61 @@ pub struct Cli {
         long,
         global = true,
         value_name = "FILE",
+        value_hint = ValueHint::FilePath,
         env = "RCPTSYNC_CONFIG",
-        default_value = "/etc/rcptsync/rcptsync.toml"
+        default_value = "/etc/rcptsync/rcptsync.toml",
+        help_heading = EVERYWHERE
     )]
     pub config: PathBuf,
 
-    /// Form of the log on standard error
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    /// Log on standard error: `text`, or `json` (one object a line)
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORM",
+        value_enum,
+        default_value_t = LogFormat::Text,
+        hide_possible_values = true,
+        help_heading = EVERYWHERE
+    )]
     pub log_format: LogFormat,
 
     /// Log more: once for what is done, twice for details
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = EVERYWHERE)]
     pub verbose: u8,
 
     /// Only warnings and errors; nothing on standard output of `sync` (for cron)
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = EVERYWHERE)]
     pub quiet: bool,
 
-    /// Colours
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    /// Colours: `auto` (on a terminal), `always` or `never`
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t = Color::Auto,
+        hide_possible_values = true,
+        help_heading = EVERYWHERE
+    )]
     pub color: Color,
 }
 
-const AFTER_HELP: &str = "\
-Exit codes: 0 current, 2 would change (diff), 65 changes are held, 69 a hook is owed, or a gateway
-disagrees (verify), 73 a table could not be written, 74 another run holds the lock, 75 a source
-could not be read completely, 77 no permission, 78 the configuration or the state is wrong, 64 wrong
-command line, 70 a bug. `status` speaks 0 1 2 3 like any monitoring plugin; `explain` ends with 1 for an
-address that is refused, `doctor` with 1 for an error.
+/// Heads the options of the program, so that those of the verb are found at once.
+const EVERYWHERE: &str = "Options of every verb";
 
-First steps: `rcptsync init postfix`, `rcptsync check`, `rcptsync doctor`, `rcptsync diff`, `rcptsync sync`.";
+fn after_help() -> String {
+    let mut help = "Exit codes:\n".to_owned();
+    for (code, meanings) in Exit::codes() {
+        help.push_str(&format!("  {code:<3} {}\n", meanings.join("\n      ")));
+    }
+    help.push_str(
+        "  `status` uses 0 1 2 3, like any monitoring plugin.\n\n\
+         First steps: `rcptsync init postfix`, then `check`, `doctor`, `diff`, `sync`.\n\
+         Manual: `man rcptsync`, `man rcptsync.toml`; or `rcptsync man | man -l -`.",
+    );
+    help
+}
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -90,15 +118,16 @@ pub enum Command {
     /// after 24 hours. `status` and `sync` show the digests.
     Approve {
         /// The hold's digest, or its first 8 digits or more
+        #[arg(value_hint = ValueHint::Other)]
         digest: String,
     },
-    /// Say whether an address is accepted now, and why (or several addresses)
+    /// Say whether an address is accepted now, and why
     ///
     /// From the stored records and the published tables, without network: which object has it, which rule left it out,
     /// what waits, since when it is there, when it left. Ends with 0 if it is accepted and with 1 if it is refused.
     Explain {
-        /// The address, as at RCPT TO
-        #[arg(required = true, value_name = "ADDRESS")]
+        /// One address or several, as at RCPT TO
+        #[arg(required = true, value_name = "ADDRESS", value_hint = ValueHint::EmailAddress)]
         addresses: Vec<String>,
     },
     /// Show how things stand: last runs, holds, owed hooks, age of what is known
@@ -106,10 +135,10 @@ pub enum Command {
     /// The output and the codes of a monitoring plugin: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
     Status {
         /// A source last known completely (read or followed) longer ago than this is a warning
-        #[arg(long, value_name = "TIME", default_value = "2h", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "TIME", value_hint = ValueHint::Other, default_value = "2h", value_parser = humantime::parse_duration)]
         warn_age: Duration,
         /// A source last known completely longer ago than this is critical
-        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "TIME", value_hint = ValueHint::Other, default_value = "24h", value_parser = humantime::parse_duration)]
         crit_age: Duration,
         /// How to show it
         #[arg(long, value_enum, default_value_t = TextOrJson::Text)]
@@ -118,6 +147,7 @@ pub enum Command {
     /// List the generations, or show one
     History {
         /// Show the rows of this generation
+        #[arg(value_hint = ValueHint::Other)]
         generation: Option<u64>,
         /// How to show it
         #[arg(long, value_enum, default_value_t = TextOrJson::Text)]
@@ -128,7 +158,8 @@ pub enum Command {
     /// Publishes them as a new generation and runs the hooks. What is undone is held until it is approved; whatever
     /// changes later flows. The configuration is that of today, values included. `history` lists the generations.
     Rollback {
-        /// Its number
+        /// The number of that generation
+        #[arg(value_hint = ValueHint::Other)]
         generation: u64,
     },
     /// Ask whether the published tables are in force: the files, a complete read, a gateway, the system behind it
@@ -160,20 +191,37 @@ pub enum Command {
         #[arg(value_enum, hide_possible_values = false)]
         target: Target,
         /// A directory server, ldaps://HOST or ldap://HOST (StartTLS); several are asked in their order
-        #[arg(long = "server", value_name = "URL", value_parser = server)]
+        #[arg(long = "server", value_name = "URL", value_hint = ValueHint::Url, value_parser = server)]
         servers: Vec<String>,
-        /// A domain that the gateway relays; may stand there several times
-        #[arg(long = "domain", value_name = "DOMAIN", value_parser = Domain::parse)]
+        /// A domain that the gateway relays; may be given several times
+        #[arg(long = "domain", value_name = "DOMAIN", value_hint = ValueHint::Other, value_parser = Domain::parse)]
         domains: Vec<Domain>,
         /// Where the table lies, without a suffix
-        #[arg(long, value_name = "PATH", value_parser = table_path)]
+        #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, value_parser = table_path)]
         table_path: Option<String>,
         /// Write the configuration to this file, which must not be there yet
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         output: Option<PathBuf>,
         /// Put the lines for the tables of --config in their place (postfix, pmg)
         #[arg(long, conflicts_with_all = ["servers", "domains", "table_path", "output"])]
         install: bool,
+    },
+    /// Print a manual page, for man(1)
+    ///
+    /// Read it with `rcptsync man | man -l -`; the packages install both pages, for `man rcptsync` and `man rcptsync.toml`.
+    Man {
+        /// The page
+        #[arg(value_enum, default_value_t = Page::Program)]
+        page: Page,
+    },
+    /// Print the script that lets a shell complete the command line
+    ///
+    /// The packages install it. By hand, for bash: `rcptsync completions bash > /etc/bash_completion.d/rcptsync`; for zsh, as
+    /// a file _rcptsync in a directory of $fpath; for fish, as rcptsync.fish in /etc/fish/completions.
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
     },
 }
 
@@ -197,26 +245,26 @@ pub struct Verify {
     #[arg(long)]
     full: bool,
     /// Ask a gateway: addresses of the table must get 250, random ones 550 5.1.1
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_hint = ValueHint::Hostname)]
     smtp: Option<Endpoint>,
     /// Ask the system behind the gateway (Exchange: port 2525): it must know every address of the table, and no random
     /// one; with --full, addresses that a rule leaves out are asked for as well
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_hint = ValueHint::Hostname)]
     callout: Option<Endpoint>,
     /// The table whose addresses are asked for; the first of the configuration where nothing is said
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     table: Option<String>,
     /// Addresses of each sort that are asked for at most
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, value_name = "N", value_hint = ValueHint::Other, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=100))]
     samples: u8,
     /// Sender of the questions; the empty one (<>) where nothing is said, as for a bounce
-    #[arg(long, value_name = "ADDRESS", value_parser = sender)]
+    #[arg(long, value_name = "ADDRESS", value_hint = ValueHint::EmailAddress, value_parser = sender)]
     sender: Option<Address>,
     /// Name to introduce this machine with; its full name, or its address, where nothing is said
-    #[arg(long, value_name = "NAME", value_parser = Domain::parse)]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other, value_parser = Domain::parse)]
     helo: Option<Domain>,
     /// How long one reply may take, the greeting included: tarpits and postscreen take their time
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time_to_wait)]
+    #[arg(long, value_name = "TIME", value_hint = ValueHint::Other, default_value = "30s", value_parser = time_to_wait)]
     timeout: Duration,
     /// How to show it
     #[arg(long, value_enum, default_value_t = TextOrJson::Text)]

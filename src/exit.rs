@@ -5,6 +5,8 @@
 //!
 //! Invariant: the order of the variants is the order of precedence.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Why a command ended as it did, the most urgent first.
@@ -64,6 +66,53 @@ impl Exit {
     pub fn first(all: impl IntoIterator<Item = Exit>) -> Exit {
         all.into_iter().min().unwrap_or(Exit::Current)
     }
+
+    /// All of them, the most urgent first.
+    pub const ALL: [Exit; 14] = [
+        Exit::Bug,
+        Exit::Configuration,
+        Exit::Usage,
+        Exit::Permission,
+        Exit::NotWritten,
+        Exit::Locked,
+        Exit::Held,
+        Exit::HookOwed,
+        Exit::Disagrees,
+        Exit::SourceFrozen,
+        Exit::Undecided,
+        Exit::WouldChange,
+        Exit::Refused,
+        Exit::Current,
+    ];
+
+    /// What it means, for the help and the manual.
+    fn meaning(self) -> &'static str {
+        match self {
+            Exit::Bug => "a bug; please report it",
+            Exit::Configuration => "the configuration or the state directory is wrong",
+            Exit::Usage => "wrong command line",
+            Exit::Permission => "no permission to a file, or the directory refused the account",
+            Exit::NotWritten => "a table could not be written; the old one is in force",
+            Exit::Locked => "another run holds the lock; nothing was touched",
+            Exit::Held => "changes are held; everything else is published",
+            Exit::HookOwed => "published, but a hook is owed",
+            Exit::Disagrees => "verify: a file or a server is not as the table says",
+            Exit::SourceFrozen => "a source could not be read completely; its recipients stay",
+            Exit::Undecided => "verify: a server could not be asked, or decides nothing",
+            Exit::WouldChange => "diff, sync --dry-run: changes would be published",
+            Exit::Refused => "explain: the address is refused; doctor: a finding is an error",
+            Exit::Current => "the tables are current, nothing held or frozen, hooks done",
+        }
+    }
+
+    /// Every code with all that it may mean, ascending.
+    pub fn codes() -> BTreeMap<u8, Vec<&'static str>> {
+        let mut codes: BTreeMap<u8, Vec<&str>> = BTreeMap::new();
+        for exit in Exit::ALL {
+            codes.entry(exit.code()).or_default().push(exit.meaning());
+        }
+        codes
+    }
 }
 
 #[cfg(test)]
@@ -72,22 +121,7 @@ mod tests {
 
     #[test]
     fn precedence_is_that_of_the_manual() {
-        let all = [
-            Exit::Current,
-            Exit::Refused,
-            Exit::WouldChange,
-            Exit::Undecided,
-            Exit::SourceFrozen,
-            Exit::Disagrees,
-            Exit::HookOwed,
-            Exit::Held,
-            Exit::Locked,
-            Exit::NotWritten,
-            Exit::Permission,
-            Exit::Usage,
-            Exit::Configuration,
-            Exit::Bug,
-        ];
+        let all = Exit::ALL;
         let mut sorted = all.to_vec();
         sorted.sort();
         let mut codes: Vec<u8> = sorted.iter().map(|exit| exit.code()).collect();

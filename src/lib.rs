@@ -27,6 +27,7 @@
 
 pub mod cli;
 pub mod command;
+pub mod manual;
 
 pub mod at_once;
 pub mod error;

@@ -2,12 +2,13 @@
 //!
 //! Everything else is in the library, which `lib.rs` introduces. Nothing here decides anything.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use rcptsync::cli::{Cli, Color, Command, LogFormat, TextOrJson};
 use rcptsync::command::{
-    approve, check, diff, doctor, explain, history, init, status, sync, verify,
+    approve, check, completions, diff, doctor, explain, history, init, man, status, sync, verify,
 };
 use rcptsync::error::{Failure, Result};
 use rcptsync::exit::Exit;
@@ -56,9 +57,8 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli, tell: Tell<'_>) -> Result<u8> {
     let out = &mut anstream::stdout();
-    // It runs before there is a configuration.
-    if let Some(options) = new_installation(&cli.command) {
-        return init::run(&options, out);
+    if let Some(outcome) = before_configuration(&cli.command, out) {
+        return outcome;
     }
     let config = match (config::load(&cli.config), &cli.command) {
         (Ok(config), _) => config,
@@ -124,7 +124,20 @@ fn run(cli: &Cli, tell: Tell<'_>) -> Result<u8> {
             doctor::run(&config, options, out)
         }
         Command::Init { target, .. } => init::install(*target, &config, out),
+        // Done before.
+        Command::Man { .. } | Command::Completions { .. } => Ok(Exit::Current.code()),
     }
+}
+
+/// Runs what needs no configuration, and does not look for one.
+fn before_configuration(command: &Command, out: &mut dyn Write) -> Option<Result<u8>> {
+    if let Command::Man { page } = command {
+        return Some(Ok(man::run(*page, out)));
+    }
+    if let Command::Completions { shell } = command {
+        return Some(Ok(completions::run(*shell, out)));
+    }
+    new_installation(command).map(|options| init::run(&options, out))
 }
 
 /// What `init` without `--install` is asked for.

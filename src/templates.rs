@@ -304,7 +304,7 @@ pub fn pmg_override(names: &Names) -> String {
 }
 
 /// Puts values in the place of `{{ name }}`. A name that is not known stays, and the tests look for that.
-fn fill(text: &str, values: &[(&'static str, String)]) -> String {
+pub fn fill(text: &str, values: &[(&'static str, String)]) -> String {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, behind)) = rest.split_once("{{ ") {

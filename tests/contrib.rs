@@ -1,9 +1,12 @@
 //! What is delivered beside the program, through its own checkers.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use common::require;
 use rcptsync::config::{self, SourceKind};
 use rcptsync::current::SourceRecords;
 use rcptsync::domains::Domains;
@@ -61,6 +64,43 @@ fn the_sample_is_a_complete_company() {
     ] {
         assert!(wanted.rows.find(address.as_bytes()).is_some(), "{address}");
     }
+}
+
+/// Every shell script of the repository, by its first line; a CI job's steps are not looked into.
+#[test]
+fn shell_scripts_are_what_shellcheck_lets_pass() {
+    if !require("shellcheck") {
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut waiting: Vec<PathBuf> = [".ci", "contrib", "templates", "tests"]
+        .map(|name| root.join(name))
+        .into();
+    let mut scripts = Vec::new();
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(&path).expect("a directory of ours");
+            waiting.extend(entries.map(|entry| entry.expect("an entry").path()));
+        } else if is_shell_script(&std::fs::read(&path).expect("a file of ours")) {
+            scripts.push(path);
+        }
+    }
+    assert!(scripts.len() >= 2, "{scripts:?}");
+    let output = Command::new("shellcheck")
+        .args(scripts)
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}");
+}
+
+fn is_shell_script(file: &[u8]) -> bool {
+    let first = file
+        .split(|octet| *octet == b'\n')
+        .next()
+        .unwrap_or_default();
+    let first = String::from_utf8_lossy(first);
+    first.starts_with("#!") && first.ends_with("sh")
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod approve;
 pub mod check;
+pub mod completions;
 pub mod diff;
 pub mod doctor;
 mod ended;
@@ -9,6 +10,7 @@ pub mod explain;
 mod facts;
 pub mod history;
 pub mod init;
+pub mod man;
 mod owed;
 pub mod plan;
 mod proof;

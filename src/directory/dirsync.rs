@@ -9,7 +9,7 @@
 //! A cookie is taken *before* a complete read, with a filter that nothing matches: what changes during the read is then
 //! reported again by the next question, never lost.
 //!
-//! Invariant: [`follow`] returns changes only after the server said that nothing more is to be told, and after each
+//! Invariant: [`Following::follow`] returns changes only after the server said that nothing more is to be told, and after each
 //! object told was read again or is gone.
 
 use std::collections::BTreeMap;

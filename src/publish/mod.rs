@@ -1,7 +1,7 @@
 //! Putting tables in force: the only place that writes beside tables and renames onto them.
 //!
 //! A reader sees the old table or the new one, never a mixture and never none. Every artefact of every table is written
-//! beside the live one, by us or by postmap (`built`) or into a transaction (`relation`), proven and synced ([`prepare`])
+//! beside the live one, by us or by postmap (`built`) or into a transaction (`relation`), proven and synced ([`mod@prepare`])
 //! before the first is renamed or committed ([`put_in_force`]); what a dead run left decided is finished forward
 //! ([`recover`]). The table in force is never linked, moved aside or written into: a running smtpd learns of a new table from
 //! the link count or the time of the file it has open, and a second name would keep both.

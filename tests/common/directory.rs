@@ -3,7 +3,7 @@
 //! The truth is told by construction: a value is put together from a local part, a domain and a way of writing them, and
 //! what must become of it is noted in the same moment. Nothing here parses an address, and nothing of the program
 //! under test is called; where both agree, they do so for different reasons. Changes go through the company too
-//! ([`Company::add`] and the others return the LDIF that makes the same change in a directory), so it knows the truth
+//! ([`Company::add_user`] and the others return the LDIF that makes the same change in a directory), so it knows the truth
 //! at any time.
 
 use std::collections::{BTreeMap, BTreeSet};
