@@ -34,8 +34,8 @@ pub struct Cli {
     )]
     pub config: PathBuf,
 
-    /// Form of the log on standard error
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    /// Form of the log on standard error; as JSON, the result of `sync` and `rollback` is logged, too
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Auto)]
     pub log_format: LogFormat,
 
     /// Log more: once for what is done, twice for details
@@ -283,6 +283,8 @@ pub enum TextOrJson {
 /// Form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
+    /// Entries of the journal where standard error leads there (systemd), lines elsewhere
+    Auto,
     /// Lines
     Text,
     /// One JSON object a line
