@@ -39,13 +39,14 @@ pub struct Cli {
     )]
     pub config: PathBuf,
 
-    /// Log on standard error: `text`, or `json` (one object a line)
+    /// Log on standard error: `auto` (entries of the journal under systemd, else lines), `text`, or `json`
+    /// (one object a line, the result of `sync` and `rollback` included)
     #[arg(
         long,
         global = true,
         value_name = "FORM",
         value_enum,
-        default_value_t = LogFormat::Text,
+        default_value_t = LogFormat::Auto,
         hide_possible_values = true,
         help_heading = EVERYWHERE
     )]
@@ -331,6 +332,8 @@ pub enum TextOrJson {
 /// Form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
+    /// Entries of the journal where standard error leads there (systemd), lines elsewhere
+    Auto,
     /// Lines
     Text,
     /// One JSON object a line

@@ -97,7 +97,7 @@ pub fn run(hook: &Hook, told: &Told, run_deadline: Instant) -> Result<(), HookEr
     end_group(group, &mut child, status.is_none());
     let output = crate::report::printable(&output);
     for line in output.lines() {
-        tracing::info!(hook = hook.name, "{line}");
+        tracing::info!(hook = hook.name, "hook {}: {line}", hook.name);
     }
     let output = last_line(&output);
     match status {

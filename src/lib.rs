@@ -23,7 +23,8 @@
 //! Invariants of the architecture: the core (`fold` to `table`, `diff`, `guard`, `hold`) opens nothing and asks no clock;
 //! only `directory::session` names the LDAP crate, only `directory::discover` the one for DNS, only `directory::gssapi` the
 //! one for Kerberos, only `postgresql::session` the one for PostgreSQL; only [`publish`] renames onto tables; only [`state`]
-//! knows the state directory; only [`report`] prints. Beside the line stands [`check`], what `doctor` examines.
+//! knows the state directory; only [`report`] prints results, only [`log`] lines. Beside the line stands [`check`], what
+//! `doctor` examines.
 
 pub mod cli;
 pub mod command;

@@ -2,21 +2,22 @@
 //!
 //! Everything else is in the library, which `lib.rs` introduces. Nothing here decides anything.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use rcptsync::cli::{Cli, Color, Command, LogFormat, TextOrJson};
+use rcptsync::cli::{Cli, Command, TextOrJson};
 use rcptsync::command::{
     approve, check, completions, diff, doctor, explain, history, init, man, status, sync, verify,
 };
 use rcptsync::error::{Failure, Result};
 use rcptsync::exit::Exit;
-use rcptsync::report::Tell;
+use rcptsync::log::Results;
 use rcptsync::{config, log, report};
 
 fn main() -> ExitCode {
-    quiet_readers();
+    tell_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -33,21 +34,10 @@ fn main() -> ExitCode {
             );
         }
     };
-    log::start(&cli);
-    match cli.color {
-        Color::Auto => anstream::ColorChoice::Auto,
-        Color::Always => anstream::ColorChoice::Always,
-        Color::Never => anstream::ColorChoice::Never,
-    }
-    .write_global();
+    let results = log::start(&cli);
     let code = std::panic::catch_unwind(|| {
-        let tell = |failure: &Failure| match cli.log_format {
-            // A reader of standard error who has gone away changes nothing.
-            LogFormat::Text => drop(report::failure(&mut anstream::stderr(), failure)),
-            LogFormat::Json => report::failure_event(failure),
-        };
-        run(&cli, &tell).unwrap_or_else(|failure| {
-            tell(&failure);
+        run(&cli, results).unwrap_or_else(|failure| {
+            report::failure(&failure);
             failure.exit.code()
         })
     });
@@ -55,7 +45,7 @@ fn main() -> ExitCode {
     ExitCode::from(code.unwrap_or(Exit::Bug.code()))
 }
 
-fn run(cli: &Cli, tell: Tell<'_>) -> Result<u8> {
+fn run(cli: &Cli, results: Results) -> Result<u8> {
     let out = &mut anstream::stdout();
     if let Some(outcome) = before_configuration(&cli.command, out) {
         return outcome;
@@ -74,16 +64,18 @@ fn run(cli: &Cli, tell: Tell<'_>) -> Result<u8> {
                 is_full: *full,
                 is_quiet: cli.quiet,
                 back_to: None,
+                results,
             };
-            sync::run(&config, options, out, tell)
+            sync::run(&config, options, out)
         }
         Command::Rollback { generation } => {
             let options = sync::Options {
                 is_quiet: cli.quiet,
                 back_to: Some(*generation),
+                results,
                 ..sync::Options::default()
             };
-            sync::run(&config, options, out, tell)
+            sync::run(&config, options, out)
         }
         Command::Diff { format } => {
             let options = diff::Options {
@@ -91,7 +83,7 @@ fn run(cli: &Cli, tell: Tell<'_>) -> Result<u8> {
                 is_full: false,
                 is_quiet: cli.quiet,
             };
-            diff::run(&config, options, out, tell)
+            diff::run(&config, options, out)
         }
         Command::Approve { digest } => approve::run(&config, digest, out),
         Command::Explain { addresses } => explain::run(&config, addresses, out),
@@ -114,7 +106,7 @@ fn run(cli: &Cli, tell: Tell<'_>) -> Result<u8> {
         Command::History { generation, format } => {
             history::run(&config, *generation, *format == TextOrJson::Json, out)
         }
-        Command::Verify(asked) => verify::run(&config, &asked.options(cli.quiet), out, tell),
+        Command::Verify(asked) => verify::run(&config, &asked.options(cli.quiet), out),
         Command::Check => check::run(&config, out),
         Command::Doctor { format } => {
             let options = doctor::Options {
@@ -164,17 +156,29 @@ fn new_installation(command: &Command) -> Option<init::Options> {
 
 /// A panic in a thread that reads a source is that source's failure and is told as one; the library behind it may panic on
 /// what a hostile server sends. Everywhere else a panic is a bug of ours, and said so: exit code 70.
-fn quiet_readers() {
-    let default = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
+fn tell_panics() {
+    std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
-        if thread
-            .name()
-            .is_some_and(|name| name.starts_with("source "))
-        {
+        let is_reader = (thread.name()).is_some_and(|name| name.starts_with("source "));
+        if is_reader {
             tracing::debug!("{panic}");
-        } else {
-            default(panic);
+            return;
         }
+        let trace = Backtrace::capture();
+        let trace = if trace.status() == BacktraceStatus::Captured {
+            format!("\n{trace}")
+        } else {
+            String::new()
+        };
+        report::failure(&Failure {
+            exit: Exit::Bug,
+            what: "a bug in rcptsync ended the run".into(),
+            place: (panic.location()).map_or_else(String::new, |place| place.to_string()),
+            why: format!("{panic}{trace}"),
+            in_force:
+                "each table is the old one or the new one; the next run finishes what was decided"
+                    .into(),
+            next: "please report it with this message (RUST_BACKTRACE=1 tells more)".into(),
+        });
     }));
 }

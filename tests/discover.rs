@@ -92,9 +92,9 @@ fn check(samba: &Samba, keys: &str, server: &str, words: &[&str]) {
     let rcptsync = installation(samba, keys);
     let outcome = sync(&rcptsync, &samba.resolv_conf()).expect_code(0);
     let log = &outcome.stderr;
-    let answered = format!("read completely from {server} ");
+    let answered = format!("read completely from {server},");
     assert!(log.contains(&answered), "{answered} is not in {log}");
-    assert_eq!(log.contains("WARN"), !words.is_empty(), "{log}");
+    assert_eq!(log.contains("warning: "), !words.is_empty(), "{log}");
     for word in words {
         assert!(log.contains(word), "{word} is not in {log}");
     }

@@ -73,7 +73,7 @@ fn good_ends_are_0_1_and_2() {
         (
             &["sync"][..],
             0,
-            "relay_recipients: unchanged, 2 rows in force (generation 1)",
+            "nothing changed; in force: relay_recipients 2 rows (generation 1)",
         ),
         (&["sync", "--quiet"], 0, ""),
         (&["diff"], 0, "0 added"),

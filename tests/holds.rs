@@ -590,6 +590,10 @@ fn a_vanished_address_stays_for_its_grace() {
     program.staff("anna bob carl");
     program
         .run_untouching(&["sync"], 0)
+        .expect_output(&["nothing changed", "; 1 address leaving"]);
+    program
+        .run(&["diff"])
+        .expect_code(0)
         .expect_output(&["leaving  dora@example.com until 2"]);
     let json = program
         .run(&["diff", "--format", "json"])
@@ -679,7 +683,8 @@ fn a_held_removal_begins_to_leave_when_it_is_approved() {
     let json = program.run(&["diff", "--format", "json"]).json();
     assert_eq!(json["leaving"], serde_json::json!([]));
     approve(&program, &program.holds().1[0]);
-    program.run_untouching(&["sync"], 0).expect_output(&[
+    program.run_untouching(&["sync"], 0);
+    program.run(&["diff"]).expect_code(0).expect_output(&[
         "leaving  carl@example.com until 2",
         "leaving  dora@example.com",
     ]);

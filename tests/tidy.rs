@@ -344,7 +344,6 @@ fn dependencies_are_decided() {
         "tokio-rustls",
         "toml",
         "tracing",
-        "tracing-subscriber",
     ];
     assert_eq!(found, decided);
 }

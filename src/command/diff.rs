@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::postfix::map_types;
-use crate::report::{Tell, markdown, progress, text, unified};
+use crate::report::{self, markdown, progress, text, unified};
 use crate::snapshot::Progress;
 use crate::state::State;
 
@@ -37,7 +37,7 @@ pub struct Options {
 }
 
 /// Plans, prints, and gives the exit code.
-pub fn run(config: &Config, options: Options, out: &mut dyn Write, tell: Tell<'_>) -> Result<u8> {
+pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8> {
     let entries = Progress::default();
     let run = super::begin(config, Instant::now(), options.is_full, &entries);
     map_types::require(&config.tables)?;
@@ -49,7 +49,7 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write, tell: Tell<'_
     let difference = planned.difference(config, usize::MAX);
     let plan = planned.made();
     let failures = plan.map_or(&[][..], |plan| &plan.failures);
-    failures.iter().for_each(tell);
+    failures.iter().for_each(report::failure);
     // A reader who has seen enough (`| head`) is no failure.
     let _ = match options.format {
         Format::Text => text::difference(out, &difference),

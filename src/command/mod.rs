@@ -22,6 +22,7 @@ pub mod verify;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
+use crate::log;
 use crate::snapshot::Progress;
 use crate::time::Timestamp;
 
@@ -35,9 +36,11 @@ fn begin<'run>(
     progress: &'run Progress,
 ) -> plan::Run<'run> {
     let now = Timestamp::now();
+    let id = run_id(now, std::process::id());
+    log::run_begins(&id);
     plan::Run {
         config,
-        id: format!("{:x}-{:x}", now.0, std::process::id()),
+        id,
         now,
         // Beyond what the clock can say means no limit.
         deadline: started
@@ -48,9 +51,25 @@ fn begin<'run>(
     }
 }
 
+/// When a run began and its process, so that a line with it tells the time: `20261126T033000Z-4711`.
+fn run_id(now: Timestamp, process: u32) -> String {
+    let began: String = (now.to_string().chars())
+        .filter(|character| !matches!(character, '-' | ':'))
+        .collect();
+    format!("{began}-{process}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_id_of_a_run_tells_when_it_began() {
+        assert_eq!(
+            run_id(Timestamp(1_795_663_800), 4711),
+            "20261126T033000Z-4711"
+        );
+    }
 
     #[test]
     fn a_run_timeout_beyond_the_clock_is_no_limit() {

@@ -32,7 +32,8 @@ pub fn run_hooks(
         tracing::info!(
             hook = hook.name,
             generation = head.published,
-            "hook started"
+            "hook {} starts",
+            hook.name
         );
         if let Err(error) = hook::run(hook, &told, run.deadline) {
             failures.push(Failure {

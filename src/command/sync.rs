@@ -14,10 +14,11 @@ use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::hold::Cause;
+use crate::log::Results;
 use crate::postfix::map_types;
 use crate::publish;
 use crate::report::difference::{Difference, Outcome};
-use crate::report::{self, Tell, progress, text};
+use crate::report::{self, logged, progress, text};
 use crate::snapshot::Progress;
 use crate::state::State;
 use crate::state::head::Head;
@@ -35,6 +36,8 @@ pub struct Options {
     pub is_quiet: bool,
     /// Read nothing, and go back to this generation (`rollback`).
     pub back_to: Option<u64>,
+    /// Where the result goes.
+    pub results: Results,
 }
 
 /// What a run did, beside its failures.
@@ -47,14 +50,14 @@ struct Done {
 }
 
 /// Runs, prints what was done, and gives the exit code.
-pub fn run(config: &Config, options: Options, out: &mut dyn Write, tell: Tell<'_>) -> Result<u8> {
+pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8> {
     if options.is_dry_run {
         let options = diff::Options {
             format: diff::Format::Text,
             is_full: options.is_full,
             is_quiet: options.is_quiet,
         };
-        return diff::run(config, options, out, tell);
+        return diff::run(config, options, out);
     }
     let started = Instant::now();
     let progress = Progress::default();
@@ -83,17 +86,8 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write, tell: Tell<'_
         ..done.record.take().unwrap_or_default()
     };
     ended::tell(&run, &state, &record);
-    failures.iter().for_each(tell);
-    if !options.is_quiet {
-        let _ = print(out, &done, &record);
-    }
-    tracing::info!(
-        run = record.id,
-        code,
-        changed = record.is_changed,
-        generation = record.generation,
-        "run ended"
-    );
+    failures.iter().for_each(report::failure);
+    let _ = show(out, options, &done, &record);
     Ok(code)
 }
 
@@ -271,43 +265,66 @@ fn put_back(
     state.store_head(head)
 }
 
-fn print(out: &mut dyn Write, done: &Done, record: &RunRecord) -> std::io::Result<()> {
+/// Shows what the run did. A reader who has gone away changes nothing.
+fn show(
+    out: &mut dyn Write,
+    options: Options,
+    done: &Done,
+    record: &RunRecord,
+) -> std::io::Result<()> {
     let Some(difference) = &done.difference else {
         return Ok(());
     };
-    if difference.outcome == Outcome::Unchanged
-        && record.failures.is_empty()
-        && difference.leaving.is_empty()
-    {
-        for (name, table) in &difference.tables {
-            let count = report::counted(table.counts.in_force, "row", "rows");
-            writeln!(
-                out,
-                "{name}: unchanged, {count} in force (generation {})",
-                record.generation
-            )?;
-        }
+    let paths = (done.published.as_ref()).map_or(&[][..], |published| &published.paths);
+    let ended = ended(done, difference, record);
+    // Whoever wants nothing but warnings wants those of the result, too.
+    if options.results == Results::Logged || options.is_quiet {
+        logged::result(difference, record, paths, &ended);
         return Ok(());
     }
-    text::difference(out, difference)?;
+    if difference.outcome != Outcome::Unchanged || done.published.is_some() {
+        text::difference(out, difference)?;
+    }
+    for path in paths {
+        writeln!(out, "published {path}")?;
+    }
+    writeln!(out, "{ended}")
+}
+
+/// The sentence at the end.
+fn ended(done: &Done, difference: &Difference, record: &RunRecord) -> String {
     match &done.published {
-        Some(published) => {
-            for path in &published.paths {
-                writeln!(out, "published {path}")?;
-            }
-            writeln!(
-                out,
-                "generation {} of {} is in force",
-                published.generation, record.at
-            )
-        }
+        Some(published) => format!(
+            "generation {} of {} is in force",
+            published.generation, record.at
+        ),
         None if record.exits.contains(&Exit::NotWritten) => {
-            writeln!(out, "nothing was published: a table could not be written")
+            "nothing was published: a table could not be written".into()
         }
-        None => writeln!(
-            out,
+        None if difference.outcome == Outcome::Unchanged => unchanged(difference, record),
+        None => format!(
             "nothing to publish; generation {} stays in force",
             record.generation
         ),
     }
+}
+
+/// `nothing changed; in force: relay_recipients 198 rows, access 12 rows (generation 3)`
+fn unchanged(difference: &Difference, record: &RunRecord) -> String {
+    let tables = difference.tables.iter().map(|(name, table)| {
+        let count = report::counted(table.counts.in_force, "row", "rows");
+        format!("{name} {count}")
+    });
+    let leaving = match difference.leaving.len() as u64 {
+        0 => String::new(),
+        count => format!(
+            "; {} leaving",
+            report::counted(count, "address", "addresses")
+        ),
+    };
+    format!(
+        "nothing changed; in force: {} (generation {}){leaving}",
+        tables.collect::<Vec<_>>().join(", "),
+        record.generation
+    )
 }

@@ -122,7 +122,11 @@ impl<'read> Following<'read> {
         match self.ask(session, NOBODY, Vec::new()).await {
             Ok((_, cookie)) => Ok((Some(self.cursor(session, cookie).await?), None)),
             Err(Cause::Refused(outcome)) if self.source.incremental == Incremental::Auto => {
-                tracing::debug!("no DirSync: {}", Cause::Refused(outcome));
+                tracing::debug!(
+                    "{}: no DirSync: {}",
+                    self.naming_context,
+                    Cause::Refused(outcome)
+                );
                 Ok((None, None))
             }
             Err(cause) => Err(self.trouble(cause)),
@@ -154,7 +158,11 @@ impl<'read> Following<'read> {
             return Ok(None);
         };
         if reports.len() > CHANGES_MAX {
-            tracing::info!("{} objects changed: too many to follow", reports.len());
+            tracing::info!(
+                "{}: {} objects changed, too many to follow: a complete read",
+                self.naming_context,
+                reports.len()
+            );
             return Ok(None);
         }
         if !reports.is_empty() {
@@ -173,7 +181,8 @@ impl<'read> Following<'read> {
                 // One object that the server will not show must not keep all others waiting.
                 Err(trouble) if matches!(trouble.cause, Cause::Refused(_) | Cause::Entry(_)) => {
                     tracing::info!(
-                        "what changed cannot be read again ({}): a complete read",
+                        "{}: what changed cannot be read again ({}): a complete read",
+                        self.naming_context,
                         trouble.cause
                     );
                     return Ok(None);
@@ -240,7 +249,8 @@ impl<'read> Following<'read> {
             Ok(found) => Ok(Some(found)),
             Err(Cause::Refused(outcome)) => {
                 tracing::info!(
-                    "the changes cannot be followed on ({}): a complete read",
+                    "{}: the changes cannot be followed on ({}): a complete read",
+                    self.naming_context,
                     Cause::Refused(outcome)
                 );
                 Ok(None)

@@ -170,7 +170,7 @@ pub async fn servers(
     let answers = questions.into_iter().zip(answers).collect();
     let (hosts, warnings) = choose(answers, &discovery.domain, random)?;
     for warning in warnings {
-        tracing::warn!(source = source_name, "{warning}");
+        tracing::warn!(source = source_name, "source {source_name}: {warning}");
     }
     let address = |host| address(host, discovery.is_global_catalog, source.starttls);
     Ok(hosts.into_iter().map(address).collect())

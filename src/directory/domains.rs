@@ -54,10 +54,10 @@ pub async fn read(
     match read_entries(session, &hybrid, source.page_size, budget).await {
         Ok(entries) => organisation.is_hybrid = Some(!entries.is_empty()),
         Err(trouble) if is_refusal(&trouble) => {
-            tracing::debug!("no look for hybrid: {:?}", trouble.cause)
+            tracing::debug!("no look for a hybrid configuration: {}", trouble.cause)
         }
         Err(trouble) => {
-            tracing::debug!("no look for hybrid: {:?}", trouble.cause);
+            tracing::debug!("no look for a hybrid configuration: {}", trouble.cause);
             return Ok(organisation);
         }
     }

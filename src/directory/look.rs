@@ -199,7 +199,7 @@ async fn read_posture(session: &mut Session, base: &str, page_size: u32) -> Opti
         let entries = match read_entries(session, &query, page_size, budget).await {
             Ok(entries) => entries,
             Err(trouble) => {
-                tracing::debug!("no look for {class}: {:?}", trouble.cause);
+                tracing::debug!("no look for objects of class {class}: {}", trouble.cause);
                 // An error of the connection is final, so nothing is asked behind one.
                 if matches!(trouble.cause, Cause::Refused(_)) {
                     continue;

@@ -153,7 +153,8 @@ impl Reader<'_> {
                         };
                         tracing::warn!(
                             source = self.source_name,
-                            "{first}{more}; {} answered instead",
+                            "source {}: {first}{more}; {} answered instead",
+                            self.source_name,
                             server.url
                         );
                     }
@@ -167,7 +168,11 @@ impl Reader<'_> {
                         server: server.url.clone(),
                         trouble,
                     };
-                    tracing::debug!(source = self.source_name, %attempt, "server failed");
+                    tracing::debug!(
+                        source = self.source_name,
+                        "source {}: {attempt}",
+                        self.source_name
+                    );
                     attempts.push(attempt);
                     if is_final {
                         break;

@@ -1,4 +1,4 @@
-//! The only place that prints: values in, text out.
+//! The only place that prints results: values in, text out. Lines of the log are printed by `log`.
 //!
 //! Results go to standard output, everything else to standard error. Whatever came from a directory, a file or a program
 //! is made harmless before a terminal sees it ([`printable`]): whoever writes an attribute must not write to the screen of
@@ -6,13 +6,12 @@
 
 pub mod difference;
 pub mod findings;
+pub mod logged;
 pub mod markdown;
 pub mod progress;
 pub mod text;
 pub mod unified;
 pub mod verification;
-
-use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
@@ -22,6 +21,7 @@ pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 pub(crate) const HELD: Style = AnsiColor::Yellow.on_default();
 pub(crate) const STRONG: Style = Style::new().bold();
+pub(crate) const FAINT: Style = Style::new().dimmed();
 
 /// Bytes from elsewhere as text that a terminal only shows: control characters, direction marks and bytes that are not
 /// UTF-8 stand there as escapes. Line ends stay.
@@ -54,36 +54,8 @@ pub fn key(bytes: &[u8]) -> String {
     printable(bytes).replace('\n', "\\u{a}")
 }
 
-/// A failure as a person reads it: what, and below it the other four answers.
-pub fn failure(out: &mut dyn Write, failure: &Failure) -> io::Result<()> {
-    writeln!(
-        out,
-        "{BAD}error:{BAD:#} {STRONG}{}{STRONG:#}",
-        one_line(&failure.what)
-    )?;
-    for (name, answer) in [
-        ("where", &failure.place),
-        ("why", &failure.why),
-        ("in force", &failure.in_force),
-        ("next", &failure.next),
-    ] {
-        let text = printable(answer.as_bytes());
-        let mut lines = text.lines().filter(|line| !line.is_empty());
-        if let Some(first) = lines.next() {
-            writeln!(out, "  {:<10}{first}", format!("{name}:"))?;
-        }
-        for line in lines {
-            writeln!(out, "            {line}")?;
-        }
-    }
-    Ok(())
-}
-
-/// How failures are told: to a person as a block, to a program as one event of the log.
-pub type Tell<'run> = &'run dyn Fn(&Failure);
-
-/// A failure as an event of the log, with its answers as fields.
-pub fn failure_event(failure: &Failure) {
+/// A failure as one event of the log, with its answers as fields. For a person the log makes a block of them.
+pub fn failure(failure: &Failure) {
     tracing::error!(
         code = failure.exit.code(),
         place = failure.place,
@@ -93,10 +65,6 @@ pub fn failure_event(failure: &Failure) {
         "{}",
         failure.what
     );
-}
-
-fn one_line(text: &str) -> String {
-    key(text.as_bytes())
 }
 
 /// `1,204`

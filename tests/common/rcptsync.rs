@@ -142,7 +142,7 @@ impl Rcptsync {
             arguments: arguments.join(" "),
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            stderr: without_run_ids(&String::from_utf8_lossy(&output.stderr)),
         }
     }
 
@@ -160,6 +160,21 @@ impl Rcptsync {
     }
 }
 
+/// Lines without the id of the run in front: `20261126T033000Z-4711 `.
+fn without_run_ids(text: &str) -> String {
+    let is_id = |word: &str| {
+        word.split_once("Z-").is_some_and(|(began, process)| {
+            let digits = began.replacen('T', "", 1) + process;
+            began.len() == 15 && digits.bytes().all(|octet| octet.is_ascii_digit())
+        })
+    };
+    let of_line = |line| match str::split_once(line, ' ') {
+        Some((word, rest)) if is_id(word) => rest,
+        _ => line,
+    };
+    text.split_inclusive('\n').map(of_line).collect()
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct Outcome {
@@ -167,6 +182,7 @@ pub struct Outcome {
     /// `None`: a signal.
     pub code: Option<i32>,
     pub stdout: String,
+    /// Without the ids of runs.
     pub stderr: String,
 }
 

@@ -9,7 +9,7 @@ use crate::current::{self, Changes, Controller, SourceRecords};
 use crate::directory::Earlier;
 use crate::error::{Failure, Result};
 use crate::records::Records;
-use crate::report::key;
+use crate::report::{counted, key, number};
 use crate::snapshot::{Cursor, Followed, Reading, Snapshot};
 use crate::source::{self, referral};
 use crate::state::head::{Frozen, Head, SourceState};
@@ -50,7 +50,8 @@ fn earlier<'run>(
     if known.question != ldap.question() {
         tracing::info!(
             source = source.name,
-            "the configuration asks something else than before: a complete read"
+            "source {}: the configuration asks something else than before: a complete read",
+            source.name
         );
         return None;
     }
@@ -130,7 +131,7 @@ impl Desk<'_, '_> {
         for referral in &uncovered_referrals {
             tracing::warn!(
                 source = name,
-                "no source covers {}, to which the directory refers",
+                "source {name}: no source covers {}, to which the directory refers",
                 key(referral.as_bytes())
             );
         }
@@ -138,8 +139,9 @@ impl Desk<'_, '_> {
         tracing::info!(
             source = name,
             records = shown.len(),
-            "read completely from {}",
-            snapshot.answered_by
+            "source {name}: read completely from {}, {}",
+            snapshot.answered_by,
+            counted(shown.len(), "record", "records")
         );
         self.tell_change_of_controller(&snapshot);
         let records = self.with_missing(shown, &snapshot)?;
@@ -197,8 +199,9 @@ impl Desk<'_, '_> {
         if !records.missing.is_empty() {
             tracing::warn!(
                 source = self.source.name,
-                "{} does not show {} of the records that another controller showed; they go on counting until it does, or \
-                 for replication_delay",
+                "source {}: {} does not show {} of the records that another controller showed; they go on counting until it \
+                 does, or for replication_delay",
+                self.source.name,
                 snapshot.answered_by,
                 records.missing.len()
             );
@@ -215,8 +218,9 @@ impl Desk<'_, '_> {
         if before.is_some_and(|(before, answering)| !answering.is_at_least(before)) {
             tracing::info!(
                 source = self.source.name,
-                "{} is another controller than the one that answered last as {}, or was set back: its changes cannot be \
-                 followed from there",
+                "source {}: {} is another controller than the one that answered last as {}, or was set back: its changes \
+                 cannot be followed from there",
+                self.source.name,
                 snapshot.answered_by,
                 known.answered_by
             );
@@ -232,7 +236,9 @@ impl Desk<'_, '_> {
             tracing::info!(
                 source = self.source.name,
                 vanished = drift.vanished,
-                "objects were deleted unseen: the account is not shown deleted objects"
+                "source {}: {} deleted unseen: the account is not shown deleted objects",
+                self.source.name,
+                counted(drift.vanished as u64, "object was", "objects were")
             );
         }
         let missed =
@@ -241,7 +247,9 @@ impl Desk<'_, '_> {
             tracing::warn!(
                 source = self.source.name,
                 missed,
-                "the complete read found what following the changes had missed"
+                "source {}: the complete read found {} that following had missed",
+                self.source.name,
+                counted(missed as u64, "change", "changes")
             );
         }
     }
@@ -259,8 +267,10 @@ impl Desk<'_, '_> {
             source = self.source.name,
             records = records.len(),
             reported = followed.changes().len(),
-            "followed the changes on {}",
-            followed.answered_by
+            "source {}: followed the changes on {}, {} reported",
+            self.source.name,
+            followed.answered_by,
+            number(followed.changes().len() as u64)
         );
         Some(SourceNow {
             name: self.source.name.clone(),
@@ -288,7 +298,8 @@ impl Desk<'_, '_> {
             .inspect_err(|lost| {
                 tracing::warn!(
                     source = self.source.name,
-                    "its stored records are lost ({lost}); they count as never read"
+                    "source {}: its stored records are lost ({lost}); they count as never read",
+                    self.source.name
                 );
             })
             .ok()

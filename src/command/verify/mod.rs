@@ -23,7 +23,7 @@ use crate::publish::inspect::{Found, Inspected, inspect};
 use crate::report::verification::{
     Asked, Compared, FileVerified, Outcome, Purpose, TableVerified, Verification, print,
 };
-use crate::report::{Tell, key, progress};
+use crate::report::{self, key, progress};
 use crate::smtp::Endpoint;
 use crate::snapshot::Progress;
 use crate::state::State;
@@ -70,7 +70,7 @@ struct TableNow<'run> {
 }
 
 /// Looks, asks, prints, and gives the exit code.
-pub fn run(config: &Config, options: &Options, out: &mut dyn Write, tell: Tell<'_>) -> Result<u8> {
+pub fn run(config: &Config, options: &Options, out: &mut dyn Write) -> Result<u8> {
     let started = Instant::now();
     let asked_table = asked_table(config, options)?;
     let state = State::view(&config.state_dir);
@@ -98,7 +98,7 @@ pub fn run(config: &Config, options: &Options, out: &mut dyn Write, tell: Tell<'
     let plan = planned.as_ref().and_then(plan::Planned::made);
     if let Some(plan) = plan {
         compare(plan, &mut report.tables);
-        plan.failures.iter().for_each(tell);
+        plan.failures.iter().for_each(report::failure);
         exits.extend(plan.exits());
         if plan.is_change() {
             exits.push(Exit::WouldChange);
@@ -111,7 +111,6 @@ pub fn run(config: &Config, options: &Options, out: &mut dyn Write, tell: Tell<'
         listed: plan::domains::stored(&config.domains, &head),
         plan,
         deadline: run.deadline,
-        tell,
     };
     for (endpoint, side, place) in [
         (&options.smtp, Side::Gateway, &mut report.gateway),
@@ -267,7 +266,6 @@ struct Asking<'run> {
     listed: Domains,
     plan: Option<&'run plan::Plan<'run>>,
     deadline: Instant,
-    tell: Tell<'run>,
 }
 
 impl Asking<'_> {
@@ -287,7 +285,7 @@ impl Asking<'_> {
                 (asked, exit_of(&interview.answers, &purposes))
             }
             Err(failure) => {
-                (self.tell)(&failure);
+                report::failure(&failure);
                 (Asked::unasked(server, &failure, notes), failure.exit)
             }
         }

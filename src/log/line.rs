@@ -1,0 +1,167 @@
+//! One line of the log as a value, and its forms: text, JSON, fields for the journal.
+//!
+//! Invariant: nothing in it acts on a terminal, and the message is one line, whoever wrote the words in it. The answers of a
+//! failure ([`ANSWERS`]) may have several lines.
+
+use std::fmt::{self, Write as _};
+
+use serde_json::{Map, Value, json};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level};
+
+use super::named;
+use crate::report::{BAD, FAINT, HELD, STRONG, key, printable};
+
+/// The fields of a failure that a person reads below the message, and their titles.
+const ANSWERS: [(&str, &str); 4] = [
+    ("place", "where"),
+    ("why", "why"),
+    ("in_force", "in force"),
+    ("next", "next"),
+];
+
+/// One line.
+#[derive(Debug)]
+pub struct Line {
+    /// How urgent it is.
+    pub level: Level,
+    /// All that a person needs, but the answers of a failure.
+    pub message: String,
+    /// The same in parts, for programs; and the answers of a failure.
+    pub fields: Map<String, Value>,
+}
+
+impl Line {
+    /// The line that an event asks for.
+    pub fn of(event: &Event<'_>) -> Line {
+        let mut line = Line {
+            level: *event.metadata().level(),
+            message: String::new(),
+            fields: Map::new(),
+        };
+        event.record(&mut line);
+        line
+    }
+
+    /// For a person, with colours; each line of text behind `before`.
+    pub fn text(&self, before: &str) -> String {
+        let (name, _) = named(self.level);
+        let (style, message) = match self.level {
+            Level::ERROR => (BAD, STRONG),
+            Level::WARN => (HELD, anstyle::Style::new()),
+            Level::INFO | Level::DEBUG | Level::TRACE => (FAINT, anstyle::Style::new()),
+        };
+        let mut text = format!(
+            "{before}{style}{name}:{style:#} {message}{}{message:#}\n",
+            self.message
+        );
+        for answer in self.answers() {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{before}{answer}");
+        }
+        text
+    }
+
+    /// For the journal, which shows nothing but this: the message, and below it the answers of a failure.
+    pub fn journal_message(&self) -> String {
+        let mut text = self.message.clone();
+        for answer in self.answers() {
+            let _ = write!(text, "\n{answer}");
+        }
+        text
+    }
+
+    /// One object: `time`, `level`, `run` (within a run), `message`, `fields`.
+    pub fn json(&self, time: &str, run: Option<&str>) -> Value {
+        let (level, _) = named(self.level);
+        let mut line = json!({
+            "time": time,
+            "level": level,
+            "message": self.message,
+            "fields": self.fields,
+        });
+        if let Some(run) = run {
+            line["run"] = run.into();
+        }
+        line
+    }
+
+    fn answers(&self) -> impl Iterator<Item = String> {
+        ANSWERS.iter().flat_map(|(field, title)| {
+            let answer = self.fields.get(*field).and_then(Value::as_str);
+            let lines = answer.unwrap_or_default().lines();
+            let lines = lines.filter(|line| !line.is_empty()).enumerate();
+            lines.map(move |(number, line)| match number {
+                0 => format!("  {:<10}{line}", format!("{title}:")),
+                _ => format!("            {line}"),
+            })
+        })
+    }
+
+    fn set(&mut self, field: &Field, value: Value) {
+        self.fields.insert(field.name().to_owned(), value);
+    }
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.message = key(value.as_bytes());
+        } else {
+            self.set(field, printable(value.as_bytes()).into());
+        }
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.set(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(field, value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(level: Level, message: &str, why: &str) -> Line {
+        let mut fields = Map::new();
+        fields.insert("why".into(), why.into());
+        Line {
+            level,
+            message: message.into(),
+            fields,
+        }
+    }
+
+    #[test]
+    fn an_answer_of_several_lines_stays_below_its_title() {
+        let line = line(Level::ERROR, "it failed", "one\n\ntwo");
+        let told = "it failed\n  why:      one\n            two";
+        assert_eq!(line.journal_message(), told);
+        let text = anstream::adapter::strip_str(&line.text("7 ")).to_string();
+        assert_eq!(
+            text,
+            "7 error: it failed\n7   why:      one\n7             two\n"
+        );
+    }
+
+    #[test]
+    fn a_line_in_json_names_its_run_where_there_is_one() {
+        let line = line(Level::WARN, "m", "w");
+        let time = "2026-11-26T00:00:00.000Z";
+        let expected =
+            json!({"time": time, "level": "warning", "message": "m", "fields": {"why": "w"}});
+        assert_eq!(line.json(time, None), expected);
+        assert_eq!(line.json(time, Some("7"))["run"], "7");
+    }
+}
