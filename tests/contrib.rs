@@ -63,36 +63,165 @@ fn the_sample_is_a_complete_company() {
     }
 }
 
-#[test]
+/// Whether a checker is there; its absence fails the test under `REQUIRE_SERVERS`.
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+fn require(program: &str) -> bool {
+    let is_here = Command::new(program).arg("--version").output().is_ok();
+    assert!(
+        is_here || std::env::var_os("REQUIRE_SERVERS").is_none(),
+        "{program} is missing"
+    );
+    if !is_here {
+        eprintln!("SKIPPED: {program} not found");
+    }
+    is_here
+}
+
+/// Every file below `contrib`.
+fn files() -> Vec<PathBuf> {
+    let (mut found, mut waiting) = (Vec::new(), vec![contrib("")]);
+    while let Some(directory) = waiting.pop() {
+        for entry in std::fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+#[test]
 fn the_units_are_what_systemd_understands() {
-    if Command::new("systemd-analyze")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        assert!(
-            std::env::var_os("REQUIRE_SERVERS").is_none(),
-            "systemd-analyze is missing"
-        );
-        eprintln!("SKIPPED the_units_are_what_systemd_understands: systemd-analyze not found");
+    if !require("systemd-analyze") {
         return;
     }
-    // `verify` wants the program to be there.
+    // `verify` wants the programs to be there, and has no manual of ours.
     let directory = tempfile::tempdir().expect("a directory");
-    for name in ["rcptsync.service", "rcptsync.timer"] {
-        let unit = std::fs::read_to_string(contrib("systemd").join(name)).expect("the unit");
-        let unit = unit.replace("ExecStart=/usr/bin/rcptsync", "ExecStart=/bin/true");
-        std::fs::write(directory.path().join(name), unit).expect("written");
+    let mut names = Vec::new();
+    for path in files() {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .expect("text");
+        if ![".service", ".timer", ".path"]
+            .iter()
+            .any(|kind| name.ends_with(kind))
+        {
+            continue;
+        }
+        let unit = std::fs::read_to_string(&path).expect("the unit");
+        let start = |line: &str| match line.starts_with("ExecStart=") {
+            true => "ExecStart=/bin/true\n".to_owned(),
+            false => format!("{line}\n"),
+        };
+        let unit: String = unit.lines().map(start).collect();
+        // A template is looked at as one of its units.
+        let name = name.replace("@.", "@rcptsync.");
+        std::fs::write(directory.path().join(&name), unit).expect("written");
+        names.push(name);
     }
+    assert!(names.len() >= 4, "{names:?}");
     let output = Command::new("systemd-analyze")
-        .args(["verify", "--man=no", "rcptsync.service", "rcptsync.timer"])
+        .args(["verify", "--man=no"])
+        .args(&names)
         .current_dir(directory.path())
         .output()
         .expect("it runs");
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.success() && !told.contains("rcptsync."),
+        output.status.success() && !told.contains("rcptsync"),
         "{told}"
     );
+}
+
+/// The figure that the README names, and a time limit above the program's own.
+#[test]
+fn the_unit_is_closed_and_patient() {
+    if !require("systemd-analyze") {
+        return;
+    }
+    let unit = contrib("systemd/rcptsync.service");
+    let text = std::fs::read_to_string(&unit).expect("the unit");
+    let limit = text
+        .lines()
+        .find_map(|line| line.strip_prefix("TimeoutStartSec="));
+    let limit = limit
+        .and_then(|limit| limit.strip_suffix("min"))
+        .expect("minutes");
+    let limit: u64 = limit.parse().expect("a number");
+    let ours = config::load(&contrib("sample/rcptsync.toml"))
+        .expect("a configuration")
+        .run_timeout;
+    assert!(limit * 60 > ours.as_secs(), "{limit} min beside {ours:?}");
+
+    let output = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--no-pager", "--threshold=15"])
+        .arg(&unit)
+        .output()
+        .expect("it runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn scripts_are_clean() {
+    if !require("shellcheck") {
+        return;
+    }
+    let is_script = |path: &PathBuf| {
+        let head = std::fs::read(path)
+            .expect("a file")
+            .into_iter()
+            .take(32)
+            .collect::<Vec<_>>();
+        head.starts_with(b"#!/bin/sh") || head.starts_with(b"#!/bin/bash")
+    };
+    let scripts: Vec<PathBuf> = files().into_iter().filter(is_script).collect();
+    assert!(scripts.len() >= 3, "{scripts:?}");
+    let output = Command::new("shellcheck")
+        .args(&scripts)
+        .output()
+        .expect("it runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+}
+
+/// The default of the package says nothing, and says the right thing as soon as its lines count.
+#[test]
+fn the_packaged_default_is_a_configuration_in_comments() {
+    let text = include_str!("../templates/packaged.toml");
+    assert!(
+        text.lines()
+            .all(|line| line.is_empty() || line.starts_with('#'))
+    );
+    let is_setting =
+        |line: &&str| line.starts_with(|first: char| first == '[' || first.is_ascii_lowercase());
+    let settings: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .filter(is_setting)
+        .collect();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("rcptsync.toml");
+    std::fs::write(&path, settings.join("\n")).expect("written");
+    let config = config::load(&path).expect("a configuration");
+    assert_eq!(
+        (
+            config.sources.len(),
+            config.tables.len(),
+            config.domains.list.len()
+        ),
+        (1, 1, 1)
+    );
+    assert_eq!(config.state_dir, Path::new("/var/lib/rcptsync/state"));
 }
