@@ -157,15 +157,52 @@ fn succeed(command: &mut Command) -> String {
 }
 
 /// Packs the program under test as a release would be packed.
-fn build(directory: &Path) -> PathBuf {
+fn pack(arguments: &[&str], directory: &Path) {
     succeed(
         Command::new(Path::new(ROOT).join("contrib/package/build"))
             .args(["--fast", "--binary", env!("CARGO_BIN_EXE_rcptsync")])
-            .args(["--version", "0.1.0-1", "--output"])
+            .args(arguments)
             .arg(directory)
             .env("PATH", process::search_path()),
     );
+}
+
+fn build(directory: &Path) -> PathBuf {
+    pack(&["--version", "0.1.0-1", "--output"], directory);
     directory.join("rcptsync_0.1.0-1_amd64.deb")
+}
+
+/// The RPM is laid out from the same tree, with the places of its own world.
+fn the_rpm_holds_the_same(directory: &Path) {
+    pack(&["--rpm", "--version", "0.1.0-1", "--output"], directory);
+    let package = directory.join("x86_64/rcptsync-0.1.0-1.x86_64.rpm");
+    let query = |what: &str| succeed(Command::new("rpm").args(["-qp", what]).arg(&package));
+    let listed = query("-l");
+    let documents = [
+        "/usr/share/doc/",
+        "/usr/share/licenses/",
+        "/usr/lib/.build-id",
+    ];
+    let mut listed: Vec<&str> = listed.lines().collect();
+    listed.retain(|path| !documents.iter().any(|document| path.starts_with(document)));
+    assert_eq!(
+        listed,
+        [
+            "/etc/rcptsync",
+            "/etc/rcptsync/rcptsync.toml",
+            "/usr/bin/rcptsync",
+            "/usr/lib/systemd/system/rcptsync.service",
+            "/usr/lib/systemd/system/rcptsync.timer",
+            "/usr/lib/sysusers.d/rcptsync.conf",
+            "/usr/lib/tmpfiles.d/rcptsync.conf",
+            "/usr/share/bash-completion/completions/rcptsync",
+            "/usr/share/fish/vendor_completions.d/rcptsync.fish",
+            "/usr/share/man/man1/rcptsync.1.gz",
+            "/usr/share/man/man5/rcptsync.toml.5.gz",
+            "/usr/share/zsh/site-functions/_rcptsync",
+        ]
+    );
+    assert_eq!(query("-c"), "/etc/rcptsync/rcptsync.toml\n");
 }
 
 /// The next package, which comes with another default.
@@ -195,7 +232,7 @@ fn successor(package: &Path, directory: &Path) -> PathBuf {
 
 #[test]
 fn a_gateway_from_installation_to_purge() {
-    if !(require("cargo-deb") && require("lintian")) {
+    if !(require("cargo-deb") && require("lintian") && require("rpmbuild")) {
         return;
     }
     let Some(gateway) = Gateway::boot() else {
@@ -213,9 +250,11 @@ fn a_gateway_from_installation_to_purge() {
         "{complaints}"
     );
 
+    the_rpm_holds_the_same(directory.path());
     installed_and_off(&gateway, &package);
     configured_and_run(&gateway);
     by_the_timer(&gateway);
+    told_to_reload(&gateway);
     upgraded(&gateway, &successor(&package, directory.path()));
     removed_and_back(&gateway, &package);
     purged(&gateway, &package);
@@ -351,6 +390,25 @@ LDIF"
             .starts_with("250 ")
             .then_some(())
     });
+}
+
+/// The example among the documents, for a table that smtpd reads once.
+fn told_to_reload(gateway: &Gateway) {
+    let units = "cp /usr/share/doc/rcptsync/examples/systemd/rcptsync-reload.* /etc/systemd/system/; \
+                 systemctl daemon-reload; systemctl enable --now rcptsync-reload.path";
+    gateway.machine.succeed(units);
+    // An smtpd that lives for ever.
+    let table = "/var/lib/rcptsync/tables/relay_recipients";
+    let settings =
+        "relay_recipient_maps=texthash:TABLE max_use=1000000 max_idle=1d".replace("TABLE", table);
+    gateway
+        .machine
+        .succeed(&format!("postconf -e {settings} && postfix reload"));
+    joins(gateway, "finn", "Ug");
+    let before = format!("relay_recipient_maps=cdb:{table}");
+    gateway.machine.succeed(&format!(
+        "systemctl disable --now rcptsync-reload.path; postconf -e {before} && postfix reload"
+    ));
 }
 
 fn upgraded(gateway: &Gateway, next: &Path) {
