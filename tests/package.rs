@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -172,36 +173,42 @@ fn build(directory: &Path) -> PathBuf {
     directory.join("rcptsync_0.1.0-1_amd64.deb")
 }
 
-/// The RPM is laid out from the same tree, with the places of its own world.
-fn the_rpm_holds_the_same(directory: &Path) {
+/// The RPM is laid out from the same trees, with the places of its own world.
+fn the_rpm_holds_the_same(deb: &Path, directory: &Path) {
     pack(&["--rpm", "--version", "0.1.0-1", "--output"], directory);
-    let package = directory.join("x86_64/rcptsync-0.1.0-1.x86_64.rpm");
-    let query = |what: &str| succeed(Command::new("rpm").args(["-qp", what]).arg(&package));
-    let listed = query("-l");
+    let rpm = directory.join("x86_64/rcptsync-0.1.0-1.x86_64.rpm");
+    let query = |what: &str| succeed(Command::new("rpm").args(["-qp", what]).arg(&rpm));
+    let places = [
+        "/etc/rcptsync/",
+        "/usr/bin/",
+        "/usr/libexec/",
+        "/usr/lib/sys",
+        "/usr/lib/tmp",
+        "/usr/share/",
+    ];
     let documents = [
         "/usr/share/doc/",
         "/usr/share/licenses/",
-        "/usr/lib/.build-id",
+        "/usr/share/lintian/",
     ];
-    let mut listed: Vec<&str> = listed.lines().collect();
-    listed.retain(|path| !documents.iter().any(|document| path.starts_with(document)));
-    assert_eq!(
-        listed,
-        [
-            "/etc/rcptsync",
-            "/etc/rcptsync/rcptsync.toml",
-            "/usr/bin/rcptsync",
-            "/usr/lib/systemd/system/rcptsync.service",
-            "/usr/lib/systemd/system/rcptsync.timer",
-            "/usr/lib/sysusers.d/rcptsync.conf",
-            "/usr/lib/tmpfiles.d/rcptsync.conf",
-            "/usr/share/bash-completion/completions/rcptsync",
-            "/usr/share/fish/vendor_completions.d/rcptsync.fish",
-            "/usr/share/man/man1/rcptsync.1.gz",
-            "/usr/share/man/man5/rcptsync.toml.5.gz",
-            "/usr/share/zsh/site-functions/_rcptsync",
-        ]
+    let installed = |listed: &str| {
+        let lines = listed
+            .lines()
+            .filter_map(|line| Some(&line[line.find('/')?..]));
+        let counts = |path: &&str| {
+            let is_in = |places: &[&str]| places.iter().any(|place| path.starts_with(place));
+            is_in(&places) && !is_in(&documents) && !path.ends_with('/')
+        };
+        let zsh = |path: &str| path.replace("vendor-completions", "site-functions");
+        lines.filter(counts).map(zsh).collect::<BTreeSet<String>>()
+    };
+    let expected =
+        installed(&succeed(Command::new("dpkg").arg("-c").arg(deb)).replace(" ./", " /"));
+    assert!(
+        expected.contains("/usr/lib/systemd/system/rcptsync.timer"),
+        "{expected:?}"
     );
+    assert_eq!(installed(&query("-l")), expected);
     assert_eq!(query("-c"), "/etc/rcptsync/rcptsync.toml\n");
 }
 
@@ -250,7 +257,7 @@ fn a_gateway_from_installation_to_purge() {
         "{complaints}"
     );
 
-    the_rpm_holds_the_same(directory.path());
+    the_rpm_holds_the_same(&package, directory.path());
     installed_and_off(&gateway, &package);
     configured_and_run(&gateway);
     by_the_timer(&gateway);
