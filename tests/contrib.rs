@@ -1,9 +1,12 @@
 //! What is delivered beside the program, through its own checkers.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use common::require;
 use rcptsync::config::{self, SourceKind};
 use rcptsync::current::SourceRecords;
 use rcptsync::domains::Domains;
@@ -61,20 +64,6 @@ fn the_sample_is_a_complete_company() {
     ] {
         assert!(wanted.rows.find(address.as_bytes()).is_some(), "{address}");
     }
-}
-
-/// Whether a checker is there; its absence fails the test under `REQUIRE_SERVERS`.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-fn require(program: &str) -> bool {
-    let is_here = Command::new(program).arg("--version").output().is_ok();
-    assert!(
-        is_here || std::env::var_os("REQUIRE_SERVERS").is_none(),
-        "{program} is missing"
-    );
-    if !is_here {
-        eprintln!("SKIPPED: {program} not found");
-    }
-    is_here
 }
 
 /// Every file below `contrib`.
@@ -168,32 +157,6 @@ fn the_unit_is_closed_and_patient() {
         String::from_utf8_lossy(&output.stdout)
     );
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-}
-
-#[test]
-fn scripts_are_clean() {
-    if !require("shellcheck") {
-        return;
-    }
-    let is_script = |path: &PathBuf| {
-        let head = std::fs::read(path)
-            .expect("a file")
-            .into_iter()
-            .take(32)
-            .collect::<Vec<_>>();
-        head.starts_with(b"#!/bin/sh") || head.starts_with(b"#!/bin/bash")
-    };
-    let scripts: Vec<PathBuf> = files().into_iter().filter(is_script).collect();
-    assert!(scripts.len() >= 3, "{scripts:?}");
-    let output = Command::new("shellcheck")
-        .args(&scripts)
-        .output()
-        .expect("it runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
 }
 
 /// The default of the package says nothing, and says the right thing as soon as its lines count.
