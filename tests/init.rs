@@ -195,14 +195,27 @@ fn no_file_is_overwritten() {
         .mode();
     assert_eq!(mode & 0o777, 0o644);
 
-    write_file(&file, "mine\n");
-    program
-        .run(&output)
-        .expect_code(73)
-        .expect_answers(&["a file could not be written", "nothing is overwritten"]);
-    assert_eq!(
-        std::fs::read_to_string(&file).expect("it is there"),
-        "mine\n"
+    for mine in ["mine\n", "", "# A comment of mine.\n"] {
+        write_file(&file, mine);
+        program
+            .run(&output)
+            .expect_code(73)
+            .expect_answers(&["a file could not be written", "nothing is overwritten"]);
+        let kept = std::fs::read_to_string(&file).expect("it is there");
+        assert_eq!(kept, mine);
+    }
+    // But the default of the package, which nobody has touched: a link to it is somebody's.
+    write_file(&file, include_str!("../templates/packaged.toml"));
+    let link = program.directory().join("link.toml");
+    symlink(&file, &link).expect("a link");
+    let mut to_link = output;
+    *to_link.last_mut().expect("the file") = link.to_str().expect("a path of ours");
+    program.run(&to_link).expect_code(73);
+    program.run(&output).expect_code(0);
+    assert!(
+        std::fs::read_to_string(&file)
+            .expect("it is there")
+            .contains("init postfix")
     );
 
     // A link is something that is there, whatever it leads to.

@@ -4,7 +4,7 @@
 //! is written and nothing else happens; names come from the command line. When it has been published, `--install` takes
 //! path, type and domains from that configuration and tells Postfix ([`postfix`]) or PMG ([`pmg`]).
 //!
-//! Invariant: nothing that is there is overwritten, neither a file nor a parameter.
+//! Invariant: nothing that is there is overwritten, neither a file nor a parameter; but for the untouched default of the package.
 
 mod new_file;
 pub mod pmg;

@@ -13,8 +13,8 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 
 use super::{SERVER_DEADLINE, poll_until};
 
-/// Where servers lie that the `PATH` of an ordinary account leaves out.
-const SYSTEM_DIRECTORIES: &str = "/usr/local/sbin:/usr/sbin:/sbin";
+/// Where servers lie that the `PATH` of an ordinary account leaves out, and what `tests/setup` has built.
+const SYSTEM_DIRECTORIES: &str = "/usr/local/sbin:/usr/sbin:/sbin:/var/cache/rcptsync-tests/bin";
 
 /// The search path of every program started here.
 pub fn search_path() -> OsString {
