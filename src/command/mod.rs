@@ -9,6 +9,7 @@ pub mod explain;
 mod facts;
 pub mod history;
 pub mod init;
+mod notices;
 mod owed;
 pub mod plan;
 mod proof;
