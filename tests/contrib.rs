@@ -80,13 +80,24 @@ fn the_units_are_what_systemd_understands() {
     }
     // `verify` wants the program to be there.
     let directory = tempfile::tempdir().expect("a directory");
-    for name in ["rcptsync.service", "rcptsync.timer"] {
+    let names = [
+        "rcptsync.service",
+        "rcptsync.timer",
+        "rcptsync-mail@.service",
+    ];
+    for name in names {
         let unit = std::fs::read_to_string(contrib("systemd").join(name)).expect("the unit");
-        let unit = unit.replace("ExecStart=/usr/bin/rcptsync", "ExecStart=/bin/true");
+        let unit = unit
+            .replace("ExecStart=/usr/bin/rcptsync", "ExecStart=/bin/true")
+            .replace(
+                "ExecStart=/usr/libexec/rcptsync/notify-mail",
+                "ExecStart=/bin/true",
+            );
         std::fs::write(directory.path().join(name), unit).expect("written");
     }
     let output = Command::new("systemd-analyze")
         .args(["verify", "--man=no", "rcptsync.service", "rcptsync.timer"])
+        .arg("rcptsync-mail@rcptsync.service.service")
         .current_dir(directory.path())
         .output()
         .expect("it runs");
