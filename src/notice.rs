@@ -910,6 +910,156 @@ mod tests {
         );
     }
 
+    fn frozen_by(failure: &Failure) -> Option<Frozen> {
+        Some(Frozen {
+            since: at(1),
+            cause: failure.cause(),
+        })
+    }
+
+    fn failure(exit: Exit, what: &str) -> Failure {
+        Failure {
+            exit,
+            what: what.into(),
+            place: String::new(),
+            why: "why".into(),
+            in_force: String::new(),
+            next: String::new(),
+        }
+    }
+
+    fn hold(cause: Cause, scope: &str, approved_at: Option<Timestamp>) -> HoldState {
+        HoldState {
+            table: "t".into(),
+            cause,
+            scope: scope.into(),
+            added_count: 3,
+            removed_count: 4,
+            since: at(2),
+            last_seen: at(9),
+            is_current: true,
+            approved_at,
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_found_once() {
+        let text = "[domains]\nlist = ['x.example']\n[source.corp]\nkind = 'list'\npath = 'a'\n[table.t]\npath = 't'\n\
+                    formats = ['cdb']\n[[hook]]\nname = 'push'\nrun = ['/p']\n";
+        let config = crate::config::parse(std::path::Path::new("/c"), text);
+        let config = config.expect("a configuration");
+        let away = failure(Exit::SourceFrozen, "source corp: away");
+        let refused = failure(Exit::Permission, "source corp: the account is refused");
+        let disagrees = failure(
+            Exit::Disagrees,
+            "generation 3 was published, and gateways contradict it",
+        );
+        let check = |change: &dyn Fn(&mut Head), failures: &[&Failure], expected: &[&str]| {
+            let mut head = Head::default();
+            change(&mut head);
+            let run = RunRecord {
+                at: at(10),
+                failures: failures.iter().map(|failure| (*failure).clone()).collect(),
+                ..RunRecord::default()
+            };
+            let found = find(&config, Some(&head), &run, true);
+            let line = |condition: &Condition| {
+                format!(
+                    "{} {}={}",
+                    condition.when.name(),
+                    condition.key,
+                    condition.weight
+                )
+            };
+            let lines: Vec<String> = found.conditions.values().map(line).collect();
+            assert_eq!(lines, expected);
+        };
+        let freeze = |head: &mut Head, name: &str, failure: &Failure| {
+            head.sources.entry(name.into()).or_default().frozen = frozen_by(failure);
+        };
+        check(&|_| {}, &[], &[]);
+        check(
+            &|head| freeze(head, "corp", &away),
+            &[&away],
+            &["failed source corp=1"],
+        );
+        check(
+            &|head| freeze(head, "corp", &refused),
+            &[&refused],
+            &["failed source corp=2"],
+        );
+        // A run that did not come to reading says nothing new of it; a source that is gone is nobody's trouble.
+        check(
+            &|head| freeze(head, "corp", &refused),
+            &[],
+            &["failed source corp=1"],
+        );
+        check(&|head| freeze(head, "gone", &away), &[], &[]);
+        let broken = failure(Exit::NotWritten, "table t: no space");
+        let other = failure(Exit::NotWritten, "table u: no space");
+        check(
+            &|head| freeze(head, "corp", &away),
+            &[&away, &broken, &other],
+            &["failed run not_written=1", "failed source corp=1"],
+        );
+        check(
+            &|head| head.relay_domains.frozen = frozen_by(&away),
+            &[&away],
+            &["failed relay_domains=1"],
+        );
+        check(
+            &|head| {
+                head.sources
+                    .entry("corp".into())
+                    .or_default()
+                    .domains_frozen = frozen_by(&away)
+            },
+            &[&away],
+            &["failed domains corp=1"],
+        );
+        // A contradiction is told as what came of it: the change that is held since then, in this run and in those behind it.
+        let held = |cause, approved_at| {
+            move |head: &mut Head| {
+                drop(head.holds.insert("d".into(), hold(cause, "s", approved_at)))
+            }
+        };
+        check(&|_| {}, &[&disagrees], &["failed run disagrees=1"]);
+        check(
+            &held(Cause::Proof, None),
+            &[&disagrees],
+            &["failed hold t proof s=7"],
+        );
+        check(
+            &held(Cause::DomainHalved, None),
+            &[],
+            &["refused hold t domain_halved s=7"],
+        );
+        check(&held(Cause::DomainHalved, Some(at(5))), &[], &[]);
+        let owed = failure(Exit::HookOwed, "hook push failed");
+        check(&|head| head.published = 1, &[&owed], &["owed hook push=1"]);
+        check(
+            &|_| {},
+            &[&failure(Exit::Bug, "a bug ended the run")],
+            &["failed run bug=1"],
+        );
+        // What is approved, and what stands there all the same.
+        let mut head = Head::default();
+        held(Cause::DomainHalved, Some(at(5)))(&mut head);
+        head.holds
+            .insert("e".into(), hold(Cause::DomainHalved, "s", None));
+        let run = RunRecord {
+            at: at(10),
+            ..RunRecord::default()
+        };
+        let found = find(&config, Some(&head), &run, true);
+        let acted: Vec<_> = found
+            .conditions
+            .values()
+            .map(|condition| condition.acted_at)
+            .collect();
+        assert_eq!(acted, [Some(at(5))]);
+    }
+
     #[test]
     fn a_clock_that_is_set_back_neither_silences_nor_repeats() {
         let all = rules(&When::ALL, DAY, 15);

@@ -148,6 +148,18 @@ fn a_source_that_fails_is_told_once_and_so_is_its_return() {
         };
         desk.check(&["sync"], code, told);
     }
+    // One thing is over and another is not.
+    let desk = Desk::new("told-both", &[("tell", ALL, TELL)]);
+    desk.program.staff(&staff(20));
+    desk.check(&["sync"], 65, &format!("refused: {HELD}"));
+    std::fs::remove_file(desk.path("staff.list")).expect("it was there");
+    desk.check(&["sync"], 65, frozen);
+    desk.program.staff(&staff(20));
+    desk.check(
+        &["sync"],
+        65,
+        "recovered: source staff is not frozen any more (1 still so)",
+    );
     // One that was never read.
     let desk = Desk::new("told-never", &[("tell", ALL, TELL)]);
     let config = std::fs::read_to_string(desk.program.config_file()).expect("our own file");
@@ -303,6 +315,58 @@ fn a_run_that_dies_after_telling_tells_once_more() {
     desk.check(&["sync"], 0, "");
 }
 
+/// Killed in front of every call that touches what is remembered: told once or twice, never not at all.
+#[test]
+fn a_run_that_dies_at_any_step_of_remembering_tells_once_or_twice() {
+    if !require("strace") {
+        return;
+    }
+    let desk = Desk::new("told-crash", &[("tell", ALL, TELL)]);
+    let (there, away) = (desk.path("staff.list"), desk.path("away"));
+    let notified = desk.path("state/notified.json");
+    let temporary = desk.path("state/.notified.json.new");
+    let paths = [
+        notified.to_str().expect("text"),
+        temporary.to_str().expect("text"),
+    ];
+    let frozen = "failed: source staff cannot be read completely";
+    let mut points_count = 0;
+    for call in ["openat", "write", "fsync", "rename", "unlink"] {
+        for number in 1.. {
+            std::fs::rename(&there, &away).expect("renamed");
+            let inject = format!("inject=?{call}:signal=KILL:when={number}");
+            let wrapper = [
+                "strace",
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-P",
+                paths[0],
+                "-P",
+                paths[1],
+                "-e",
+                &inject,
+            ];
+            let killed = desk.program.run_under(&wrapper, &["sync"]);
+            let is_through = killed.code == Some(75);
+            desk.program.run(&["sync"]).expect_code(75);
+            let told = desk.log();
+            let expected = [frozen.to_owned(), format!("{frozen}; {frozen}")];
+            assert!(expected.contains(&told), "{call} {number}: {told}");
+            desk.check(&["sync"], 75, "");
+            std::fs::rename(&away, &there).expect("renamed");
+            std::fs::remove_file(&notified).expect("what was remembered");
+            desk.check(&["sync"], 0, "");
+            if is_through {
+                break;
+            }
+            points_count += 1;
+        }
+    }
+    assert!(points_count >= 8, "{points_count} points");
+}
+
 #[test]
 fn state_that_is_damaged_is_told_and_repeats_itself_at_most_once() {
     let desk = Desk::new("told-damaged", &[("tell", ALL, TELL)]);
@@ -333,7 +397,7 @@ fn state_that_is_damaged_is_told_and_repeats_itself_at_most_once() {
     desk.check(
         &["sync"],
         75,
-        "recovered: configuration and state are good again",
+        "recovered: configuration and state are good again (1 still so)",
     );
     // What cannot be remembered would be told by every run, so it is told by none.
     let notified = desk.path("state/notified.json");

@@ -118,10 +118,13 @@ impl Message<'_> {
             let over = first_of(&notice.ended).map_or_else(String::new, |known| known.over);
             (format!("recovered: {over}"), notice.ended.len())
         };
-        let more = match count {
+        let mut more = match count {
             0 | 1 => String::new(),
             count => format!(", and {} more", count - 1),
         };
+        if notice.began.is_empty() && !notice.is_reminder && !notice.goes_on.is_empty() {
+            more += &format!(" ({} still so)", notice.goes_on.len());
+        }
         let text = cut(&foreign(&what), SUBJECT_CHARACTERS_MAX);
         format!("rcptsync on {}: {text}{more}", foreign(self.host))
     }
