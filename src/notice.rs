@@ -422,12 +422,12 @@ impl Memory {
     }
 
     fn see_one(&mut self, condition: &Condition, now: Timestamp) {
-        let fresh = |returns_count| Known {
+        let fresh = |since: Option<Timestamp>, returns_count| Known {
             when: condition.when,
             what: condition.what.clone(),
             over: condition.over.clone(),
             is_of_run: condition.is_of_run,
-            since: condition.since.unwrap_or(now),
+            since: since.unwrap_or(now),
             runs_count: 0,
             weight: condition.weight,
             acted_at: None,
@@ -438,9 +438,11 @@ impl Memory {
             returns_count,
         };
         let known = self.conditions.entry(condition.key.clone());
-        let known = known.or_insert_with(|| fresh(0));
-        if known.ended_at.is_some() {
-            *known = fresh(known.returns_count + 1);
+        let known = known.or_insert_with(|| fresh(condition.since, 0));
+        if let Some(ended_at) = known.ended_at {
+            // A hold remembers its like of the last hours.
+            let since = condition.since.filter(|since| *since > ended_at);
+            *known = fresh(since, known.returns_count + 1);
         }
         known.when = condition.when;
         known.what.clone_from(&condition.what);
@@ -1058,6 +1060,27 @@ mod tests {
             .map(|condition| condition.acted_at)
             .collect();
         assert_eq!(acted, [Some(at(5))]);
+    }
+
+    #[test]
+    fn what_comes_back_begins_anew() {
+        let all = rules(&When::ALL, DAY, 0);
+        let mut memory = Memory::default();
+        let mut since = |minute: u64, words: &str, known_since: Option<Timestamp>| {
+            let mut found = found(words);
+            for condition in found.conditions.values_mut() {
+                condition.since = known_since;
+            }
+            memory.see(&found, &all, at(minute));
+            let notice = memory.due(&all, at(minute)).expect("a notice");
+            memory.told(&notice, at(minute));
+            let told = notice.began.first().or(notice.ended.first());
+            told.expect("a condition").1.since
+        };
+        assert_eq!(since(10, "h", Some(at(8))), at(8));
+        assert_eq!(since(20, "", None), at(8));
+        assert_eq!(since(30, "h", Some(at(8))), at(30));
+        assert_eq!(since(50, "a", None), at(50));
     }
 
     #[test]
