@@ -28,6 +28,11 @@ pub struct Failure {
 impl Failure {
     /// What remains in force when a run stops before it touched anything.
     pub const NOTHING_TOUCHED: &'static str = "every table stays as it was; nothing was touched";
+
+    /// What failed and why, in one line: how state remembers it.
+    pub fn cause(&self) -> String {
+        format!("{}: {}", self.what, self.why)
+    }
 }
 
 /// A result whose failure is told in full.

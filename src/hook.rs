@@ -1,8 +1,8 @@
-//! Running a program after a table has changed.
+//! Running a program after a table has changed, or when something is to be told.
 //!
-//! A program and its arguments, never a shell; a small environment; standard input empty or the JSON of the difference;
-//! output captured, bounded and logged. When the time is up, the whole process group is ended. Not here: which hooks are
-//! owed (`command::sync` keeps that in head.json, and a hook is owed until it has succeeded).
+//! A program and its arguments, never a shell; a small environment; standard input empty or what the hook asked for; output
+//! captured, bounded and logged. When the time is up, the whole process group is ended. Not here: which hooks are owed
+//! (`command::owed`), and what there is to be told (`notice`).
 
 use std::io::{self, PipeReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -12,25 +12,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::config::Hook;
+use crate::config::{Hook, HookInput};
 
 /// What a hook is told.
 #[derive(Clone, Debug)]
 pub struct Told {
-    /// Keys added since its own last success.
-    pub added_count: u64,
-    /// Keys removed since then.
-    pub removed_count: u64,
-    /// Rows in force, over all tables.
-    pub total_count: u64,
-    /// The generation in force.
-    pub generation: u64,
-    /// SHA-256 over the digests of all published files.
-    pub digest: String,
-    /// The published files, separated by colons.
-    pub tables: String,
-    /// The difference, for standard input.
-    pub json: String,
+    /// Variables of its environment, beside `PATH` and `LANG`.
+    pub environment: Vec<(&'static str, String)>,
+    /// Its standard input, where it asked for one.
+    pub input: String,
 }
 
 /// Why a hook did not succeed.
@@ -74,23 +64,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The search path of a hook; nothing of ours is inherited.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Runs a hook to its end, or to the end of its time, whichever comes first.
-pub fn run(hook: &Hook, told: &Told, run_deadline: Instant) -> Result<(), HookError> {
-    let limit = hook
-        .timeout
-        .min(run_deadline.saturating_duration_since(Instant::now()));
+/// Runs a hook to its end, or to the end of its time, whichever comes first. Without a deadline of the run it has all of its
+/// own time.
+pub fn run(hook: &Hook, told: &Told, run_deadline: Option<Instant>) -> Result<(), HookError> {
+    let left = run_deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    let limit = left.map_or(hook.timeout, |left| left.min(hook.timeout));
     let deadline = Instant::now() + limit;
     let (mut child, said) = start(hook, told).map_err(HookError::Start)?;
     let group = Pid::from_child(&child);
-    let output = attach(
-        &mut child,
-        said,
-        if hook.wants_json {
-            told.json.clone()
-        } else {
-            String::new()
-        },
-    );
+    let output = attach(&mut child, said, told.input.clone());
 
     let (status, output) = follow(&mut child, &output, deadline);
     // A hook that ended may have left descendants behind; they would outlive the run otherwise.
@@ -122,16 +104,11 @@ fn start(hook: &Hook, told: &Told) -> io::Result<(Child, PipeReader)> {
         .env_clear()
         .env("PATH", PATH)
         .env("LANG", "C.UTF-8")
-        .env("RCPTSYNC_ADDED", told.added_count.to_string())
-        .env("RCPTSYNC_REMOVED", told.removed_count.to_string())
-        .env("RCPTSYNC_TOTAL", told.total_count.to_string())
-        .env("RCPTSYNC_GENERATION", told.generation.to_string())
-        .env("RCPTSYNC_DIGEST", &told.digest)
-        .env("RCPTSYNC_TABLES", &told.tables)
-        .stdin(if hook.wants_json {
-            Stdio::piped()
-        } else {
+        .envs(told.environment.iter().map(|(name, value)| (name, value)))
+        .stdin(if hook.input == HookInput::None {
             Stdio::null()
+        } else {
+            Stdio::piped()
         })
         .stdout(stdout)
         .stderr(stderr)

@@ -23,8 +23,8 @@
 //! Invariants of the architecture: the core (`fold` to `table`, `diff`, `guard`, `hold`) opens nothing and asks no clock;
 //! only `directory::session` names the LDAP crate, only `directory::discover` the one for DNS, only `directory::gssapi` the
 //! one for Kerberos, only `postgresql::session` the one for PostgreSQL; only [`publish`] renames onto tables; only [`state`]
-//! knows the state directory; only [`report`] prints results, only [`log`] lines. Beside the line stands [`check`], what
-//! `doctor` examines.
+//! knows the state directory; only [`report`] prints results, only [`log`] lines. Beside the line stand [`check`], what
+//! `doctor` examines, and [`notice`], what is told to whom.
 
 pub mod cli;
 pub mod command;
@@ -72,6 +72,7 @@ pub mod publish;
 pub mod state;
 
 pub mod hook;
+pub mod notice;
 pub mod postfix;
 pub mod probe;
 pub mod smtp;

@@ -26,6 +26,11 @@ impl Timestamp {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
     }
 
+    /// How far away `other` is, whichever comes first: with a clock that was set back, too.
+    pub fn apart(self, other: Timestamp) -> Duration {
+        Duration::from_secs(self.0.abs_diff(other.0))
+    }
+
     /// This long after `self`.
     pub fn after(self, duration: Duration) -> Timestamp {
         Timestamp(self.0.saturating_add(duration.as_secs()))

@@ -144,7 +144,7 @@ pub(super) fn hooks(facts: &Facts<'_>) -> Vec<Told> {
         Some(if facts.is_owner {
             error(
                 what,
-                "it is owed after the next change, and every run ends with 69 until it has succeeded",
+                "it is owed as soon as it is to run, and every run ends with 69 until it has succeeded",
                 "name a program that exists and that this account may execute, or take the hook out".into(),
             )
         } else {

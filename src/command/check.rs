@@ -37,7 +37,7 @@ pub fn run(config: &Config, out: &mut dyn Write) -> Result<u8> {
             );
         }
     }
-    for hook in &config.hooks {
+    for hook in config.all_hooks() {
         let _ = writeln!(out, "  hook     {}: {}", hook.name, hook.program.display());
     }
     Ok(Exit::Current.code())

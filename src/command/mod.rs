@@ -11,6 +11,7 @@ mod facts;
 pub mod history;
 pub mod init;
 pub mod man;
+mod notices;
 mod owed;
 pub mod plan;
 mod proof;

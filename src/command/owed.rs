@@ -9,9 +9,8 @@ use crate::state::head::Head;
 
 /// Whether a hook is still owed.
 pub fn is_any_owed(run: &plan::Run<'_>, head: &Head) -> bool {
-    let told_last = |name: &str| head.hooks.get(name).copied().unwrap_or(0);
     let mut hooks = run.config.hooks.iter();
-    hooks.any(|hook| told_last(&hook.name) < head.published)
+    hooks.any(|hook| head.owes(&hook.name))
 }
 
 /// Runs every owed hook in the order of the file; the first failure stops the later ones, which stay owed.
@@ -24,10 +23,10 @@ pub fn run_hooks(
     head.hooks
         .retain(|name, _| run.config.hooks.iter().any(|hook| hook.name == *name));
     for hook in &run.config.hooks {
-        let told_last = head.hooks.get(&hook.name).copied();
-        if told_last.unwrap_or(0) >= head.published {
+        if !head.owes(&hook.name) {
             continue;
         }
+        let told_last = head.hooks.get(&hook.name).copied();
         let told: Told = publication::told(run, state, head, hook, told_last);
         tracing::info!(
             hook = hook.name,
@@ -35,7 +34,7 @@ pub fn run_hooks(
             "hook {} starts",
             hook.name
         );
-        if let Err(error) = hook::run(hook, &told, run.deadline) {
+        if let Err(error) = hook::run(hook, &told, Some(run.deadline)) {
             failures.push(Failure {
                 exit: Exit::HookOwed,
                 what: format!("hook {} failed", hook.name),

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::plan::{Plan, Run, TablePlan};
 use crate::at_once::at_once;
-use crate::config::Hook;
+use crate::config::{Hook, HookInput};
 use crate::error::Result;
 use crate::hook::Told;
 use crate::publish::on_disk::{Content, Foreign, OnDisk};
@@ -319,7 +319,7 @@ pub fn told(
         let known = head.tables.get(&table.name);
         let rows_count = known.map_or(0, |known| known.rows_count);
         total_count += rows_count;
-        if told_last.is_none() && !hook.wants_json {
+        if told_last.is_none() && hook.input == HookInput::None {
             added_count += rows_count;
             continue;
         }
@@ -346,17 +346,17 @@ pub fn told(
         .collect();
     // A colon separates, and the name of a relation has some; it is none that a hook could copy.
     let files = artefacts().filter(|artefact| artefact.format.is_file());
+    let files: Vec<&str> = files.map(|artefact| artefact.path.as_str()).collect();
     Told {
-        added_count,
-        removed_count,
-        total_count,
-        generation: head.published,
-        digest: digest(digests.as_bytes()),
-        tables: files
-            .map(|artefact| artefact.path.as_str())
-            .collect::<Vec<_>>()
-            .join(":"),
-        json: json!({ "schema": 1, "generation": head.published, "tables": tables }).to_string(),
+        environment: vec![
+            ("RCPTSYNC_ADDED", added_count.to_string()),
+            ("RCPTSYNC_REMOVED", removed_count.to_string()),
+            ("RCPTSYNC_TOTAL", total_count.to_string()),
+            ("RCPTSYNC_GENERATION", head.published.to_string()),
+            ("RCPTSYNC_DIGEST", digest(digests.as_bytes())),
+            ("RCPTSYNC_TABLES", files.join(":")),
+        ],
+        input: json!({ "schema": 1, "generation": head.published, "tables": tables }).to_string(),
     }
 }
 

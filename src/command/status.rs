@@ -66,7 +66,7 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8>
     };
     let runs = state.runs();
     let now = Timestamp::now();
-    let findings = findings(config, &head, runs.last(), options, now);
+    let findings = findings(config, &state, &head, runs.last(), options, now);
     let level = findings
         .iter()
         .map(|(level, _)| *level)
@@ -111,6 +111,7 @@ type Finding = (Level, String);
 
 fn findings(
     config: &Config,
+    state: &State,
     head: &Head,
     last: Option<&RunRecord>,
     options: Options,
@@ -145,6 +146,14 @@ fn findings(
     }
     for hook in owed(config, head) {
         findings.push((Level::Warning, format!("hook {hook} is owed")));
+    }
+    for (hook, failing) in notices_failing(config, state) {
+        let text = format!(
+            "hook {hook} is not told anything since {}: {}",
+            failing.since,
+            key(failing.cause.as_bytes())
+        );
+        findings.push((Level::Warning, text));
     }
     if !head.pending.is_empty() {
         let count = counted(head.pending.len() as u64, "rename", "renames");
@@ -231,7 +240,18 @@ fn domains_finding(origin: &str, frozen: &Frozen) -> Finding {
 
 fn owed<'run>(config: &'run Config, head: &'run Head) -> impl Iterator<Item = &'run str> {
     let names = config.hooks.iter().map(|hook| hook.name.as_str());
-    names.filter(|name| head.hooks.get(*name).copied().unwrap_or(0) < head.published)
+    names.filter(|name| head.owes(name))
+}
+
+/// Hooks that were to be told how things stand, and failed.
+fn notices_failing(config: &Config, state: &State) -> Vec<(String, Frozen)> {
+    if config.notices.is_empty() {
+        return Vec::new();
+    }
+    let notified = state.notified().into_iter();
+    let failing = notified.filter_map(|(hook, memory)| Some((hook, memory.failing?)));
+    let is_configured = |hook: &str| config.notices.iter().any(|notice| notice.hook.name == hook);
+    failing.filter(|(hook, _)| is_configured(hook)).collect()
 }
 
 /// How often a source is read completely only because its account is not shown deletions, and what would show them.

@@ -5,11 +5,12 @@
 //! that dies anywhere leaves the old table or the new one in force, and the next run does what was owed.
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::plan::{Plan, Planned, settled};
 use super::publication::{self, Published};
-use super::{diff, ended, facts, owed, plan, proof};
+use super::{diff, ended, facts, notices, owed, plan, proof};
 use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
@@ -65,30 +66,40 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8>
     let state = State::lock(&config.state_dir)?;
     let mut failures = Vec::new();
     let mut done = Done::default();
-    if let Err(failure) = carry_out(&run, &state, options, &mut done, &mut failures) {
-        failures.push(*failure);
-    }
-    let mut exits: Vec<Exit> = failures
-        .iter()
-        .map(|failure| failure.exit)
-        .chain(done.exits.iter().copied())
-        .collect();
-    exits.sort_unstable();
-    exits.dedup();
-    let code = Exit::first(exits.iter().copied()).code();
-    let record = RunRecord {
+    let ended = without_panic(|| carry_out(&run, &state, options, &mut done, &mut failures));
+    let is_whole = ended.is_ok();
+    failures.extend(ended.err().map(|failure| *failure));
+    let mut record = RunRecord {
         id: run.id.clone(),
         at: run.now,
-        milliseconds: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        code,
-        exits,
-        failures: failures.clone(),
         ..done.record.take().unwrap_or_default()
     };
+    record.ended_with(failures, &done.exits);
+    notices::tell(&run, &state, &mut record, is_whole);
+    record.milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     ended::tell(&run, &state, &record);
-    failures.iter().for_each(report::failure);
+    record.failures.iter().for_each(report::failure);
     let _ = show(out, options, &done, &record);
-    Ok(code)
+    Ok(record.code)
+}
+
+/// A bug is an end of a run like any other: it is recorded and told.
+fn without_panic(carry_out: impl FnOnce() -> Result<()>) -> Result<()> {
+    let ended = catch_unwind(AssertUnwindSafe(carry_out));
+    ended.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Box::new(Failure {
+            exit: Exit::Bug,
+            what: "a bug ended the run".into(),
+            place: concat!("rcptsync ", env!("CARGO_PKG_VERSION")).into(),
+            why: text.unwrap_or("it did not say").into(),
+            in_force:
+                "every table is the old one or the new one; the next run finishes what was decided"
+                    .into(),
+            next: "please report it, with the lines of the log before this one".into(),
+        }))
+    })
 }
 
 fn carry_out(
@@ -327,4 +338,22 @@ fn unchanged(difference: &Difference, record: &RunRecord) -> String {
         tables.collect::<Vec<_>>().join(", "),
         record.generation
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::panic, reason = "a bug is what is tried")]
+    fn a_bug_is_an_end_with_five_answers() {
+        assert!(without_panic(|| Ok(())).is_ok());
+        for (bug, expected) in [
+            (without_panic(|| panic!("index {}", 7)), "index 7"),
+            (without_panic(|| panic!("plain")), "plain"),
+        ] {
+            let failure = bug.expect_err("a failure");
+            assert_eq!((failure.exit.code(), failure.why.as_str()), (70, expected));
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::dn::DistinguishedName;
 use crate::domain::Domain;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
+use crate::notice::Rules;
 use crate::smtp::Endpoint;
 use crate::table::format::Said;
 use crate::table::format::template::Template;
@@ -95,10 +96,20 @@ pub struct Config {
     pub tables: Vec<Table>,
     /// What is run after a change, in the order of the file.
     pub hooks: Vec<Hook>,
+    /// What is run when there is something to be told, in the order of the file.
+    pub notices: Vec<NoticeHook>,
     /// How long generations are kept.
     pub history_keep: Duration,
     /// How a publication is proven where gateways read it, if it is.
     pub verify: Option<Verify>,
+}
+
+impl Config {
+    /// Every `[[hook]]`, whatever it is run for.
+    pub fn all_hooks(&self) -> impl Iterator<Item = &Hook> {
+        let notices = self.notices.iter().map(|notice| &notice.hook);
+        self.hooks.iter().chain(notices)
+    }
 }
 
 /// `[verify]`: what is asked after a publication.
@@ -715,8 +726,28 @@ pub struct Hook {
     pub program: PathBuf,
     /// Its arguments; no shell reads them.
     pub arguments: Vec<String>,
-    /// Whether the JSON of the difference stands on standard input.
-    pub wants_json: bool,
+    /// What stands on its standard input.
+    pub input: HookInput,
     /// When its whole process group is ended.
     pub timeout: Duration,
+}
+
+/// What a hook reads on its standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookInput {
+    /// Nothing.
+    None,
+    /// The difference, or all that is to be told, as JSON.
+    Json,
+    /// What is to be told, as a person reads it.
+    Text,
+}
+
+/// One `[[hook]]` that is told how things stand.
+#[derive(Clone, Debug)]
+pub struct NoticeHook {
+    /// The program.
+    pub hook: Hook,
+    /// What it is told of, and when.
+    pub rules: Rules,
 }

@@ -234,9 +234,29 @@ impl<'read, 'text> Section<'read, 'text> {
 
     /// A list of texts; absent reads as empty.
     pub(super) fn texts(&self, key: &'static str) -> Vec<Placed<String>> {
-        let Some(value) = self.take(key) else {
-            return Vec::new();
-        };
+        match self.take(key) {
+            None => Vec::new(),
+            Some(value) => self.texts_of(key, value),
+        }
+    }
+
+    /// One text, or a list of texts; absent reads as empty.
+    pub(super) fn text_or_texts(&self, key: &'static str) -> Vec<Placed<String>> {
+        match self.take(key) {
+            Some(value) if value.get_ref().as_str().is_some() => {
+                let text = self.text_of(key, value).into_iter();
+                text.map(|text| Placed {
+                    value: text,
+                    at: value.span(),
+                })
+                .collect()
+            }
+            Some(value) => self.texts_of(key, value),
+            None => Vec::new(),
+        }
+    }
+
+    fn texts_of(&self, key: &str, value: &Spanned<DeValue<'text>>) -> Vec<Placed<String>> {
         let Some(items) = value.get_ref().as_array() else {
             self.wrong_type(key, value, "a list of texts");
             return Vec::new();

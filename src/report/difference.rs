@@ -218,7 +218,7 @@ impl Difference {
             schema: 1,
             outcome,
             tables,
-            holds: holds.into_iter().map(of_hold).collect(),
+            holds: holds.into_iter().map(HoldReport::of).collect(),
             sources: of_sources(&plan.sources, |name| {
                 plan.domains.folders_out_of_reach(name)
             }),
@@ -362,16 +362,19 @@ fn by_domain<'keys>(
         .collect()
 }
 
-fn of_hold(hold: &Hold) -> HoldReport {
-    HoldReport {
-        digest: hold.digest(),
-        cause: hold.cause,
-        scope: key(hold.scope.as_bytes()),
-        found: hold.found,
-        allowed: hold.allowed,
-        table: hold.table.clone(),
-        added: keys(&hold.added),
-        removed: keys(&hold.removed),
+impl HoldReport {
+    /// A hold with all its rows.
+    pub fn of(hold: &Hold) -> HoldReport {
+        HoldReport {
+            digest: hold.digest(),
+            cause: hold.cause,
+            scope: key(hold.scope.as_bytes()),
+            found: hold.found,
+            allowed: hold.allowed,
+            table: hold.table.clone(),
+            added: keys(&hold.added),
+            removed: keys(&hold.removed),
+        }
     }
 }
 

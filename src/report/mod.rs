@@ -8,6 +8,7 @@ pub mod difference;
 pub mod findings;
 pub mod logged;
 pub mod markdown;
+pub mod notice;
 pub mod progress;
 pub mod text;
 pub mod unified;

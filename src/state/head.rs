@@ -97,6 +97,13 @@ pub struct Settled {
     pub report: serde_json::Value,
 }
 
+impl Head {
+    /// Whether a hook has not succeeded since the last publication.
+    pub fn owes(&self, hook: &str) -> bool {
+        self.hooks.get(hook).copied().unwrap_or(0) < self.published
+    }
+}
+
 impl Default for Head {
     fn default() -> Self {
         Head {
@@ -291,7 +298,7 @@ impl HoldState {
     /// approval beyond that.
     pub fn is_approved(&self, now: Timestamp) -> bool {
         self.approved_at
-            .is_some_and(|at| now.since(at).max(at.since(now)) < APPROVAL_LIFE)
+            .is_some_and(|at| now.apart(at) < APPROVAL_LIFE)
     }
 }
 

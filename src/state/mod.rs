@@ -9,6 +9,7 @@
 //! generation/N            what each publish did; beside it the originals of foreign files
 //! hold/DIGEST             the rows of a hold
 //! runs.jsonl              one line a run, bounded, never needed for correctness
+//! notified.json           what hooks were told of how things stand; its loss means that they are told again
 //! ```
 //!
 //! Every file but head.json, runs.jsonl and lock is written once, synced, and named by head.json only afterwards; readers
@@ -23,19 +24,21 @@ pub mod head;
 pub mod runs;
 mod sealed;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::current::{Changes, SourceRecords};
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::hold::{Hold, hex};
+use crate::notice::Memory;
 use crate::records::{Records, Spool, SpoolError};
 use files::{Generation, Ledger};
 use head::{FORMAT, Head, SourceState};
@@ -54,6 +57,16 @@ pub struct State {
     /// Two of one source in one run are two files.
     spools_count: AtomicU64,
 }
+
+/// The file `notified.json`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Notified {
+    format: u32,
+    hooks: BTreeMap<String, Memory>,
+}
+
+const NOTIFIED_FORMAT: u32 = 1;
 
 /// Why an immutable file gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -419,6 +432,36 @@ impl State {
         if let Err(error) = self.append_run(run) {
             tracing::warn!("{}: {error}", self.directory.join("runs.jsonl").display());
         }
+    }
+
+    /// Per hook, what it was told of how things stand. A damaged file is as good as none: everything is told again.
+    pub fn notified(&self) -> BTreeMap<String, Memory> {
+        let path = self.directory.join("notified.json");
+        let notified = match std::fs::read(&path) {
+            Ok(text) => {
+                serde_json::from_slice::<Notified>(&text).map_err(|error| error.to_string())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return BTreeMap::new(),
+            Err(error) => Err(error.to_string()),
+        };
+        let known = notified.and_then(|notified| match notified.format {
+            NOTIFIED_FORMAT => Ok(notified.hooks),
+            format => Err(format!("its format {format} is not known here")),
+        });
+        known.unwrap_or_else(|why| {
+            tracing::warn!(
+                "{}: {why}; hooks are told again what goes on",
+                path.display()
+            );
+            BTreeMap::new()
+        })
+    }
+
+    /// Replaces what hooks were told.
+    pub fn store_notified(&self, hooks: &BTreeMap<String, Memory>) -> Result<()> {
+        let notified = serde_json::json!({ "format": NOTIFIED_FORMAT, "hooks": hooks });
+        let text = format!("{notified:#}\n");
+        self.store(Path::new("notified.json"), &[text.as_bytes()])
     }
 
     fn append_run(&self, run: &RunRecord) -> io::Result<()> {

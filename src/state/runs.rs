@@ -41,6 +41,19 @@ pub struct RunRecord {
     pub failures: Vec<Failure>,
 }
 
+impl RunRecord {
+    /// Takes in what failed and what else is so at the end of a run, and finds its code anew.
+    pub fn ended_with(&mut self, failures: Vec<Failure>, exits: &[Exit]) {
+        self.exits
+            .extend(failures.iter().map(|failure| failure.exit));
+        self.exits.extend_from_slice(exits);
+        self.exits.sort_unstable();
+        self.exits.dedup();
+        self.failures.extend(failures);
+        self.code = Exit::first(self.exits.iter().copied()).code();
+    }
+}
+
 /// The figures of a table in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableCounts {

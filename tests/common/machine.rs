@@ -17,14 +17,46 @@ use super::{SERVER_DEADLINE, poll_until, require, require_root, skip, temp_dir};
 /// Where `tests/setup` makes the root.
 const ROOT: &str = "/var/cache/rcptsync-tests/machine";
 
+/// Enters control groups of its own, named `$1`, and becomes the rest: the systemd of each machine manages the groups below
+/// its own, and two in one would disturb each other.
+const IN_OWN_GROUPS: &str = r#"
+    name=$1; shift
+    for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+        [ -e "$hierarchy/cgroup.procs" ] || continue
+        mkdir "$hierarchy/$name" && echo $$ >"$hierarchy/$name/cgroup.procs"
+    done
+    exec "$@"
+"#;
+
 /// A running machine.
 #[derive(Debug)]
 pub struct Machine {
     /// The process with number 1 inside, by its number outside.
     leader: u32,
-    // Ended before its directory goes.
+    // Ended before its directory and its control groups go.
     _server: Server,
     _directory: TempDir,
+    _groups: Groups,
+}
+
+/// The control groups of a machine, by their name.
+#[derive(Debug)]
+struct Groups(String);
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        for hierarchy in ["", "systemd", "unified"] {
+            let group = Path::new("/sys/fs/cgroup").join(hierarchy).join(&self.0);
+            if group.exists() {
+                let mut find = command("find");
+                // What is not gone yet does no harm.
+                let _ = find
+                    .arg(group)
+                    .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", "+"])
+                    .output();
+            }
+        }
+    }
 }
 
 impl Machine {
@@ -37,8 +69,10 @@ impl Machine {
         }
         let directory = temp_dir(name);
         let machine = format!("{name}-{}", std::process::id());
-        let mut nspawn = command("systemd-nspawn");
+        let groups = Groups(format!("rcptsync-{machine}"));
+        let mut nspawn = command("sh");
         nspawn
+            .args(["-c", IN_OWN_GROUPS, "sh", &groups.0, "systemd-nspawn"])
             .args(["--boot", "--volatile=overlay", "--register=no"])
             .args(["--keep-unit", "--private-network", "--console=pipe"])
             .arg("--resolv-conf=off")
@@ -50,6 +84,7 @@ impl Machine {
             leader,
             _server: server,
             _directory: directory,
+            _groups: groups,
         };
         poll_until(SERVER_DEADLINE, "the machine runs", || {
             let state = machine.run("systemctl is-system-running");

@@ -39,7 +39,7 @@ pub(super) fn gather(config: &Config, state: &State) -> Files {
         state: state_stat,
         head,
         secrets: secrets(config),
-        hooks: config.hooks.iter().map(hook).collect(),
+        hooks: config.all_hooks().map(hook).collect(),
         space: space(config),
     }
 }

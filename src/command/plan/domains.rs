@@ -305,7 +305,7 @@ fn freeze(
     is_known: bool,
     failures: &mut Vec<Failure>,
 ) {
-    let cause = format!("{}: {}", failure.what, failure.why);
+    let cause = failure.cause();
     now.frozen
         .insert(origin.to_owned(), Frozen { since, cause });
     failure.in_force = if is_known {

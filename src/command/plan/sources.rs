@@ -325,7 +325,7 @@ impl Desk<'_, '_> {
             .map_or(self.run.now, |frozen| frozen.since);
         let frozen = Frozen {
             since,
-            cause: format!("{}: {}", failure.what, failure.why),
+            cause: failure.cause(),
         };
         let (records, status, uncovered_referrals) = match self.known.zip(self.stored(None)) {
             Some((known, records)) => {

@@ -4,6 +4,7 @@
 //! absolute is taken from the directory of the configuration file.
 
 mod domains;
+mod hook;
 mod relation;
 mod source;
 mod table;
@@ -15,9 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::{Placed, Problem, ReadFile, Reader, Section};
-use super::{
-    Config, DomainRules, Format, Hook, Limits, Recipients, Relation, Table, Treatment, Verify,
-};
+use super::{Config, DomainRules, Format, Limits, Recipients, Relation, Table, Treatment, Verify};
 use crate::address::Address;
 use crate::dn::DistinguishedName;
 use crate::domain::Domain;
@@ -68,6 +67,7 @@ fn root(path: &Path, text: &str, reader: &Reader<'_>, root: Section<'_, '_>) -> 
             "missing: at least one [table.NAME] says what to publish",
         );
     }
+    let (hooks, notices) = hook::hooks(&root);
     let config = Config {
         path: path.to_owned(),
         text: text.to_owned(),
@@ -84,11 +84,8 @@ fn root(path: &Path, text: &str, reader: &Reader<'_>, root: Section<'_, '_>) -> 
             .map_or_else(default_limits, |section| {
                 limits(section, parsed.whole_list())
             }),
-        hooks: root
-            .listed_sections("hook")
-            .into_iter()
-            .filter_map(hook)
-            .collect(),
+        hooks,
+        notices,
         history_keep: root.section("history").map_or(90 * DAY, |section| {
             let keep = section.duration("keep", 90 * DAY);
             section.finish();
@@ -106,7 +103,7 @@ fn root(path: &Path, text: &str, reader: &Reader<'_>, root: Section<'_, '_>) -> 
     duplicates(
         &root,
         "hook",
-        config.hooks.iter().map(|hook| hook.name.clone()),
+        config.all_hooks().map(|hook| hook.name.clone()),
     );
     let places = (config.tables.iter()).flat_map(|table| {
         table
@@ -265,64 +262,6 @@ fn limits(section: Section<'_, '_>, domains: Option<&[Domain]>) -> Limits {
     };
     section.finish();
     limits
-}
-
-fn hook(section: Section<'_, '_>) -> Option<Hook> {
-    let name = section.text("name");
-    match &name {
-        Some(name) => name_is_plain(&section, name),
-        None => section.problem(
-            "name",
-            "missing: a name, under which it is reported and owed",
-        ),
-    }
-    let run = section.texts("run");
-    match run.first() {
-        None => section.problem(
-            "run",
-            "missing: the program and its arguments, run = [\"/usr/local/bin/push\"]",
-        ),
-        Some(program) if !program.value.starts_with('/') => {
-            section.problem_at(
-                &program.at,
-                "run",
-                "the program is named by its absolute path; no shell and no PATH finds it",
-            );
-        }
-        Some(_) => {}
-    }
-    if let Some(when) = section.text("when").filter(|when| when.value != "changed") {
-        section.problem_at(
-            &when.at,
-            "when",
-            format!("\"{}\": this version knows \"changed\"", when.value),
-        );
-    }
-    let wants_json = match section.text("input") {
-        None => false,
-        Some(text) if text.value == "json" => true,
-        Some(text) => {
-            if text.value != "none" {
-                section.problem_at(
-                    &text.at,
-                    "input",
-                    format!("\"{}\" is none of \"none\", \"json\"", text.value),
-                );
-            }
-            false
-        }
-    };
-    let timeout = positive(&section, "timeout", 30 * Duration::from_secs(1));
-    section.finish();
-    let mut words = run.into_iter().map(|word| word.value);
-    let program = PathBuf::from(words.next()?);
-    Some(Hook {
-        name: name?.value,
-        program,
-        arguments: words.collect(),
-        wants_json,
-        timeout,
-    })
 }
 
 fn verify(section: Section<'_, '_>) -> Verify {
