@@ -192,9 +192,9 @@ fn the_rpm_holds_the_same(deb: &Path, directory: &Path) {
         "/usr/share/lintian/",
     ];
     let installed = |listed: &str| {
-        let lines = listed
-            .lines()
-            .filter_map(|line| Some(&line[line.find('/')?..]));
+        // Of `dpkg -c` the last word, which begins with a dot.
+        let words = listed.lines().filter_map(|line| line.rsplit(' ').next());
+        let lines = words.map(|path| path.trim_start_matches('.'));
         let counts = |path: &&str| {
             let is_in = |places: &[&str]| places.iter().any(|place| path.starts_with(place));
             is_in(&places) && !is_in(&documents) && !path.ends_with('/')
