@@ -276,7 +276,7 @@ fn installed_and_off(gateway: &Gateway, package: &Path) {
     let shell = "getent passwd rcptsync | cut -d: -f6,7; passwd -S rcptsync | cut -d' ' -f2";
     gateway.says(shell, "/var/lib/rcptsync:/usr/sbin/nologin; L");
     gateway.says(
-        "cd /; stat -c '%n %U:%G %a' etc/rcptsync etc/rcptsync/* var/lib/rcptsync var/lib/rcptsync/*",
+        "cd /; stat -c '%n %U:%G %a' etc/rcptsync etc/rcptsync/* var/lib/rcptsync var/lib/rcptsync/state var/lib/rcptsync/tables",
         "etc/rcptsync root:root 755; etc/rcptsync/rcptsync.toml root:root 644; var/lib/rcptsync root:root 755; \
          var/lib/rcptsync/state rcptsync:rcptsync 700; var/lib/rcptsync/tables rcptsync:rcptsync 755",
     );
