@@ -28,20 +28,21 @@ echo "${answer%$'\r'}"
 
 const PASSWORD: &str = "a password, and not a short one";
 
-/// A directory for `slapadd`; `password` is the account's.
-fn company(password: &str) -> String {
-    let person = |name: &str, number: u8| {
-        format!(
-            "dn: CN={name},DC=corp,DC=example\nobjectClass: user\ncn: {name}\nproxyAddresses: SMTP:{name}@example.com\n\
-             objectGUID:: AAAAAAAAAAAAAAAAAAAAA{}==\n\n",
-            char::from(b'A' + number)
-        )
-    };
+/// Somebody with an address, as LDIF; `number` is two digits of Base64.
+fn person(name: &str, number: &str) -> String {
+    format!(
+        "dn: CN={name},DC=corp,DC=example\nobjectClass: user\ncn: {name}\n\
+         proxyAddresses: SMTP:{name}@example.com\nobjectGUID:: AAAAAAAAAAAAAAAAAAAA{number}==\n\n"
+    )
+}
+
+/// What the directory begins with: its top, the account of the program, and two people.
+fn company() -> String {
     format!(
         "dn: DC=corp,DC=example\nobjectClass: domain\ndc: corp\n\n\
-         dn: cn=sync,DC=corp,DC=example\nobjectClass: person\ncn: sync\nsn: sync\nuserPassword: {password}\n\n{}{}",
-        person("anna", 0),
-        person("bob", 16)
+         dn: cn=sync,DC=corp,DC=example\nobjectClass: person\ncn: sync\nsn: sync\nuserPassword: {PASSWORD}\n\n{}{}",
+        person("anna", "AA"),
+        person("bob", "AQ")
     )
 }
 
@@ -104,7 +105,7 @@ impl Gateway {
              access to attrs=userPassword by anonymous auth by * none\n\
              access to * by dn.exact=\"cn=sync,DC=corp,DC=example\" read by * none\n",
         );
-        machine.write("/srv/directory/company.ldif", company(PASSWORD));
+        machine.write("/srv/directory/company.ldif", company());
         machine.write("/usr/local/bin/rcpt", RCPT);
         set_mode(&machine.path("/usr/local/bin/rcpt"), 0o755);
         machine.succeed(
@@ -192,9 +193,9 @@ fn the_rpm_holds_the_same(deb: &Path, directory: &Path) {
         "/usr/share/lintian/",
     ];
     let installed = |listed: &str| {
-        let lines = listed
-            .lines()
-            .filter_map(|line| Some(&line[line.find('/')?..]));
+        // Of `dpkg -c` the last word, which begins with a dot.
+        let words = listed.lines().filter_map(|line| line.rsplit(' ').next());
+        let lines = words.map(|path| path.trim_start_matches('.'));
         let counts = |path: &&str| {
             let is_in = |places: &[&str]| places.iter().any(|place| path.starts_with(place));
             is_in(&places) && !is_in(&documents) && !path.ends_with('/')
@@ -275,7 +276,7 @@ fn installed_and_off(gateway: &Gateway, package: &Path) {
     let shell = "getent passwd rcptsync | cut -d: -f6,7; passwd -S rcptsync | cut -d' ' -f2";
     gateway.says(shell, "/var/lib/rcptsync:/usr/sbin/nologin; L");
     gateway.says(
-        "cd /; stat -c '%n %U:%G %a' etc/rcptsync etc/rcptsync/* var/lib/rcptsync var/lib/rcptsync/*",
+        "cd /; stat -c '%n %U:%G %a' etc/rcptsync etc/rcptsync/* var/lib/rcptsync var/lib/rcptsync/state var/lib/rcptsync/tables",
         "etc/rcptsync root:root 755; etc/rcptsync/rcptsync.toml root:root 644; var/lib/rcptsync root:root 755; \
          var/lib/rcptsync/state rcptsync:rcptsync 700; var/lib/rcptsync/tables rcptsync:rcptsync 755",
     );
@@ -380,14 +381,9 @@ fn by_the_timer(gateway: &Gateway) {
 #[track_caller]
 fn joins(gateway: &Gateway, name: &str, number: &str) {
     gateway.check(&format!("{name}@example.com"), "550 5.1.1 ");
+    let entry = person(name, number);
     gateway.machine.succeed(&format!(
-        "ldapadd -H ldapi:/// -x -D cn=root,DC=corp,DC=example -w secret <<'LDIF'
-dn: CN={name},DC=corp,DC=example
-objectClass: user
-cn: {name}
-proxyAddresses: SMTP:{name}@example.com
-objectGUID:: AAAAAAAAAAAAAAAAAAAA{number}==
-LDIF"
+        "ldapadd -H ldapi:/// -x -D cn=root,DC=corp,DC=example -w secret <<'LDIF'\n{entry}LDIF"
     ));
     poll_until(SERVER_DEADLINE, "the timer brings it", || {
         gateway

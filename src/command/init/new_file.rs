@@ -34,7 +34,7 @@ pub fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 }
 
 /// Whether the file is the default of the package, in whose place a new one may come.
-fn is_packaged(path: &Path) -> bool {
+pub fn is_packaged(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|found| found.is_file())
         && fs::read(path).is_ok_and(|content| content == PACKAGED)
 }
