@@ -29,6 +29,7 @@ pub mod cli;
 pub mod command;
 
 pub mod at_once;
+pub mod certificate;
 pub mod error;
 pub mod exit;
 pub mod leb128;
@@ -70,6 +71,7 @@ pub mod publish;
 pub mod state;
 
 pub mod hook;
+pub mod metrics;
 pub mod postfix;
 pub mod probe;
 pub mod smtp;
