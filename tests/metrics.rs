@@ -12,6 +12,7 @@ use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::machine::Machine;
 use common::plain::STAFF;
 use common::process::{command, succeed};
 use common::prometheus::{self, Promtool};
@@ -752,4 +753,96 @@ fn sorted_labels(series: &str) -> Vec<&str> {
     parts[1..].sort_unstable();
     parts.retain(|part| !part.is_empty());
     parts
+}
+
+/// The delivered unit under a real systemd, with its account and its sandbox, and node_exporter as on Debian.
+#[test]
+fn the_unit_may_write_its_metrics_and_node_exporter_reads_them() {
+    let Some(node_exporter) = prometheus::node_exporter() else {
+        return;
+    };
+    let Some(machine) = Machine::boot("metrics") else {
+        return;
+    };
+    let contrib = |name: &str| {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("contrib/systemd")
+            .join(name)
+    };
+    machine.copy(
+        Path::new(env!("CARGO_BIN_EXE_rcptsync")),
+        "/usr/bin/rcptsync",
+    );
+    machine.copy(&node_exporter, "/usr/bin/prometheus-node-exporter");
+    for (name, to) in [
+        ("rcptsync.service", "/etc/systemd/system/rcptsync.service"),
+        ("rcptsync.sysusers", "/usr/lib/sysusers.d/rcptsync.conf"),
+        ("rcptsync.tmpfiles", "/usr/lib/tmpfiles.d/rcptsync.conf"),
+    ] {
+        machine.copy(&contrib(name), to);
+    }
+    machine.succeed("systemd-sysusers; systemd-tmpfiles --create rcptsync.conf");
+    machine.write("/etc/rcptsync/corp.password", "s3cret");
+    machine.write(
+        "/etc/rcptsync/staff.list",
+        "anna@example.com\nbob@example.com\n",
+    );
+    machine.write(
+        "/etc/rcptsync/rcptsync.toml",
+        "state_dir = \"/var/lib/rcptsync/state\"\n\
+         [domains]\nlist = [\"example.com\"]\n\
+         [source.staff]\nkind = \"list\"\npath = \"staff.list\"\n\
+         [table.relay_recipients]\npath = \"/var/lib/rcptsync/tables/relay_recipients\"\nformats = [\"cdb\"]\n\
+         [metrics]\ntextfile = \"/var/lib/rcptsync/metrics/rcptsync.prom\"\n",
+    );
+    // A credential is younger than the secret that it is a copy of, so its age is told nobody.
+    let age = machine.succeed(
+        "touch -d '2 days ago' /etc/rcptsync/corp.password
+         systemd-run --quiet --wait --pipe --property=LoadCredential=p:/etc/rcptsync/corp.password \\
+           sh -c 'echo $(($(date +%s) - $(stat -c %Y $CREDENTIALS_DIRECTORY/p)))'",
+    );
+    let age: i64 = age.trim().parse().expect("seconds");
+    assert!(age < 86_400, "{age}");
+    // What the package of node_exporter brings along, and the line of the README.
+    machine.succeed(
+        "useradd --system prometheus
+         mkdir -p /var/lib/prometheus/node-exporter
+         ln -s /var/lib/rcptsync/metrics/rcptsync.prom /var/lib/prometheus/node-exporter/
+         touch -d '1 hour ago' /etc/rcptsync/staff.list
+         chmod 600 /etc/rcptsync/corp.password",
+    );
+    // No curl in a small Debian; bash can ask by itself.
+    machine.write(
+        "/root/scrape",
+        "systemd-run --quiet --unit=exporter --uid=prometheus prometheus-node-exporter \\
+           --collector.textfile.directory=/var/lib/prometheus/node-exporter --web.listen-address=127.0.0.1:9100
+         trap 'systemctl stop exporter' EXIT
+         until (exec 3<>/dev/tcp/127.0.0.1/9100) 2>/dev/null; do sleep 0.1; done
+         exec 3<>/dev/tcp/127.0.0.1/9100
+         printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3
+         cat <&3\n",
+    );
+    let scraped = |expected: &[&str]| {
+        let served = machine.succeed("bash /root/scrape");
+        for line in expected {
+            assert!(served.contains(line), "{line}:\n{served}");
+        }
+    };
+    scraped(&["node_textfile_scrape_error 1"]);
+    machine.succeed("systemctl start rcptsync.service");
+    let (mode, owner) = ("-rw-r--r--", "rcptsync rcptsync");
+    let listed = machine.succeed("ls -l /var/lib/rcptsync/metrics/rcptsync.prom");
+    assert!(
+        listed.starts_with(mode) && listed.contains(owner),
+        "{listed}"
+    );
+    scraped(&[
+        "node_textfile_scrape_error 0",
+        "rcptsync_table_rows{table=\"relay_recipients\"} 2",
+        "rcptsync_last_run_exit_code 0",
+    ]);
+    // Without its directory the unit runs all the same.
+    machine.succeed("rm -r /var/lib/rcptsync/metrics; systemctl start rcptsync.service");
+    let log = machine.succeed("journalctl -u rcptsync.service");
+    assert!(log.contains("the metrics could not be written"), "{log}");
 }
