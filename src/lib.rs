@@ -29,9 +29,9 @@ pub mod cli;
 pub mod command;
 
 pub mod at_once;
-pub mod certificate;
 pub mod error;
 pub mod exit;
+pub mod expiry;
 pub mod leb128;
 pub mod log;
 pub mod time;

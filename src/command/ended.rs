@@ -7,9 +7,9 @@ use std::io::Read;
 use std::path::Path;
 
 use super::plan;
-use crate::certificate;
 use crate::config::secret::SecretPlace;
 use crate::config::{Bind, Config, SourceKind};
+use crate::expiry;
 use crate::metrics::{self, Dated, Seen, textfile};
 use crate::state::State;
 use crate::state::runs::RunRecord;
@@ -44,7 +44,7 @@ pub fn tell(run: &plan::Run<'_>, state: &State, record: &RunRecord) {
 fn dated(config: &Config) -> (Vec<Dated>, Vec<Dated>) {
     let (mut certificates, mut secrets) = (Vec::new(), Vec::new());
     let mut authority = |section: &str, file: Option<&Path>| {
-        let ends = file.and_then(|file| certificate::last_ends(&read(file)?));
+        let ends = file.and_then(|file| expiry::last_ends(&read(file)?));
         certificates.extend(ends.map(|at| of(section, "authority", at)));
     };
     let mut secret = |section: &str, what: &'static str, place: &SecretPlace| {
@@ -67,7 +67,7 @@ fn dated(config: &Config) -> (Vec<Dated>, Vec<Dated>) {
                 key,
             } => {
                 secret(&section, "key", key);
-                let ends = read(certificate_file).and_then(|pem| certificate::first_ends(&pem));
+                let ends = read(certificate_file).and_then(|pem| expiry::first_ends(&pem));
                 clients.extend(ends.map(|at| of(&section, "client", at)));
             }
         }
