@@ -44,6 +44,40 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Everything that a run which holds the lock can end with, most urgent first; `sync` and `rollback` are such.
+    pub const OF_RUNS: [Exit; 10] = [
+        Exit::Bug,
+        Exit::Configuration,
+        Exit::Usage,
+        Exit::Permission,
+        Exit::NotWritten,
+        Exit::Held,
+        Exit::HookOwed,
+        Exit::Disagrees,
+        Exit::SourceFrozen,
+        Exit::Current,
+    ];
+
+    /// Its name in records and metrics: `source_frozen`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Exit::Bug => "bug",
+            Exit::Configuration => "configuration",
+            Exit::Usage => "usage",
+            Exit::Permission => "permission",
+            Exit::NotWritten => "not_written",
+            Exit::Locked => "locked",
+            Exit::Held => "held",
+            Exit::HookOwed => "hook_owed",
+            Exit::Disagrees => "disagrees",
+            Exit::SourceFrozen => "source_frozen",
+            Exit::Undecided => "undecided",
+            Exit::WouldChange => "would_change",
+            Exit::Refused => "refused",
+            Exit::Current => "current",
+        }
+    }
+
     /// The process's exit code (sysexits.h where one fits).
     pub fn code(self) -> u8 {
         match self {
@@ -128,6 +162,9 @@ mod tests {
         codes.dedup();
         assert_eq!(codes, [70, 78, 64, 77, 73, 74, 65, 69, 75, 2, 1, 0]);
         assert_eq!(Exit::first(all), Exit::Bug);
+        for exit in all {
+            assert_eq!(serde_json::to_value(exit).ok(), Some(exit.name().into()));
+        }
         assert_eq!(Exit::first([]), Exit::Current);
     }
 }

@@ -55,6 +55,29 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// All of them.
+    pub const ALL: [Cause; 19] = [
+        Cause::RemovedPercentMax,
+        Cause::DomainEmptied,
+        Cause::DomainHalved,
+        Cause::SourceEmpty,
+        Cause::SourceNeverComplete,
+        Cause::SourceRemoved,
+        Cause::DomainRemoved,
+        Cause::DomainNarrowed,
+        Cause::MustContain,
+        Cause::RecipientsMin,
+        Cause::AddedPercentMax,
+        Cause::ForeignTable,
+        Cause::ForeignValues,
+        Cause::ForeignUnread,
+        Cause::DomainsNeverRead,
+        Cause::RecipientsElsewhere,
+        Cause::UncoveredReferral,
+        Cause::Rollback,
+        Cause::Proof,
+    ];
+
     /// Whether what a first table would lack is unknown, so that nobody can approve of it.
     pub fn is_ignorance(self) -> bool {
         matches!(self, Cause::SourceNeverComplete | Cause::DomainsNeverRead)
@@ -230,5 +253,19 @@ impl Standing {
     /// Whether the removal of this key waits.
     pub fn holds_removal(&self, key: &[u8]) -> bool {
         self.is_lost || self.removed.contains(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_is_among_all() {
+        // What serde expects is every variant there is.
+        let error = serde_json::from_str::<Cause>("\"no cause\"").expect_err("it is none");
+        let names: Vec<String> = Cause::ALL.map(|cause| format!("`{}`", cause.name())).into();
+        let expected = format!("expected one of {} at", names.join(", "));
+        assert!(error.to_string().contains(&expected), "{error}");
     }
 }

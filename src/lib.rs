@@ -33,6 +33,7 @@ pub mod manual;
 pub mod at_once;
 pub mod error;
 pub mod exit;
+pub mod expiry;
 pub mod leb128;
 pub mod log;
 pub mod time;
@@ -72,6 +73,7 @@ pub mod publish;
 pub mod state;
 
 pub mod hook;
+pub mod metrics;
 pub mod notice;
 pub mod postfix;
 pub mod probe;

@@ -43,6 +43,36 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Reason; 10] = [
+        Reason::NotSmtp,
+        Reason::Malformed,
+        Reason::Wildcard,
+        Reason::ControlCharacter,
+        Reason::TooLong,
+        Reason::ForeignDomain,
+        Reason::ExcludedDn,
+        Reason::Excluded,
+        Reason::System,
+        Reason::InternalOnly,
+    ];
+
+    /// Its name in JSON, reports and metrics: `foreign_domain`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::NotSmtp => "not_smtp",
+            Reason::Malformed => "malformed",
+            Reason::Wildcard => "wildcard",
+            Reason::ControlCharacter => "control_character",
+            Reason::TooLong => "too_long",
+            Reason::ForeignDomain => "foreign_domain",
+            Reason::ExcludedDn => "excluded_dn",
+            Reason::Excluded => "excluded",
+            Reason::System => "system",
+            Reason::InternalOnly => "internal_only",
+        }
+    }
+
     /// A sentence for `explain`, without subject: "the domain is not …".
     pub fn sentence(self) -> &'static str {
         match self {
@@ -220,6 +250,17 @@ fn parse(value: &[u8]) -> Result<Address, Reason> {
 mod tests {
     use super::*;
     use crate::record::{Facts, Record};
+
+    #[test]
+    fn every_reason_is_among_all() {
+        // What serde expects is every variant there is.
+        let error = serde_json::from_str::<Reason>("\"no reason\"").expect_err("it is none");
+        let names: Vec<String> = Reason::ALL
+            .map(|reason| format!("`{}`", reason.name()))
+            .into();
+        let expected = format!("expected one of {} at", names.join(", "));
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
 
     const CONFIG: &str = r#"
         [domains]

@@ -12,6 +12,7 @@ use crate::current::{Changes, Controller};
 use crate::error::Result;
 use crate::exchange::Organisation;
 use crate::records::{Records, Spool, SpoolError};
+use crate::time::Timestamp;
 
 /// What a source said.
 #[derive(Debug)]
@@ -28,6 +29,14 @@ impl Reading {
         match self {
             Reading::Complete(snapshot) => snapshot.organisation.as_ref(),
             Reading::Followed(followed) => followed.organisation.as_ref(),
+        }
+    }
+
+    /// Notes when the certificate ends that the server showed.
+    pub(crate) fn set_certificate_ends(&mut self, ends: Option<Timestamp>) {
+        match self {
+            Reading::Complete(snapshot) => snapshot.certificate_ends = ends,
+            Reading::Followed(followed) => followed.certificate_ends = ends,
         }
     }
 
@@ -51,6 +60,8 @@ pub struct Snapshot {
     pub referrals: Vec<String>,
     /// Which controller answered, where it is one of several that may differ.
     pub controller: Option<Controller>,
+    /// When the certificate ends that the server showed.
+    pub certificate_ends: Option<Timestamp>,
     /// From where changes can be followed; taken before the read began.
     pub cursor: Option<Cursor>,
     /// Where changes were followed before: what the directory reported meanwhile.
@@ -78,6 +89,8 @@ pub struct Followed {
     pub answered_by: String,
     /// Which controller that is.
     pub controller: Controller,
+    /// When the certificate ends that it showed.
+    pub certificate_ends: Option<Timestamp>,
     /// From where to follow on.
     pub cursor: Cursor,
     /// What the same session found of Exchange's organisation, or why it could not be looked at. `None` where nobody looked,
@@ -109,6 +122,7 @@ impl Snapshot {
             answered_by,
             referrals,
             controller: None,
+            certificate_ends: None,
             cursor: None,
             reported: None,
             organisation: None,
@@ -138,6 +152,7 @@ impl Followed {
             changes: Changes::default(),
             answered_by: self.answered_by.clone(),
             controller: self.controller.clone(),
+            certificate_ends: self.certificate_ends,
             cursor: self.cursor.clone(),
             organisation: None,
         }

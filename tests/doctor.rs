@@ -745,6 +745,30 @@ fn faults_in_our_own_files() {
         let run = format!("run = [\"{}\"]", setup.at("push").display());
         setup.reconfigure(STAFF, &format!("{MORE}[[hook]]\nname = \"push\"\n{run}\n"));
     };
+    let metrics = |setup: &Setup| {
+        let metrics = "[metrics]\ntextfile = \"metrics/rcptsync.prom\"\n";
+        setup.reconfigure(STAFF, &format!("{MORE}{metrics}"));
+    };
+    check(metrics, "warning metrics");
+    let with_directory = |setup: &Setup| {
+        metrics(setup);
+        std::fs::create_dir(setup.at("metrics")).expect("a directory of our own");
+    };
+    check(with_directory, NOTHING);
+    check(
+        |setup| {
+            with_directory(setup);
+            set_mode(&setup.at("metrics"), 0o1777);
+        },
+        "warning metrics",
+    );
+    check(
+        |setup| {
+            with_directory(setup);
+            symlink("elsewhere", setup.at("metrics/rcptsync.prom")).expect("a link");
+        },
+        "warning metrics",
+    );
     check(hook, "error hooks");
     check(
         |setup| {

@@ -20,7 +20,7 @@ const COMPLETE: [&str; 4] = [
      servers = ['ldaps://dc1.corp.example']\n[source.corp.bind]\nmethod = 'simple'\nname = 'a'\ncredential = 'p'\n\
      [recipients]\n[guard]\n[table.t]\nformats = ['text', 'postgresql']\npath = '/t'\n[table.t.postgresql]\n\
      host = 'db.example'\ndatabase = 'mail'\nrole = 'r'\npassword_file = '/p'\n\
-     [[hook]]\nname = 'h'\nrun = ['/bin/true']\n[verify]\n[history]\n",
+     [[hook]]\nname = 'h'\nrun = ['/bin/true']\n[verify]\n[history]\n[metrics]\ntextfile = '/m.prom'\n",
     "[domains]\nlist = ['example.com']\n[source.corp]\nkind = 'ldap'\ndiscover = 'corp.example'\n\
      [source.corp.bind]\nmethod = 'external'\ncertificate_file = '/c'\nkey_file = '/k'\n\
      [table.t]\nkind = 'access'\nformats = ['cdb']\npath = '/t'\n",
@@ -28,11 +28,12 @@ const COMPLETE: [&str; 4] = [
      [source.corp.bind]\nmethod = 'gssapi'\nprincipal = 'a@CORP.EXAMPLE'\nkeytab = '/k'\n\
      [table.t]\nkind = 'transport'\nformats = ['hash']\npath = '/t'\nnext_hop = 'smtp:[x.example]'\n",
     "[domains]\nlist = ['example.com']\n[source.corp]\nkind = 'list'\npath = '/l'\n\
-     [table.t]\nformats = ['template']\ntemplate = 'exim-lsearch'\npath = '/t'\n",
+     [table.t]\nformats = ['template']\ntemplate = 'exim-lsearch'\npath = '/t'\n\
+     [[hook]]\nname = 'n'\nrun = ['/bin/true']\nwhen = 'refused'\n",
 ];
 
 /// A section of the page, and where it stands in the configurations above.
-const SECTIONS: [(&str, &[&str]); 12] = [
+const SECTIONS: [(&str, &[&str]); 13] = [
     ("The program", &[]),
     ("[domains]", &["domains"]),
     ("[domain.\"NAME\"]", &["domain", "example.com"]),
@@ -44,6 +45,7 @@ const SECTIONS: [(&str, &[&str]); 12] = [
     ("[table.NAME.postgresql]", &["table", "t", "postgresql"]),
     ("[[hook]]", &["hook"]),
     ("[verify]", &["verify"]),
+    ("[metrics]", &["metrics"]),
     ("[history]", &["history"]),
 ];
 

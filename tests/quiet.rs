@@ -35,12 +35,14 @@ const LARGE_PARTS: [&str; 5] = [
     "/tables/",
 ];
 
-/// What a run without a change may write: its record of the run, and what is.
-const WRITTEN: [&str; 4] = [
+/// What a run without a change may write: its record of the run, what is, and its metrics.
+const WRITTEN: [&str; 6] = [
     "/state/head.json",
     "/state/.head.json.new",
     "/state/runs.jsonl",
     "/state/.runs.jsonl.new",
+    "/metrics/rcptsync.prom",
+    "/metrics/.rcptsync.prom.rcptsync-new",
 ];
 
 /// The calls that open, read, write, rename and remove, by all of their names; a question mark where an architecture may
@@ -213,8 +215,9 @@ fn settled(recipients_count: usize) -> (Server, Rcptsync) {
         "quiet",
         directory,
         "incremental = \"dirsync\"\nfull_every = \"24h\"",
-        "",
+        "[metrics]\ntextfile = \"metrics/rcptsync.prom\"\n",
     );
+    std::fs::create_dir(program.directory().join("metrics")).expect("a directory of our own");
     for _ in 0..2 {
         program.run(&["sync"]).expect_code(0);
     }

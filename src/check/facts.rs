@@ -75,6 +75,8 @@ pub struct Files {
     pub secrets: Vec<SecretFacts>,
     /// Per hook.
     pub hooks: Vec<HookFacts>,
+    /// Why runs cannot leave their metrics, where they shall.
+    pub metrics_trouble: Option<String>,
     /// Per file system that is written to.
     pub space: Vec<Space>,
 }

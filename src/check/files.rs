@@ -157,3 +157,17 @@ pub(super) fn hooks(facts: &Facts<'_>) -> Vec<Told> {
     });
     failing.collect()
 }
+
+pub(super) fn metrics(facts: &Facts<'_>) -> Vec<Told> {
+    let (Some(metrics), Some(why)) = (&facts.config.metrics, &facts.files.metrics_trouble) else {
+        return Vec::new();
+    };
+    let path = metrics.textfile.display();
+    vec![warning(
+        format!("the metrics {path} cannot be written: {why}"),
+        "runs go on, but nothing tells Prometheus of them, and the alert for a missing run fires",
+        "give it a directory of the account of the timer: install -d -m 0755 -o rcptsync -g rcptsync \
+         /var/lib/rcptsync/metrics"
+            .into(),
+    )]
+}

@@ -131,6 +131,7 @@ pub const CHECKS: &[Check] = &[
     check("state", "the state directory is private and can be used", files::state),
     check("disk_space", "there is room for a second copy of everything", files::disk_space),
     check("hooks", "hooks can be run", files::hooks),
+    check("metrics", "metrics can be written where they shall be", files::metrics),
     check("reload_hook", "nothing reloads Postfix without need, and something does where there is one", maps::reload_hook),
     check("clock", "clocks agree, and nothing is from the future", sources::clock),
     check("sources", "every source can be read completely", sources::sources),

@@ -11,6 +11,7 @@ use crate::postfix::map_types;
 use crate::report::{self, markdown, progress, text, unified};
 use crate::snapshot::Progress;
 use crate::state::State;
+use crate::state::runs::Stages;
 
 /// How the difference is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -44,7 +45,7 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8>
     let state = State::view(&config.state_dir);
     let head = state.head()?;
     let planned = progress::while_reading(&entries, !options.is_quiet, || {
-        plan::make(&run, &state, &head)
+        plan::make(&run, &state, &head, &mut Stages::default())
     });
     let difference = planned.difference(config, usize::MAX);
     let plan = planned.made();

@@ -92,6 +92,7 @@ pub fn store_sources(
                 referrals,
                 controller,
                 cursor,
+                certificate_ends,
             } => {
                 if let Some(records) = &source.records {
                     store_whole(state, name, known, records, &mut head.next_file)?;
@@ -101,6 +102,7 @@ pub fn store_sources(
                 known.referrals.clone_from(referrals);
                 known.controller.clone_from(controller);
                 known.cursor.clone_from(cursor);
+                known.certificate_ends = *certificate_ends;
                 known.question = configured.map(Source::question).unwrap_or_default();
             }
             SourceStatus::Followed {
@@ -108,22 +110,17 @@ pub fn store_sources(
                 is_changed,
                 is_expired,
             } => {
-                if let Some(records) = &source.records
-                    && *is_changed
-                {
+                if let Some(records) = source.records.as_ref().filter(|_| *is_changed) {
                     if *is_expired || is_time_to_put_together(known, followed, records) {
                         store_whole(state, name, known, records, &mut head.next_file)?;
                     } else {
-                        let file = sealed_changes(followed.changes());
-                        state.store_changes(name, head.next_file, &file)?;
-                        known.changes.push(head.next_file);
-                        known.changes_count += followed.changes().len() as u64;
-                        head.next_file += 1;
+                        store_changes(state, name, known, followed, &mut head.next_file)?;
                     }
                 }
                 known.answered_by.clone_from(&followed.answered_by);
                 known.controller = Some(followed.controller.clone());
                 known.cursor = Some(followed.cursor.clone());
+                known.certificate_ends = followed.certificate_ends;
             }
             SourceStatus::Frozen(frozen) | SourceStatus::Never(frozen) => {
                 known.frozen = Some(frozen.clone());
@@ -159,6 +156,22 @@ fn is_time_to_put_together(
 ) -> bool {
     let changes_count = known.changes_count + followed.changes().len() as u64;
     known.changes.len() >= CHANGES_FILES_MAX || changes_count > records.len() / 4
+}
+
+/// Keeps what was reported of a source in a file of its own.
+fn store_changes(
+    state: &State,
+    name: &str,
+    known: &mut SourceState,
+    followed: &Followed,
+    next_file: &mut u64,
+) -> Result<()> {
+    let file = sealed_changes(followed.changes());
+    state.store_changes(name, *next_file, &file)?;
+    known.changes.push(*next_file);
+    known.changes_count += followed.changes().len() as u64;
+    *next_file += 1;
+    Ok(())
 }
 
 /// Keeps all records of a source in one file, unless they stand there already, undamaged.

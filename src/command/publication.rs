@@ -4,6 +4,7 @@
 //! ledgers are written; then head.json names the renames (from here on the next run finishes them); then the renames;
 //! the caller's last head.json is the commit.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -16,9 +17,12 @@ use crate::error::Result;
 use crate::hook::Told;
 use crate::publish::on_disk::{Content, Foreign, OnDisk};
 use crate::publish::{self, Prepared};
+use crate::report::difference::by_domain;
 use crate::report::key;
 use crate::state::files::{Generation, GenerationTable, Ledger, Origin, original_name};
-use crate::state::head::{Artefact, Head, Removals, TableState, ToProve};
+use crate::state::head::{
+    Artefact, DOMAINS_KEPT, Head, OTHER_DOMAINS, Removals, TableState, ToProve,
+};
 use crate::state::{State, digest};
 use crate::table::rows::Rows;
 
@@ -67,6 +71,7 @@ pub fn publish(
     }
     next.generation += 1;
     next.published = next.generation;
+    next.published_at = Some(run.now);
     next.to_prove = to_prove.map(|to_prove| ToProve {
         generation: next.generation,
         ..to_prove
@@ -253,7 +258,14 @@ fn store_ledger(
         known.ledger = number;
         known.ledger_digest = file_digest;
         head.next_file += 1;
+        known.domains.clear();
     }
+    if known.domains.is_empty() {
+        let forms = plan.domains.listed.forms(table.folding);
+        known.domains = largest(by_domain(&forms, rows.keys()));
+    }
+    known.added_total += table.diff.added.len() as u64;
+    known.removed_total += table.diff.removed.len() as u64;
     known.rows_count = rows.len() as u64;
     let leaving = || rows.iter().filter_map(|row| row.facts().leaving_since);
     known.leaving_count = leaving().count() as u64;
@@ -269,6 +281,16 @@ fn store_ledger(
         });
     }
     Ok(())
+}
+
+/// The domains with most rows, and the sum of the others.
+fn largest(domains: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let mut sorted: Vec<(String, u64)> = domains.into_iter().collect();
+    sorted.sort_by_key(|(_, count)| Reverse(*count));
+    let others = sorted.split_off(sorted.len().min(DOMAINS_KEPT));
+    let others_count: u64 = others.iter().map(|(_, count)| count).sum();
+    sorted.extend((others_count > 0).then(|| (OTHER_DOMAINS.to_owned(), others_count)));
+    sorted.into_iter().collect()
 }
 
 fn generation(run: &Run<'_>, plan: &Plan<'_>, number: u64, prepared: &[Prepared]) -> Generation {

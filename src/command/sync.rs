@@ -23,7 +23,7 @@ use crate::report::{self, logged, progress, text};
 use crate::snapshot::Progress;
 use crate::state::State;
 use crate::state::head::Head;
-use crate::state::runs::RunRecord;
+use crate::state::runs::{RunRecord, Stage, Stages};
 use crate::table::rows::Rows;
 
 /// What the command line says of a run.
@@ -48,6 +48,7 @@ struct Done {
     published: Option<Published>,
     exits: Vec<Exit>,
     record: Option<RunRecord>,
+    stages: Stages,
 }
 
 /// Runs, prints what was done, and gives the exit code.
@@ -72,6 +73,7 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8>
     let mut record = RunRecord {
         id: run.id.clone(),
         at: run.now,
+        stages: std::mem::take(&mut done.stages),
         ..done.record.take().unwrap_or_default()
     };
     record.ended_with(failures, &done.exits);
@@ -120,7 +122,7 @@ fn carry_out(
 
     let mut planned = match options.back_to {
         None => progress::while_reading(run.progress, !options.is_quiet, || {
-            plan::make(run, state, &head)
+            plan::make(run, state, &head, &mut done.stages)
         }),
         Some(number) => Planned::Made(plan::back::to(run, state, &head, number, Cause::Rollback)?),
     };
@@ -152,7 +154,9 @@ fn carry_out(
 
     // A hook is told of what is in force; where a decided rename failed, the run that finishes it tells.
     if head.pending.is_empty() {
+        let began = Instant::now();
         owed::run_hooks(run, state, &mut head, failures)?;
+        done.stages.end(Stage::Hooks, began);
         prove(run, state, &mut head, done, failures)?;
     }
     if done.published.is_some() {
@@ -185,7 +189,10 @@ fn carry_out_plan(
     for table in &mut plan.tables {
         table.in_force = Rows::default();
     }
-    match publication::publish(run, state, plan, to_prove, head) {
+    let began = Instant::now();
+    let published = publication::publish(run, state, plan, to_prove, head);
+    done.stages.end(Stage::Publish, began);
+    match published {
         Ok(published) => done.published = published,
         Err(failure) => {
             failures.push(*failure);
@@ -219,7 +226,9 @@ fn prove(
         tracing::warn!("verify: gateways are asked once every hook has succeeded");
         return Ok(());
     }
+    let began = Instant::now();
     let contradictions = proof::contradictions(run, verify, &to_prove);
+    done.stages.end(Stage::Proof, began);
     if contradictions.is_empty() {
         head.to_prove = None;
         return state.store_head(head);

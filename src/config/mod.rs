@@ -102,6 +102,15 @@ pub struct Config {
     pub history_keep: Duration,
     /// How a publication is proven where gateways read it, if it is.
     pub verify: Option<Verify>,
+    /// Where every run leaves its metrics, if it does.
+    pub metrics: Option<Metrics>,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// The file that the textfile collector of node_exporter reads; its name ends with `.prom`.
+    pub textfile: PathBuf,
 }
 
 impl Config {

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use rustix::fs::OFlags;
 
@@ -144,6 +145,15 @@ impl SecretPlace {
             .map_err(unreadable)?;
         let is_whole = bytes.len() as u64 <= octets_max;
         Ok((path, is_whole.then_some(bytes)))
+    }
+
+    /// When a file of its own was written last. A credential is a copy that systemd made for this very run, so its time says
+    /// nothing.
+    pub fn modified(&self) -> Option<SystemTime> {
+        match self {
+            SecretPlace::File(path) => path.metadata().ok()?.modified().ok(),
+            SecretPlace::Credential(_) => None,
+        }
     }
 
     fn path(&self) -> Result<PathBuf, SecretError> {

@@ -206,7 +206,10 @@ impl Reader<'_> {
             self.read_catalog(&mut session, server, &root, &catalog, spool)
                 .await
         };
-        let read = read.await;
+        let mut read = read.await;
+        if let Ok(reading) = &mut read {
+            reading.set_certificate_ends(session.certificate_ends);
+        }
         session.close().await;
         read
     }
@@ -310,6 +313,7 @@ impl Reader<'_> {
                     changes,
                     answered_by: server.url.clone(),
                     controller,
+                    certificate_ends: None,
                     cursor,
                     organisation: None,
                 }));

@@ -17,6 +17,8 @@ use tokio::time::timeout_at;
 
 use crate::config::{LdapSource, ServerAddress};
 use crate::entry::Entry;
+use crate::expiry;
+use crate::time::Timestamp;
 
 use super::bind::Credentials;
 use super::failure::{Cause, Step, Trouble};
@@ -71,6 +73,8 @@ pub struct Session {
     driver: JoinHandle<ldap3::result::Result<()>>,
     filter: Filter,
     patience: Patience,
+    /// When the certificate ends that the server showed, where it showed one.
+    pub certificate_ends: Option<Timestamp>,
 }
 
 /// A search, apart from its page.
@@ -172,6 +176,10 @@ impl Session {
             let stream = connection.stream.as_mut();
             gssapi::bind(kerberos, &server.host, stream, certificate, patience).await?;
         }
+        let certificate_ends = connection
+            .server_certificate
+            .as_deref()
+            .and_then(expiry::ends);
         let broken = |error| Trouble::new(Step::Connect, Cause::Connect(error));
         let (filter, stream) = Filter::start(connection.stream).map_err(broken)?;
         let settings = LdapConnSettings::new().set_std_stream(StdStream::Unix(stream));
@@ -183,6 +191,7 @@ impl Session {
             driver: tokio::spawn(connection.drive()),
             filter,
             patience,
+            certificate_ends,
         };
         match session.bind(credentials).await {
             Ok(()) => Ok(session),

@@ -342,7 +342,7 @@ fn of_domains(plan: &Plan<'_>, table: &TablePlan<'_>) -> BTreeMap<String, Domain
 }
 
 /// How many keys lie in each domain.
-fn by_domain<'keys>(
+pub fn by_domain<'keys>(
     forms: &Forms,
     keys: impl Iterator<Item = &'keys [u8]>,
 ) -> BTreeMap<String, u64> {

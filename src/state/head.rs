@@ -59,6 +59,9 @@ pub struct Head {
     pub generation: u64,
     /// The last generation that a run published: what hooks are owed.
     pub published: u64,
+    /// When that was.
+    #[serde(default)]
+    pub published_at: Option<Timestamp>,
     /// The number of the next record or ledger file.
     pub next_file: u64,
     /// Per source.
@@ -110,6 +113,7 @@ impl Default for Head {
             format: FORMAT,
             generation: 0,
             published: 0,
+            published_at: None,
             next_file: 1,
             sources: BTreeMap::new(),
             relay_domains: RelayDomainsState::default(),
@@ -178,6 +182,9 @@ pub struct SourceState {
     pub cursor: Option<Cursor>,
     /// What was asked: the answer to another question is no continuation of this one.
     pub question: String,
+    /// When the certificate that its server showed last ends.
+    #[serde(default)]
+    pub certificate_ends: Option<Timestamp>,
     /// When the first of the records that are missing will have been so for `replication_delay`.
     pub missing_until: Option<Timestamp>,
     /// Search references met in the last complete read.
@@ -214,6 +221,12 @@ pub struct Frozen {
     pub cause: String,
 }
 
+/// Domains of a table whose rows are counted one by one. Sub-domains are as many as the directory likes.
+pub const DOMAINS_KEPT: usize = 500;
+
+/// Under what name the rows of all other domains are counted; no domain can be called so.
+pub const OTHER_DOMAINS: &str = "(others)";
+
 /// What is known of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -224,6 +237,15 @@ pub struct TableState {
     pub ledger_digest: String,
     /// Rows in it.
     pub rows_count: u64,
+    /// Rows per domain: of the [`DOMAINS_KEPT`] with most rows each by its name, of all others together under
+    /// [`OTHER_DOMAINS`].
+    #[serde(default)]
+    pub domains: BTreeMap<String, u64>,
+    /// Rows added since it was first published, and rows removed.
+    #[serde(default)]
+    pub added_total: u64,
+    #[serde(default)]
+    pub removed_total: u64,
     /// When a row that is leaving must go at the latest.
     pub next_deadline: Option<Timestamp>,
     /// Rows that are leaving.

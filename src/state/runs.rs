@@ -1,6 +1,7 @@
 //! `runs.jsonl`: one line a run, for people and for `status`. Bounded, and never needed for correctness.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,9 @@ pub struct RunRecord {
     pub tables: BTreeMap<String, TableCounts>,
     /// Values left out, by reason.
     pub left_out: LeftOut,
+    /// What the run came to, and how long that took.
+    #[serde(default)]
+    pub stages: Stages,
     /// What failed.
     pub failures: Vec<Failure>,
 }
@@ -51,6 +55,48 @@ impl RunRecord {
         self.exits.dedup();
         self.failures.extend(failures);
         self.code = Exit::first(self.exits.iter().copied()).code();
+    }
+}
+
+/// A part of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// The sources are read, side by side.
+    Read,
+    /// What is wanted, how it differs, what the guard says.
+    Decide,
+    /// Tables are written, proven and replaced.
+    Publish,
+    /// Owed hooks are run.
+    Hooks,
+    /// Gateways are asked (`[verify]`).
+    Proof,
+}
+
+impl Stage {
+    /// Its name in records and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Read => "read",
+            Stage::Decide => "decide",
+            Stage::Publish => "publish",
+            Stage::Hooks => "hooks",
+            Stage::Proof => "proof",
+        }
+    }
+}
+
+/// The stages that a run came to, each with its milliseconds. One that is not there was not come to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Stages(pub BTreeMap<Stage, u64>);
+
+impl Stages {
+    /// A stage that began then is over.
+    pub fn end(&mut self, stage: Stage, began: Instant) {
+        let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        *self.0.entry(stage).or_default() += milliseconds;
     }
 }
 

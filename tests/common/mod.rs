@@ -25,6 +25,7 @@ pub mod plain;
 pub mod postfix;
 pub mod postgresql;
 pub mod process;
+pub mod prometheus;
 pub mod rcptsync;
 pub mod samba;
 pub mod slapd;

@@ -13,6 +13,7 @@ use crate::check::facts::{
 use crate::config::secret::{SecretError, SecretPlace};
 use crate::config::{Bind, Config, Hook, SourceKind, Table};
 use crate::fold::Folding;
+use crate::metrics::textfile::TextfileError;
 use crate::publish::on_disk;
 use crate::state::State;
 use crate::state::head::Head;
@@ -40,6 +41,8 @@ pub(super) fn gather(config: &Config, state: &State) -> Files {
         head,
         secrets: secrets(config),
         hooks: config.all_hooks().map(hook).collect(),
+        metrics_trouble: (config.metrics.as_ref())
+            .and_then(|metrics| textfile_trouble(&metrics.textfile, owner(config))),
         space: space(config),
     }
 }
@@ -150,6 +153,22 @@ fn hook_trouble(program: &Path) -> Option<String> {
     rustix::fs::access(program, Access::EXEC_OK)
         .err()
         .map(|error| format!("it cannot be executed: {}", std::io::Error::from(error)))
+}
+
+/// What `metrics::textfile` would refuse, or the system.
+fn textfile_trouble(path: &Path, owner: Option<u32>) -> Option<String> {
+    let directory = match stat(parent_of(path)) {
+        Ok(directory) => directory,
+        Err(why) => return Some(why),
+    };
+    let metadata = path.symlink_metadata();
+    if metadata.is_ok_and(|found| !found.is_file()) {
+        return Some(TextfileError::NotAFile.to_string());
+    }
+    if directory.mode & 0o002 != 0 {
+        return Some(TextfileError::OpenDirectory.to_string());
+    }
+    trouble_with(&directory, owner)
 }
 
 /// Per file system, the room that a second copy of the tables and of the state takes.

@@ -23,9 +23,10 @@ use crate::policy::Counted;
 use crate::postfix::Gateway;
 use crate::publish::on_disk::{Content, OnDisk};
 use crate::report::difference::Difference;
-use crate::snapshot::{Cursor, Followed, Progress};
+use crate::snapshot::{Cursor, Followed, Progress, Reading};
 use crate::state::files::{Ledger, Origin};
 use crate::state::head::{Frozen, Head};
+use crate::state::runs::{Stage, Stages};
 use crate::state::{Lost, State};
 use crate::table::rows::Rows;
 use crate::table::wanted::{self, Wanted};
@@ -136,6 +137,8 @@ pub enum SourceStatus {
         controller: Option<Controller>,
         /// From where its changes can be followed.
         cursor: Option<Cursor>,
+        /// When the certificate that the server showed ends.
+        certificate_ends: Option<Timestamp>,
     },
     /// Followed from the last answer to its present state.
     Followed {
@@ -212,8 +215,28 @@ impl Plan<'_> {
 }
 
 /// Reads the sources and makes the plan of a run.
-pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> {
+pub fn make<'run>(
+    run: &Run<'run>,
+    state: &State,
+    head: &Head,
+    stages: &mut Stages,
+) -> Planned<'run> {
+    let began = Instant::now();
     let readings = sources::read(run, state, head);
+    stages.end(Stage::Read, began);
+    let began = Instant::now();
+    let planned = decide_all(run, state, head, readings);
+    stages.end(Stage::Decide, began);
+    planned
+}
+
+/// Makes the plan of what the sources said.
+fn decide_all<'run>(
+    run: &Run<'run>,
+    state: &State,
+    head: &Head,
+    readings: Vec<Result<Reading>>,
+) -> Planned<'run> {
     let needs_gateway = (run.config.tables.iter()).any(|table| table.folding == TableFolding::Auto);
     let gateway = if needs_gateway { Gateway::ask() } else { None };
     let relayed = domains::read_relayed(run);

@@ -121,6 +121,7 @@ fn unchanged(run: &Run<'_>, head: &Head, name: &str, reading: &Reading) -> Optio
                     referrals: snapshot.referrals.clone(),
                     controller: snapshot.controller.clone(),
                     cursor: snapshot.cursor.clone(),
+                    certificate_ends: snapshot.certificate_ends,
                 },
                 &snapshot.referrals,
             )

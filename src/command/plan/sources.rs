@@ -154,6 +154,7 @@ impl Desk<'_, '_> {
                 referrals: snapshot.referrals,
                 controller: snapshot.controller,
                 cursor: snapshot.cursor,
+                certificate_ends: snapshot.certificate_ends,
             },
             uncovered_referrals,
             organisation: snapshot.organisation,

@@ -29,6 +29,7 @@ use crate::snapshot::Progress;
 use crate::state::State;
 use crate::state::files::Ledger;
 use crate::state::head::Head;
+use crate::state::runs::Stages;
 use questions::Questions;
 
 /// A run that replaces tables meanwhile is waited for so long.
@@ -92,7 +93,7 @@ pub fn run(config: &Config, options: &Options, out: &mut dyn Write) -> Result<u8
     head.settled = None;
     let planned = options.is_full.then(|| {
         progress::while_reading(&entries, !options.is_quiet, || {
-            plan::make(&run, &state, &head)
+            plan::make(&run, &state, &head, &mut Stages::default())
         })
     });
     let plan = planned.as_ref().and_then(plan::Planned::made);

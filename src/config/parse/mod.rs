@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::{Placed, Problem, ReadFile, Reader, Section};
-use super::{Config, DomainRules, Format, Limits, Recipients, Relation, Table, Treatment, Verify};
+use super::{
+    Config, DomainRules, Format, Limits, Metrics, Recipients, Relation, Table, Treatment, Verify,
+};
 use crate::address::Address;
 use crate::dn::DistinguishedName;
 use crate::domain::Domain;
@@ -92,6 +94,7 @@ fn root(path: &Path, text: &str, reader: &Reader<'_>, root: Section<'_, '_>) -> 
             keep
         }),
         verify: root.section("verify").map(verify),
+        metrics: (root.section("metrics")).and_then(|section| metrics(section, directory)),
         domains: DomainRules {
             complete,
             policies: policies.into_iter().map(|policy| policy.value).collect(),
@@ -112,6 +115,7 @@ fn root(path: &Path, text: &str, reader: &Reader<'_>, root: Section<'_, '_>) -> 
             .filter_map(|format| place(table, *format))
     });
     duplicates(&root, "table", places);
+    check_textfile(&root, &config);
     root.finish();
     config
 }
@@ -281,6 +285,30 @@ fn verify(section: Section<'_, '_>) -> Verify {
     };
     section.finish();
     verify
+}
+
+fn metrics(section: Section<'_, '_>, directory: &Path) -> Option<Metrics> {
+    let textfile = path_of(&section, "textfile", directory);
+    if !section.has("textfile") {
+        let message = "missing: the file for node_exporter, textfile = \"/var/lib/rcptsync/metrics/rcptsync.prom\"";
+        section.problem("textfile", message);
+    }
+    section.finish();
+    textfile.map(|textfile| Metrics { textfile })
+}
+
+/// A file of metrics that nothing would read.
+fn check_textfile(root: &Section<'_, '_>, config: &Config) {
+    let Some(Metrics { textfile }) = &config.metrics else {
+        return;
+    };
+    let problem = |message: &str| root.problem("metrics", message);
+    if textfile.extension().is_none_or(|suffix| suffix != "prom") {
+        problem("textfile must end with .prom: node_exporter reads no other");
+    }
+    if textfile.starts_with(&config.state_dir) {
+        problem("textfile lies in state_dir, which nobody else may read");
+    }
 }
 
 /// Names become file names in the state directory and words in metrics.
