@@ -241,9 +241,10 @@ pub struct TableState {
     /// [`OTHER_DOMAINS`].
     #[serde(default)]
     pub domains: BTreeMap<String, u64>,
-    /// Rows added since it was first published, and rows removed.
+    /// Rows added since it was first published.
     #[serde(default)]
     pub added_total: u64,
+    /// Rows removed since then.
     #[serde(default)]
     pub removed_total: u64,
     /// When a row that is leaving must go at the latest.
