@@ -55,6 +55,7 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8>
         let options = diff::Options {
             format: diff::Format::Text,
             is_full: options.is_full,
+            is_stored: false,
             is_quiet: options.is_quiet,
         };
         return diff::run(config, options, out);

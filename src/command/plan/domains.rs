@@ -57,7 +57,10 @@ impl DomainsNow {
 pub(super) type Relayed = Result<Vec<Entry>, RelayDomainsError>;
 
 /// Reads `relay_domains`, where domains come from there or can be compared.
-pub(super) fn read_relayed(run: &Run<'_>) -> Option<Relayed> {
+pub(super) fn read_relayed(run: &Run<'_>, head: &Head) -> Option<Relayed> {
+    if run.is_stored {
+        return Some(Ok(head.relay_domains.entries.clone()));
+    }
     match run.config.domains.from {
         None => None,
         Some(DomainsFrom::Postfix) => Some(relay_domains()),

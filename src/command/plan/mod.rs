@@ -46,6 +46,8 @@ pub struct Run<'run> {
     pub deadline: Instant,
     /// Whether everything is read, whatever could be followed.
     pub is_full: bool,
+    /// Whether nothing is read: what is stored of each source counts.
+    pub is_stored: bool,
     /// How far the reading is.
     pub progress: &'run Progress,
 }
@@ -216,7 +218,7 @@ pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> 
     let readings = sources::read(run, state, head);
     let needs_gateway = (run.config.tables.iter()).any(|table| table.folding == TableFolding::Auto);
     let gateway = if needs_gateway { Gateway::ask() } else { None };
-    let relayed = domains::read_relayed(run);
+    let relayed = domains::read_relayed(run, head);
     let found = settled::Found {
         readings: &readings,
         relayed: relayed.as_ref(),
