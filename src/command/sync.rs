@@ -262,6 +262,9 @@ fn put_back(
     head.settled = None;
     // That the change is held from now on is what the next run says; this one says why.
     done.published = publication::publish(run, state, plan, None, head)?.or(done.published.take());
+    if let Some(record) = &mut done.record {
+        record.generation = head.generation;
+    }
     head.to_prove = None;
     state.store_head(head)
 }
