@@ -319,6 +319,7 @@ fn unchanged(difference: &Difference, record: &RunRecord) -> String {
         let count = report::counted(table.counts.in_force, "row", "rows");
         format!("{name} {count}")
     });
+    let tables: Vec<String> = tables.collect();
     let leaving = match difference.leaving.len() as u64 {
         0 => String::new(),
         count => format!(
@@ -328,7 +329,11 @@ fn unchanged(difference: &Difference, record: &RunRecord) -> String {
     };
     format!(
         "nothing changed; in force: {} (generation {}){leaving}",
-        tables.collect::<Vec<_>>().join(", "),
+        if tables.is_empty() {
+            "what was".into()
+        } else {
+            tables.join(", ")
+        },
         record.generation
     )
 }

@@ -1,7 +1,7 @@
 //! The report for a merge request: Markdown as GitHub and GitLab read it, short enough for a comment on either.
 //!
 //! What comes from elsewhere stands in code spans, which nothing in it can end: no mention, link, picture or tag comes to life. What
-//! waits for somebody stands first. Lists are folded, and cut where the whole would grow beyond [`OCTETS_MAX`].
+//! waits for somebody stands first. Lists are folded, and cut where the whole would grow beyond 60,000 octets.
 
 use super::difference::{Difference, HoldReport, TableDifference};
 use super::text::{hold_sentence, release};
