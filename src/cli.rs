@@ -109,6 +109,10 @@ pub enum Command {
     ///
     /// Ends with 0 if nothing would change, 2 if something would be published, 65 if changes would be held.
     Diff {
+        /// Read no source: take what the last run stored, without network and without a secret. Shows what a change of rules,
+        /// domains or tables would do
+        #[arg(long)]
+        stored: bool,
         /// How to show it
         #[arg(long, value_enum, default_value_t = diff::Format::Text)]
         format: diff::Format,

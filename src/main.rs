@@ -77,10 +77,11 @@ fn run(cli: &Cli, results: Results) -> Result<u8> {
             };
             sync::run(&config, options, out)
         }
-        Command::Diff { format } => {
+        Command::Diff { format, stored } => {
             let options = diff::Options {
                 format: *format,
                 is_full: false,
+                is_stored: *stored,
                 is_quiet: cli.quiet,
             };
             diff::run(&config, options, out)

@@ -163,6 +163,13 @@ fn check_unreadable(break_it: impl Fn(&Instance), parts: &[&str]) {
         .expect_code(1)
         .expect_output(&["the domains of relay_domains are frozen since"]);
     program.run_untouching(&["explain", "anna@example.com"], 0);
+
+    // What is stored counts where nothing is read, and what never was is still unknown.
+    let outcome = program.run_untouching(&["diff", "--stored"], 0);
+    assert_eq!(outcome.stderr, "");
+    let report = fresh.run(&["diff", "--stored", "--format", "json"]);
+    let report = report.expect_code(65).json();
+    assert_eq!(report["holds"][0]["cause"], "domains_never_read");
 }
 
 #[test]

@@ -112,6 +112,22 @@ fn a_keytab_is_enough_to_read_everything() {
         // Everybody may read in Active Directory, but nobody without a name.
         let outcome = reading.run(&program, &["diff", "-vv"]).expect_code(0);
         assert!(!outcome.stderr.contains("error"), "{}", outcome.stderr);
+        expect_no_key(&std::fs::read(&reading.keytab).expect("a keytab"), &outcome);
+    }
+}
+
+/// Nothing that was printed or logged has sixteen octets of a keytab in a row, in hexadecimal or as a list of numbers.
+#[track_caller]
+fn expect_no_key(keytab: &[u8], outcome: &Outcome) {
+    let told = format!("{}{}", outcome.stdout, outcome.stderr).to_lowercase();
+    for octets in keytab.windows(16) {
+        let hexadecimal: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+        let list = format!("{octets:?}");
+        let numbers = list.trim_matches(['[', ']']);
+        assert!(
+            !told.contains(&hexadecimal) && !told.contains(numbers),
+            "{told}"
+        );
     }
 }
 

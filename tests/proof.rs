@@ -84,6 +84,8 @@ fn a_contradiction_puts_the_generation_before_back() {
         "the rows of generation 1 are back, and the change is held",
     ]);
     assert_eq!(program.keys(), "anna bob");
+    let status = program.run(&["status", "--format", "json"]).json();
+    assert_eq!(status["runs"][0]["generation"], status["generation"]);
     let (holds, digests) = program.holds();
     assert_eq!(holds, ["proof generation 2: +cleo"]);
     // Not tried again until somebody says so.

@@ -96,6 +96,7 @@ fn each_power_lives_in_one_place() {
         &["src/publish/rename.rs", "src/metrics/textfile.rs"],
         &["renameat"],
     );
+    check_only(&["src/log/journal.rs"], &["UnixDatagram"]);
     // State renames its own files, and nothing onto a table.
     check_only(
         &[

@@ -33,6 +33,8 @@ pub struct Options {
     pub format: Format,
     /// Read everything, whatever could be followed.
     pub is_full: bool,
+    /// Read nothing: what is stored of each source counts.
+    pub is_stored: bool,
     /// No progress bar.
     pub is_quiet: bool,
 }
@@ -40,7 +42,10 @@ pub struct Options {
 /// Plans, prints, and gives the exit code.
 pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8> {
     let entries = Progress::default();
-    let run = super::begin(config, Instant::now(), options.is_full, &entries);
+    let run = plan::Run {
+        is_stored: options.is_stored,
+        ..super::begin(config, Instant::now(), options.is_full, &entries)
+    };
     map_types::require(&config.tables)?;
     let state = State::view(&config.state_dir);
     let head = state.head()?;
@@ -61,7 +66,7 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8>
             .iter()
             .flat_map(|plan| &plan.tables)
             .try_for_each(|table| unified::table(out, table)),
-        Format::Markdown => markdown::difference(out, &difference),
+        Format::Markdown => write!(out, "{}", markdown::difference(&difference)),
     };
     let mut exits = plan.map_or_else(Vec::new, plan::Plan::exits);
     if plan.is_some_and(plan::Plan::is_change) {

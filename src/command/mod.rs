@@ -48,6 +48,7 @@ fn begin<'run>(
             .checked_add(config.run_timeout)
             .unwrap_or(started + FAR_AWAY),
         is_full,
+        is_stored: false,
         progress,
     }
 }

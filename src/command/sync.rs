@@ -57,6 +57,7 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8>
         let options = diff::Options {
             format: diff::Format::Text,
             is_full: options.is_full,
+            is_stored: false,
             is_quiet: options.is_quiet,
         };
         return diff::run(config, options, out);
@@ -281,6 +282,9 @@ fn put_back(
     head.settled = None;
     // That the change is held from now on is what the next run says; this one says why.
     done.published = publication::publish(run, state, plan, None, head)?.or(done.published.take());
+    if let Some(record) = &mut done.record {
+        record.generation = head.generation;
+    }
     head.to_prove = None;
     state.store_head(head)
 }
@@ -335,6 +339,7 @@ fn unchanged(difference: &Difference, record: &RunRecord) -> String {
         let count = report::counted(table.counts.in_force, "row", "rows");
         format!("{name} {count}")
     });
+    let tables: Vec<String> = tables.collect();
     let leaving = match difference.leaving.len() as u64 {
         0 => String::new(),
         count => format!(
@@ -344,7 +349,11 @@ fn unchanged(difference: &Difference, record: &RunRecord) -> String {
     };
     format!(
         "nothing changed; in force: {} (generation {}){leaving}",
-        tables.collect::<Vec<_>>().join(", "),
+        if tables.is_empty() {
+            "what was".into()
+        } else {
+            tables.join(", ")
+        },
         record.generation
     )
 }

@@ -57,9 +57,15 @@ impl DomainsNow {
 pub(super) type Relayed = Result<Vec<Entry>, RelayDomainsError>;
 
 /// Reads `relay_domains`, where domains come from there or can be compared.
-pub(super) fn read_relayed(run: &Run<'_>) -> Option<Relayed> {
+pub(super) fn read_relayed(run: &Run<'_>, head: &Head) -> Option<Relayed> {
     match run.config.domains.from {
         None => None,
+        Some(DomainsFrom::Exchange) if run.is_stored => None,
+        Some(DomainsFrom::Postfix) if run.is_stored => {
+            let stored = head.relay_domains.entries.clone();
+            let is_known = !stored.is_empty();
+            Some(is_known.then_some(stored).ok_or(RelayDomainsError::Empty))
+        }
         Some(DomainsFrom::Postfix) => Some(relay_domains()),
         // For the comparison alone.
         Some(DomainsFrom::Exchange) => relay_domains().ok().map(Ok),

@@ -47,6 +47,8 @@ pub struct Run<'run> {
     pub deadline: Instant,
     /// Whether everything is read, whatever could be followed.
     pub is_full: bool,
+    /// Whether nothing is read: what is stored of each source counts.
+    pub is_stored: bool,
     /// How far the reading is.
     pub progress: &'run Progress,
 }
@@ -239,7 +241,7 @@ fn decide_all<'run>(
 ) -> Planned<'run> {
     let needs_gateway = (run.config.tables.iter()).any(|table| table.folding == TableFolding::Auto);
     let gateway = if needs_gateway { Gateway::ask() } else { None };
-    let relayed = domains::read_relayed(run);
+    let relayed = domains::read_relayed(run, head);
     let found = settled::Found {
         readings: &readings,
         relayed: relayed.as_ref(),

@@ -21,6 +21,10 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// Reads all sources, each in its own thread; in the order of the configuration.
 pub(super) fn read(run: &Run<'_>, state: &State, head: &Head) -> Vec<Result<Reading>> {
+    if run.is_stored {
+        let sources = run.config.sources.iter();
+        return sources.map(|source| Err(unread(source))).collect();
+    }
     let sources: Vec<(&Source, Option<Earlier<'_>>)> = run
         .config
         .sources
@@ -28,6 +32,17 @@ pub(super) fn read(run: &Run<'_>, state: &State, head: &Head) -> Vec<Result<Read
         .map(|source| (source, earlier(run, source, head.sources.get(&source.name))))
         .collect();
     source::read_all(&sources, state, run.now, run.deadline, run.progress)
+}
+
+fn unread(source: &Source) -> Box<Failure> {
+    Box::new(Failure {
+        exit: crate::exit::Exit::SourceFrozen,
+        what: format!("source {} was not read", source.name),
+        place: format!("[source.{}]", source.name),
+        why: "what is stored of it was asked for (--stored)".into(),
+        in_force: String::new(),
+        next: "leave --stored out where it can be read".into(),
+    })
 }
 
 /// What can be followed instead of reading everything.
@@ -353,7 +368,16 @@ impl Desk<'_, '_> {
                 )
             }
         };
-        failures.push(failure);
+        let is_asked_for = self.run.is_stored && matches!(status, SourceStatus::Frozen(_));
+        let question = self.source.question();
+        if !is_asked_for {
+            failures.push(failure);
+        } else if self.known.is_some_and(|known| known.question != question) {
+            failure.why =
+                "what is stored of it answers another question than the configuration asks now"
+                    .into();
+            failures.push(failure);
+        }
         SourceNow {
             name: self.source.name.clone(),
             records_count: records.len(),
