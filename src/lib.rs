@@ -41,6 +41,7 @@ pub mod current;
 pub mod records;
 pub mod snapshot;
 
+pub mod certificate;
 pub mod directory;
 pub mod postgresql;
 pub mod source;
