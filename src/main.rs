@@ -57,7 +57,9 @@ fn main() -> ExitCode {
 fn run(cli: &Cli, tell: Tell<'_>) -> Result<u8> {
     let out = &mut anstream::stdout();
     // It runs before there is a configuration.
-    if let Some(options) = new_installation(&cli.command) {
+    if let Command::Init(asked) = &cli.command
+        && let Some(options) = asked.new_configuration(&cli.config)
+    {
         return init::run(&options, out);
     }
     let config = match (config::load(&cli.config), &cli.command) {
@@ -123,30 +125,8 @@ fn run(cli: &Cli, tell: Tell<'_>) -> Result<u8> {
             };
             doctor::run(&config, options, out)
         }
-        Command::Init { target, .. } => init::install(*target, &config, out),
+        Command::Init(asked) => init::install(asked.target(), &config, out),
     }
-}
-
-/// What `init` without `--install` is asked for.
-fn new_installation(command: &Command) -> Option<init::Options> {
-    let Command::Init {
-        target,
-        servers,
-        domains,
-        table_path,
-        output,
-        install: false,
-    } = command
-    else {
-        return None;
-    };
-    Some(init::Options {
-        target: *target,
-        servers: servers.clone(),
-        domains: domains.clone(),
-        table_path: table_path.clone(),
-        output: output.clone(),
-    })
 }
 
 /// A panic in a thread that reads a source is that source's failure and is told as one; the library behind it may panic on
