@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::address::Address;
 use crate::command::{diff, init, verify};
@@ -171,60 +171,60 @@ pub struct Init {
     #[arg(value_enum, hide_possible_values = false)]
     target: Option<Target>,
     /// A directory server, ldaps://HOST or ldap://HOST (StartTLS); several are asked in their order
-    #[arg(long = "server", value_name = "URL", value_parser = server)]
+    #[arg(long = "server", value_name = "URL", value_hint = ValueHint::Url, value_parser = server)]
     servers: Vec<String>,
     /// A domain whose controllers DNS names, instead of --server
-    #[arg(long, value_name = "DOMAIN", conflicts_with = "servers")]
+    #[arg(long, value_name = "DOMAIN", value_hint = ValueHint::Other, conflicts_with = "servers")]
     discover: Option<String>,
     /// PEM file of the authority that issued the servers' certificates, instead of the system's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca_file: Option<String>,
     /// SHA-256 of the authority that a server shows: if it is that one, it is saved as --ca-file, a new file
-    #[arg(long, value_name = "SHA256", requires = "ca_file", conflicts_with = "is_print", value_parser = fingerprint)]
+    #[arg(long, value_name = "SHA256", value_hint = ValueHint::Other, requires = "ca_file", conflicts_with = "is_print", value_parser = fingerprint)]
     ca_fingerprint: Option<String>,
     /// How to sign in
     #[arg(long, value_enum, requires_ifs = [("simple", "name"), ("gssapi", "name")])]
     method: Option<init::Method>,
     /// The account: NAME@DOMAIN, DOMAIN\NAME or a DN; for gssapi the principal
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     name: Option<String>,
     /// File that holds its password; others must not be able to read it
-    #[arg(long, value_name = "FILE", requires = "name")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "name")]
     password_file: Option<String>,
     /// Keytab that holds its keys (gssapi)
     #[arg(
         long,
-        value_name = "FILE",
+        value_name = "FILE", value_hint = ValueHint::FilePath,
         requires = "name",
         conflicts_with = "password_file"
     )]
     keytab: Option<String>,
     /// Name of the systemd credential under which the run gets password or keytab, instead of reading the file
-    #[arg(long, value_name = "NAME", requires = "name", value_parser = credential)]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other, requires = "name", value_parser = credential)]
     credential: Option<String>,
     /// Where to search, as a DN; everywhere where nothing is said
-    #[arg(long = "base", value_name = "DN")]
+    #[arg(long = "base", value_name = "DN", value_hint = ValueHint::Other)]
     bases: Vec<String>,
     /// A domain that the gateway relays; may stand there several times
-    #[arg(long = "domain", value_name = "DOMAIN", value_parser = Domain::parse)]
+    #[arg(long = "domain", value_name = "DOMAIN", value_hint = ValueHint::Other, value_parser = Domain::parse)]
     domains: Vec<Domain>,
     /// Where domains come from, beside --domain
     #[arg(long, value_enum)]
     domains_from: Option<init::Origin>,
     /// Where the table lies, without a suffix
-    #[arg(long, value_name = "PATH", value_parser = init::table_path)]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, value_parser = init::table_path)]
     table_path: Option<String>,
     /// Type of the table that Postfix reads: cdb, lmdb, hash, btree
-    #[arg(long, value_name = "TYPE", value_parser = init::map_type)]
+    #[arg(long, value_name = "TYPE", value_hint = ValueHint::Other, value_parser = init::map_type)]
     map_type: Option<String>,
     /// A local part that every domain has, instead of postmaster and abuse; may stand there several times
-    #[arg(long = "always", value_name = "LOCAL")]
+    #[arg(long = "always", value_name = "LOCAL", value_hint = ValueHint::Other)]
     always: Vec<String>,
     /// An address that must be in every read (canary); may stand there several times
-    #[arg(long = "must-contain", value_name = "ADDRESS")]
+    #[arg(long = "must-contain", value_name = "ADDRESS", value_hint = ValueHint::EmailAddress)]
     must_contain: Vec<String>,
     /// Write the configuration to this file, which must not be there yet
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
     /// Try the answers as on a terminal, and ask nothing
     #[arg(long = "try", conflicts_with = "is_print")]

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use common::certificates::Authority;
 use common::dialogue::Dialogue;
 use common::directory::{BASE, Company, Dialect};
+use common::machine::Machine;
 use common::process::{command, succeed};
 use common::rcptsync::Rcptsync;
 use common::samba::{self, ACCOUNT};
@@ -486,6 +487,90 @@ fn a_fingerprint_is_compared_and_there_is_no_exchange() {
     }
     assert!(!text.contains("FILL IN"), "{text}");
     publishes(&program);
+}
+
+/// The typed password becomes a credential of the shipped unit, and the commands that are named next work as they stand there.
+#[test]
+fn what_is_named_next_works_under_systemd() {
+    let Some((_, slapd)) = company() else {
+        return;
+    };
+    let Some(machine) = Machine::boot("init") else {
+        return;
+    };
+    let directory = slapd.password_file();
+    let directory = directory.parent().expect("a file has a parent");
+    let secret = password(&slapd.password_file());
+    let database = machine.path(directory.to_str().expect("text"));
+    // What it holds lies there since it was filled; only the one in the machine is asked.
+    succeed(command("cp").arg("-a").args([directory, &database]));
+    machine.copy(
+        Path::new(env!("CARGO_BIN_EXE_rcptsync")),
+        "/usr/bin/rcptsync",
+    );
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/systemd");
+    for (name, place) in [
+        ("sysusers", "/usr/lib/sysusers.d/rcptsync.conf"),
+        ("tmpfiles", "/usr/lib/tmpfiles.d/rcptsync.conf"),
+        ("service", "/etc/systemd/system/rcptsync.service"),
+        ("timer", "/etc/systemd/system/rcptsync.timer"),
+    ] {
+        machine.copy(&shipped.join(format!("rcptsync.{name}")), place);
+    }
+    machine.succeed(&format!(
+        "systemd-sysusers; systemd-tmpfiles --create; systemctl daemon-reload
+         slapd -f {}/slapd.conf -h ldaps://127.0.0.1/",
+        directory.display()
+    ));
+    let answers = [
+        "postfix",
+        "127.0.0.1",
+        "yes",
+        "",
+        slapd::ACCOUNT,
+        &secret,
+        BASE,
+        "example.com",
+        "",
+        "cdb",
+        "",
+        "none",
+        "",
+        "",
+    ];
+    machine.write("/root/answers", answers.join("\n") + "\n");
+    let shown = machine.succeed("script -qec 'rcptsync init' /dev/null < /root/answers");
+    // All of it was typed ahead, so the terminal showed it before the program began.
+    let (_, shown) = shown
+        .split_once("A configuration in a few questions")
+        .expect("it began");
+    assert!(!shown.contains(&secret), "{shown}");
+    let config = machine
+        .succeed("cat /etc/rcptsync/rcptsync.toml; stat -c '%U %a' /etc/rcptsync/corp.password");
+    assert!(
+        config.contains("credential = \"corp.password\""),
+        "{config}"
+    );
+    assert!(config.ends_with("root 600\n"), "{config}");
+
+    machine.succeed(
+        "printf '[domain.\"example.com\"]\\ndirectory_is_complete = true\\n' >> /etc/rcptsync/rcptsync.toml",
+    );
+    let shown = shown.replace("\r\n", "\n").replace("\\\n", "");
+    let named = |verb: &str| {
+        let mut lines = shown.lines().map(str::trim);
+        let line = lines.find(|line| line.starts_with("system") && line.contains(verb));
+        assert!(line.is_some(), "{verb}: {shown}");
+        line.unwrap_or_default().to_owned()
+    };
+    let diff = machine.run(&format!("script -qec '{}' /dev/null", named(" diff")));
+    let said = String::from_utf8_lossy(&diff.stdout);
+    assert_eq!(diff.status.code(), Some(2), "{said}");
+    machine.succeed(&named("rcptsync.timer"));
+    machine.succeed("rcptsync init postfix --install && systemctl is-active rcptsync.timer");
+    let known = machine
+        .succeed("postmap -q postmaster@example.com cdb:/var/lib/rcptsync/tables/relay_recipients");
+    assert_eq!(known, "OK\n");
 }
 
 #[test]

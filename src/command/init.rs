@@ -216,7 +216,7 @@ pub fn install(target: Option<Target>, config: &Config, out: &mut dyn Write) -> 
             "--install",
             "it changes the settings of Postfix and of PMG only",
             &format!(
-                "`rcptsync init {}` prints the lines; enter them by hand",
+                "`rcptsync init {} --print` shows the lines; enter them by hand",
                 target.name()
             ),
         ));
@@ -250,14 +250,10 @@ pub fn install(target: Option<Target>, config: &Config, out: &mut dyn Write) -> 
 
 /// What was typed, and what this machine says of itself.
 fn names(options: &Options, target: Target) -> Names {
-    let map_types = parameters::map_types().filter(|_| target.is_postfix());
-    let has = |map_type: &&str| map_types.iter().flatten().any(|known| known == map_type);
-    // cdb needs neither postmap nor locks; hash is what every Postfix with Berkeley DB has.
-    let found = ["cdb", "lmdb", "hash"].into_iter().find(has);
-    let map_type = (options.map_type.clone()).unwrap_or_else(|| found.unwrap_or("cdb").to_owned());
-    let library = map_types
-        .is_some()
-        .then(|| parameters::library(&map_type))
+    let of_this_machine = names_of_this_machine(target, options.map_type.as_deref());
+    let always = (!options.always.is_empty()).then(|| without_none(&options.always));
+    let library = (!of_this_machine.is_package_needed)
+        .then(|| parameters::library(&of_this_machine.map_type))
         .flatten();
     Names {
         source: SourceNames {
@@ -272,14 +268,35 @@ fn names(options: &Options, target: Target) -> Names {
             Origin::Exchange => DomainsFrom::Exchange,
             Origin::Postfix => DomainsFrom::Postfix,
         }),
-        always: Some(options.always.clone()).filter(|always| !always.is_empty()),
-        must_contain: options.must_contain.clone(),
+        always,
+        must_contain: without_none(&options.must_contain),
         table_path: options.table_path.clone(),
-        is_package_needed: map_types.is_none(),
-        restrictions: postfix::restrictions(map_types.is_some()),
-        ..Names::of(target, map_type)
+        ..of_this_machine
     }
     .with_needed_files(library)
+}
+
+/// Without what somebody says: what this machine says of itself.
+fn names_of_this_machine(target: Target, map_type: Option<&str>) -> Names {
+    let map_types = parameters::map_types().filter(|_| target.is_postfix());
+    let has = |map_type: &&str| map_types.iter().flatten().any(|known| known == map_type);
+    // cdb needs neither postmap nor locks; hash is what every Postfix with Berkeley DB has.
+    let found = ["cdb", "lmdb", "hash"].into_iter().find(has);
+    let map_type = map_type.or(found).unwrap_or("cdb");
+    Names {
+        is_package_needed: map_types.is_none(),
+        restrictions: postfix::restrictions(map_types.is_some()),
+        ..Names::of(target, map_type.to_owned())
+    }
+}
+
+/// `none` says that there is to be none.
+fn without_none<Word: AsRef<str>>(words: &[Word]) -> Vec<String> {
+    let named = words
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|word| *word != "none");
+    named.map(str::to_owned).collect()
 }
 
 /// Who asks, where an option says so.

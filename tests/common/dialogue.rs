@@ -35,9 +35,16 @@ pub struct Ended {
 impl Dialogue {
     /// Starts the program on a terminal.
     pub fn start(program: &Rcptsync, arguments: &[&str]) -> Dialogue {
+        Dialogue::start_under(&[], program, arguments)
+    }
+
+    /// Starts it below another program.
+    pub fn start_under(wrapper: &[&str], program: &Rcptsync, arguments: &[&str]) -> Dialogue {
         let words = program.words(arguments);
-        let quoted: Vec<String> = words
+        let quoted: Vec<String> = wrapper
             .iter()
+            .copied()
+            .chain(words.iter().map(String::as_str))
             .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
             .collect();
         let line = format!(

@@ -12,6 +12,11 @@ pub fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     written(path, content, mode, |_| Ok(()))
 }
 
+/// Whether nothing is there, not even a link, so that a file can be.
+pub fn is_free(path: &Path) -> bool {
+    path.symlink_metadata().is_err()
+}
+
 /// Writes a secret: nobody but the owner of its directory reads it.
 pub fn write_secret(path: &Path, content: &[u8]) -> io::Result<()> {
     let directory = fs::metadata(directory_of(path))?;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::files::is_free;
 use super::terminal::{Question, Terminal};
-use super::{Draft, SOURCE, words, wrong};
+use super::{Draft, SOURCE, from_here, words, wrong};
 use crate::certificate::{self, Certificate};
 use crate::command::init::{Method, refused};
 use crate::config::ServerAddress;
@@ -42,10 +42,9 @@ pub struct SignedIn {
 /// The servers, each of which was reached.
 pub fn servers(draft: &mut Draft<'_>, terminal: &mut Terminal<'_>) -> Result<Vec<Seen>> {
     let options = draft.options;
-    if options.ca_fingerprint.is_some() {
-        // Where it is to be saved; it is not there yet.
-        draft.names.source.ca_file = None;
-    } else if options.ca_file.is_some() {
+    // With a fingerprint it is where the authority is to be saved.
+    if options.ca_fingerprint.is_none() && options.ca_file.is_some() {
+        draft.names.source.ca_file = options.ca_file.as_deref().map(from_here);
         check_authority_file(draft)?;
     }
     let listed = (!options.servers.is_empty()).then(|| options.servers.join(" "));
@@ -197,7 +196,7 @@ pub fn authority(draft: &mut Draft<'_>, terminal: &mut Terminal<'_>, seen: &[See
     let place = draft.free_place("corp-ca", ".pem");
     let place = (draft.options.ca_file.as_ref())
         .filter(|_| draft.options.ca_fingerprint.is_some())
-        .map_or(place, PathBuf::from);
+        .map_or(place, |file| PathBuf::from(from_here(file)));
     let shown = (first.shown.certificates.last()).filter(|_| first.shown.shows_its_authority);
     let shown = shown.and_then(|der| Some((der, Certificate::read(der).ok()?)));
     let text = match &shown {
@@ -247,7 +246,7 @@ pub fn authority(draft: &mut Draft<'_>, terminal: &mut Terminal<'_>, seen: &[See
             draft.authority = Some((*der).clone());
             draft.names.source.ca_file = Some(place.display().to_string());
         } else {
-            draft.names.source.ca_file = Some(answer.to_owned());
+            draft.names.source.ca_file = Some(from_here(answer));
             check_authority_file(draft)?;
         }
         check_all(draft, seen)?;
@@ -442,7 +441,7 @@ fn gssapi(draft: &mut Draft<'_>, terminal: &mut Terminal<'_>) -> Result<Credenti
         proposal: None,
     };
     terminal.ask(&question, draft.options.keytab.clone(), |_, answer| {
-        let keytab = SecretNames::File(answer.to_owned());
+        let keytab = SecretNames::File(from_here(answer));
         let of = |keytab| BindNames::Gssapi {
             principal: principal.clone(),
             keytab,
@@ -461,7 +460,7 @@ fn gssapi(draft: &mut Draft<'_>, terminal: &mut Terminal<'_>) -> Result<Credenti
 fn secret_place(draft: &Draft<'_>, file: Option<&str>) -> SecretNames {
     match (&draft.options.credential, file) {
         (Some(name), _) => SecretNames::Credential(name.clone()),
-        (None, Some(file)) => SecretNames::File(file.to_owned()),
+        (None, Some(file)) => SecretNames::File(from_here(file)),
         (None, None) => SecretNames::Credential(format!("{SOURCE}.password")),
     }
 }

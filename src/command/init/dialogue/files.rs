@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::directory::SignedIn;
 use super::terminal::{Question, Terminal};
-use super::{Draft, SOURCE, wrong};
+use super::{Draft, SOURCE, from_here, wrong};
 use crate::command::init::{new_file, not_written};
 use crate::directory::Credentials;
 use crate::error::Result;
@@ -92,11 +92,11 @@ pub fn ask(
     Ok(Files { files, config })
 }
 
-/// Whether nothing is there, not even a link.
+/// That nothing is there.
 pub fn is_free(path: &Path) -> Result<()> {
-    match path.symlink_metadata() {
-        Err(_) => Ok(()),
-        Ok(_) => Err(not_written(path, &io::ErrorKind::AlreadyExists.into())),
+    match new_file::is_free(path) {
+        true => Ok(()),
+        false => Err(not_written(path, &io::ErrorKind::AlreadyExists.into())),
     }
 }
 
@@ -199,7 +199,7 @@ pub fn tell_what_is_next(draft: &Draft<'_>, files: &Files, out: &mut dyn Write) 
         }
         false => format!("{program} sync"),
     };
-    let as_the_run = as_the_run(draft, &program, out);
+    let as_the_run = as_the_run(draft, files, &program, out);
     let _ = writeln!(
         out,
         "\nNext:\n\
@@ -230,8 +230,8 @@ pub fn tell_what_is_next(draft: &Draft<'_>, files: &Files, out: &mut dyn Write) 
 }
 
 /// A command as the account of the run gives it, with what the run is handed.
-fn as_the_run(draft: &Draft<'_>, program: &str, out: &mut dyn Write) -> String {
-    let credential = credential(draft);
+fn as_the_run(draft: &Draft<'_>, files: &Files, program: &str, out: &mut dyn Write) -> String {
+    let credential = credential(draft, files);
     let is_root = rustix::process::geteuid().is_root();
     if let Some(BindNames::Simple { password, .. }) = &draft.names.source.bind
         && let SecretNames::File(file) = password
@@ -255,7 +255,7 @@ fn as_the_run(draft: &Draft<'_>, program: &str, out: &mut dyn Write) -> String {
 }
 
 /// The credential of the run, and the file that it comes from.
-fn credential(draft: &Draft<'_>) -> Option<(String, String)> {
+fn credential(draft: &Draft<'_>, files: &Files) -> Option<(String, String)> {
     let secret = match draft.names.source.bind.as_ref()? {
         BindNames::Anonymous => return None,
         BindNames::Simple { password, .. } => password,
@@ -264,13 +264,13 @@ fn credential(draft: &Draft<'_>) -> Option<(String, String)> {
     let SecretNames::Credential(name) = secret else {
         return None;
     };
-    let given = draft
-        .options
-        .password_file
-        .as_ref()
-        .or(draft.options.keytab.as_ref());
-    let file = given
-        .cloned()
-        .unwrap_or_else(|| format!("{OF_UNITS}/{name}"));
+    let options = draft.options;
+    let given = (options.password_file.as_ref()).or(options.keytab.as_ref());
+    let written = files.files.iter().find(|file| file.is_secret);
+    let file = match (given, written) {
+        (Some(file), _) => from_here(file),
+        (None, Some(file)) => file.path.display().to_string(),
+        (None, None) => format!("{OF_UNITS}/{name}"),
+    };
     Some((name.clone(), file))
 }

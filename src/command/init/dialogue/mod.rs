@@ -56,7 +56,7 @@ pub fn run(options: &Options, mut terminal: Terminal<'_>, out: &mut dyn Write) -
     }
     let mut draft = Draft {
         options,
-        names: super::names(options, target(options, terminal)?),
+        names: super::names_of_this_machine(target(options, terminal)?, None),
         authority: None,
         is_password_typed: false,
     };
@@ -151,7 +151,7 @@ impl Draft<'_> {
             _ => directory.join(format!("{stem}-{number}{suffix}")),
         };
         let mut numbers = 1..;
-        let free = numbers.find(|number| place(*number).symlink_metadata().is_err());
+        let free = numbers.find(|number| new_file::is_free(&place(*number)));
         place(free.unwrap_or(1))
     }
 
@@ -187,6 +187,14 @@ impl Draft<'_> {
             authority: self.authority.as_ref(),
             deadline: Instant::now() + STEP_TIME,
         }
+    }
+}
+
+/// A path as it counts for whoever types it; one in a configuration counts from its directory.
+fn from_here(path: &str) -> String {
+    match std::path::absolute(path) {
+        Ok(absolute) => absolute.display().to_string(),
+        Err(_) => path.to_owned(),
     }
 }
 

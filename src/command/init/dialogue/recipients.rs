@@ -6,6 +6,7 @@ use super::directory::SignedIn;
 use super::terminal::{Question, Terminal};
 use super::{Draft, words, wrong};
 use crate::address::Address;
+use crate::command::init::without_none;
 use crate::config::DomainsFrom;
 use crate::directory::introduction::{FirstPage, Refused};
 use crate::domain::Domain;
@@ -367,8 +368,5 @@ fn role_address(draft: &Draft<'_>, page: &Page) -> Option<String> {
 }
 
 fn listed(answer: &str) -> Vec<String> {
-    match answer {
-        "none" => Vec::new(),
-        _ => words(answer).map(str::to_owned).collect(),
-    }
+    without_none(&words(answer).collect::<Vec<_>>())
 }
