@@ -51,7 +51,7 @@ pub fn servers(draft: &mut Draft<'_>, terminal: &mut Terminal<'_>) -> Result<Vec
     let given = options.discover.clone().or(listed);
     let question = Question {
         option: "--server or --discover",
-        text: "Directory server: a name (dc1.corp.example) or a URL (ldap:// means StartTLS);\n\
+        text: "Directory server: a name (dc1.corp.example) or a URL (ldap:// means StartTLS); \
                or the DNS domain of Active Directory, to find its controllers at each run",
         proposal: None,
     };
@@ -144,11 +144,11 @@ fn tell_of(terminal: &mut Terminal<'_>, server: &ServerAddress, shown: &Shown, i
         }
         Some(_) => "not usable",
     };
-    terminal.say(&format!(
-        "  {} ({}): {trust}",
-        server.url,
-        addresses.join(", ")
-    ));
+    let addresses = match addresses.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", addresses.join(", ")),
+    };
+    terminal.say(&format!("  {}{addresses}: {trust}", server.url));
     if !is_first {
         return;
     }
@@ -189,10 +189,19 @@ fn tell_certificate(terminal: &mut Terminal<'_>, certificate: &Certificate) {
 }
 
 /// Whom to trust, where the system's authorities do not know the servers.
-pub fn authority(draft: &mut Draft<'_>, terminal: &mut Terminal<'_>, seen: &[Seen]) -> Result<()> {
-    let Some(first) = seen.iter().find(|seen| seen.shown.refusal.is_some()) else {
+pub fn authority<'seen>(
+    draft: &mut Draft<'_>,
+    terminal: &mut Terminal<'_>,
+    seen: &'seen [Seen],
+) -> Result<()> {
+    let untrusted = |seen: &'seen Seen| Some((seen, seen.shown.refusal.as_ref()?));
+    let Some((first, refusal)) = seen.iter().find_map(untrusted) else {
         return Ok(());
     };
+    let given = draft.options.ca_fingerprint.clone();
+    if given.is_none() && !terminal.asks() {
+        return Err(refusal.clone());
+    }
     let place = draft.free_place("corp-ca", ".pem");
     let place = (draft.options.ca_file.as_ref())
         .filter(|_| draft.options.ca_fingerprint.is_some())
@@ -200,25 +209,30 @@ pub fn authority(draft: &mut Draft<'_>, terminal: &mut Terminal<'_>, seen: &[See
     let shown = (first.shown.certificates.last()).filter(|_| first.shown.shows_its_authority);
     let shown = shown.and_then(|der| Some((der, Certificate::read(der).ok()?)));
     let text = match &shown {
-        Some((_, certificate)) => format!(
-            "The last certificate is that of the authority. Trust it only if its own machine\n\
-             shows the same SHA-256. On a Windows authority:\n\
-             \x20   certutil -ca.cert ca.cer\n\
-             \x20   certutil -hashfile ca.cer SHA256\n\
-             Here:\n\
-             \x20   {}\n\
-             Paste what the authority shows, or type yes once you have compared, to save it\n\
-             in {}\n\
-             or name a PEM file of yours",
-            certificate.fingerprint,
-            place.display()
-        ),
-        None => {
-            "The server does not send the certificate of its authority. On a Windows authority:\n\
+        Some((_, certificate)) => {
+            terminal.say(&format!(
+                "\nThe last certificate is that of the authority. Trust it only if its own machine\n\
+                 shows the same SHA-256. On a Windows authority:\n\
                  \x20   certutil -ca.cert ca.cer\n\
-                 and here: openssl x509 -inform der -in ca.cer -out corp-ca.pem\n\
-                 PEM file with it"
-                .to_owned()
+                 \x20   certutil -hashfile ca.cer SHA256\n\
+                 Here:\n\
+                 \x20   {}",
+                certificate.fingerprint
+            ));
+            format!(
+                "Paste what the authority shows, or type yes once you have compared, to save it as {}; \
+                 or name a PEM file of yours",
+                place.display()
+            )
+        }
+        None => {
+            terminal.say(
+                "\nThe server does not send the certificate of its authority. On a Windows one:\n\
+                 \x20   certutil -ca.cert ca.cer\n\
+                 and here:\n\
+                 \x20   openssl x509 -inform der -in ca.cer -out corp-ca.pem",
+            );
+            "PEM file with it".to_owned()
         }
     };
     let question = Question {
@@ -226,11 +240,6 @@ pub fn authority(draft: &mut Draft<'_>, terminal: &mut Terminal<'_>, seen: &[See
         text: &text,
         proposal: None,
     };
-    let given = draft.options.ca_fingerprint.clone();
-    if given.is_none() && !terminal.asks() {
-        let refusal = first.shown.refusal.clone();
-        return Err(refusal.unwrap_or_else(|| wrong("it is not trusted")));
-    }
     terminal.ask(&question, given, |terminal, answer| {
         let fingerprint = certificate::fingerprint(answer);
         draft.authority = None;

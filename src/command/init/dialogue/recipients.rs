@@ -141,7 +141,8 @@ fn tell_kinds(terminal: &mut Terminal<'_>, page: &FirstPage) {
     let is_hybrid = (page.organisation.as_ref()).and_then(|organisation| organisation.is_hybrid);
     if is_hybrid == Some(true) || page.records.iter().any(is_remote) {
         terminal.say(
-            "  note: some of them live in Exchange Online. What was made there alone is not in\n             \x20 this directory, so the first publication waits (README, Recipients elsewhere).",
+            "  note: some of them live in Exchange Online. What was made there alone is not in this directory, so the \
+             first publication waits (README, Recipients elsewhere).",
         );
     }
 }
@@ -161,7 +162,7 @@ pub fn domains(draft: &mut Draft<'_>, terminal: &mut Terminal<'_>, page: &Page) 
     let is_kept_by_pmg = draft.names.target == Target::Pmg && relayed.is_some();
     let question = Question {
         option: "--domain",
-        text: "Domains of the table: numbers or names; or exchange (its accepted domains) or\n\
+        text: "Domains of the table: numbers or names; or exchange (its accepted domains) or \
                postfix (its relay_domains), which are then looked up at each run",
         proposal: match is_kept_by_pmg {
             true => Some("postfix".to_owned()),
@@ -311,7 +312,7 @@ pub fn always(draft: &mut Draft<'_>, terminal: &mut Terminal<'_>) -> Result<()> 
     let given = (!given.is_empty()).then(|| given.join(" "));
     let question = Question {
         option: "--always",
-        text: "Local parts that are accepted in every domain, in the directory or not (or none)",
+        text: "Local parts that every domain accepts, in the directory or not (or none)",
         proposal: Some(EVERY_DOMAIN_HAS.join(", ")),
     };
     terminal.ask(&question, given, |_, answer| {
@@ -331,7 +332,7 @@ pub fn canaries(
     let given = (!given.is_empty()).then(|| given.join(" "));
     let question = Question {
         option: "--must-contain",
-        text: "Canaries: addresses that will always be there. If one is missing from a read, no\n\
+        text: "Canaries: addresses that will always be there. If one is missing from a read, no \
                removal is believed (or none)",
         proposal: Some(role_address(draft, page).unwrap_or_else(|| "none".to_owned())),
     };
