@@ -1,7 +1,7 @@
 //! `init`: a commented configuration, and the exact lines for the gateway; with `--install`, the lines put in their place.
 //!
 //! In two steps, because a gateway that names a table which is not there answers 451 to everybody. First the configuration
-//! is written and nothing else happens; names come from the command line, or from a person on a terminal ([`dialogue`]), who
+//! is written and nothing else happens; names come from the command line, or from a person on a terminal (`dialogue`), who
 //! learns at once what each answer leads to. When it has been published, `--install` takes
 //! path, type and domains from that configuration and tells Postfix ([`postfix`]) or PMG ([`pmg`]).
 //!
