@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and the help that teaches it. No logic.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -83,7 +83,7 @@ fn after_help() -> String {
     }
     help.push_str(
         "  `status` uses 0 1 2 3, like any monitoring plugin.\n\n\
-         First steps: `rcptsync init postfix`, then `check`, `doctor`, `diff`, `sync`.\n\
+         First steps: `rcptsync init`, then `check`, `doctor`, `diff`, `sync`.\n\
          Manual: `man rcptsync`, `man rcptsync.toml`; or `rcptsync man | man -l -`.",
     );
     help
@@ -186,31 +186,18 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = TextOrJson::Text)]
         format: TextOrJson,
     },
-    /// Write a commented configuration and the exact lines for a gateway
+    /// Write a commented configuration and the exact lines for a gateway; on a terminal, ask for what is in it
     ///
-    /// Prints both; with --output the configuration becomes a new file. Nothing else is touched, and the configuration need not
-    /// be there yet. When it is written and its tables are published, `init postfix --install` or `init pmg --install` puts the
-    /// gateway's lines in their place: names come from the configuration then, and nothing that is there is overwritten.
-    Init {
-        /// The gateway
-        #[arg(value_enum, hide_possible_values = false)]
-        target: Target,
-        /// A directory server, ldaps://HOST or ldap://HOST (StartTLS); several are asked in their order
-        #[arg(long = "server", value_name = "URL", value_hint = ValueHint::Url, value_parser = server)]
-        servers: Vec<String>,
-        /// A domain that the gateway relays; may be given several times
-        #[arg(long = "domain", value_name = "DOMAIN", value_hint = ValueHint::Other, value_parser = Domain::parse)]
-        domains: Vec<Domain>,
-        /// Where the table lies, without a suffix
-        #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, value_parser = table_path)]
-        table_path: Option<String>,
-        /// Write the configuration to this file, which must not be there yet
-        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-        output: Option<PathBuf>,
-        /// Put the lines for the tables of --config in their place (postfix, pmg)
-        #[arg(long, conflicts_with_all = ["servers", "domains", "table_path", "output"])]
-        install: bool,
-    },
+    /// On a terminal it asks for what no option says, and tries each answer at once: it shows the server's certificates, signs
+    /// in, reads the first page and counts what is on it. Nothing is written before the last question is answered. With --try
+    /// it does the same without a question, on a terminal or not; what is not said is as proposed, or an error.
+    ///
+    /// Elsewhere, and with --print, nothing is tried: it prints configuration and lines, with made-up names where no option
+    /// says one; with --output the configuration becomes a new file.
+    ///
+    /// When it is written and its tables are published, `init postfix --install` or `init pmg --install` puts the gateway's
+    /// lines in their place: names come from the configuration then. Nothing that is there is ever overwritten.
+    Init(Box<Init>),
     /// Print a manual page, for man(1)
     ///
     /// Read it with `rcptsync man | man -l -`; the packages install both pages, for `man rcptsync` and `man rcptsync.toml`.
@@ -230,17 +217,139 @@ pub enum Command {
     },
 }
 
+/// What `init` is told.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The gateway
+    #[arg(value_enum, hide_possible_values = false)]
+    target: Option<Target>,
+    /// A directory server, ldaps://HOST or ldap://HOST (StartTLS); several are asked in their order
+    #[arg(long = "server", value_name = "URL", value_hint = ValueHint::Url, value_parser = server)]
+    servers: Vec<String>,
+    /// A domain whose controllers DNS names, instead of --server
+    #[arg(long, value_name = "DOMAIN", value_hint = ValueHint::Other, conflicts_with = "servers")]
+    discover: Option<String>,
+    /// PEM file of the authority that issued the servers' certificates, instead of the system's
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    ca_file: Option<String>,
+    /// SHA-256 of the authority that a server shows: if it is that one, it is saved as --ca-file, a new file
+    #[arg(long, value_name = "SHA256", value_hint = ValueHint::Other, requires = "ca_file", conflicts_with = "is_print", value_parser = fingerprint)]
+    ca_fingerprint: Option<String>,
+    /// How to sign in
+    #[arg(long, value_enum, requires_ifs = [("simple", "name"), ("gssapi", "name")])]
+    method: Option<init::Method>,
+    /// The account: NAME@DOMAIN, DOMAIN\NAME or a DN; for gssapi the principal
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
+    name: Option<String>,
+    /// File that holds its password; others must not be able to read it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "name")]
+    password_file: Option<String>,
+    /// Keytab that holds its keys (gssapi)
+    #[arg(
+        long,
+        value_name = "FILE", value_hint = ValueHint::FilePath,
+        requires = "name",
+        conflicts_with = "password_file"
+    )]
+    keytab: Option<String>,
+    /// Name of the systemd credential under which the run gets password or keytab, instead of reading the file
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other, requires = "name", value_parser = credential)]
+    credential: Option<String>,
+    /// Where to search, as a DN; everywhere where nothing is said
+    #[arg(long = "base", value_name = "DN", value_hint = ValueHint::Other)]
+    bases: Vec<String>,
+    /// A domain that the gateway relays; may stand there several times
+    #[arg(long = "domain", value_name = "DOMAIN", value_hint = ValueHint::Other, value_parser = Domain::parse)]
+    domains: Vec<Domain>,
+    /// Where domains come from, beside --domain
+    #[arg(long, value_enum)]
+    domains_from: Option<init::Origin>,
+    /// Where the table lies, without a suffix
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, value_parser = init::table_path)]
+    table_path: Option<String>,
+    /// Type of the table that Postfix reads: cdb, lmdb, hash, btree
+    #[arg(long, value_name = "TYPE", value_hint = ValueHint::Other, value_parser = init::map_type)]
+    map_type: Option<String>,
+    /// A local part that every domain has, instead of postmaster and abuse; may stand there several times
+    #[arg(long = "always", value_name = "LOCAL", value_hint = ValueHint::Other)]
+    always: Vec<String>,
+    /// An address that must be in every read (canary); may stand there several times
+    #[arg(long = "must-contain", value_name = "ADDRESS", value_hint = ValueHint::EmailAddress)]
+    must_contain: Vec<String>,
+    /// Write the configuration to this file, which must not be there yet
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    output: Option<PathBuf>,
+    /// Try the answers as on a terminal, and ask nothing
+    #[arg(long = "try", conflicts_with = "is_print")]
+    is_try: bool,
+    /// Ask nothing and try nothing, even on a terminal
+    #[arg(long = "print")]
+    is_print: bool,
+    /// Put the lines for the tables of --config in their place (postfix, pmg)
+    #[arg(long, conflicts_with_all = [
+        "servers", "discover", "ca_file", "ca_fingerprint", "method", "name", "password_file", "keytab", "credential",
+        "bases", "domains", "domains_from", "table_path", "map_type", "always", "must_contain", "output", "is_try",
+        "is_print",
+    ])]
+    install: bool,
+}
+
+impl Init {
+    /// Whose lines are to be put in their place, where that is asked for.
+    pub fn target(&self) -> Option<Target> {
+        self.target
+    }
+
+    /// What a new configuration is made from, unless the lines of one that is there are to be put in their place.
+    pub fn new_configuration(&self, config: &Path) -> Option<init::Options> {
+        (!self.install).then(|| self.options(config))
+    }
+
+    fn options(&self, config: &Path) -> init::Options {
+        init::Options {
+            target: self.target,
+            servers: self.servers.clone(),
+            discover: self.discover.clone(),
+            ca_file: self.ca_file.clone(),
+            ca_fingerprint: self.ca_fingerprint.clone(),
+            method: self.method,
+            name: self.name.clone(),
+            password_file: self.password_file.clone(),
+            keytab: self.keytab.clone(),
+            credential: self.credential.clone(),
+            bases: self.bases.clone(),
+            domains: self.domains.clone(),
+            domains_from: self.domains_from,
+            table_path: self.table_path.clone(),
+            map_type: self.map_type.clone(),
+            always: self.always.clone(),
+            must_contain: self.must_contain.clone(),
+            output: self.output.clone(),
+            config: config.to_owned(),
+            manner: match (self.is_try, self.is_print) {
+                (true, _) => init::Manner::Try,
+                (_, true) => init::Manner::Print,
+                (false, false) => init::Manner::Ask,
+            },
+        }
+    }
+}
+
 fn server(url: &str) -> Result<String, &'static str> {
     config::server_address(url).map(|_| url.to_owned())
 }
 
-fn table_path(path: &str) -> Result<String, &'static str> {
-    if path.ends_with(".cdb") {
-        return Err("stands there without .cdb, as in main.cf");
+fn credential(name: &str) -> Result<String, &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    match !name.is_empty() && !name.starts_with('.') && name.bytes().all(is_plain) {
+        true => Ok(name.to_owned()),
+        false => Err("a name of letters, digits and . _ - alone"),
     }
-    init::is_plain_path(path)
-        .then(|| path.to_owned())
-        .ok_or("an absolute path of letters, digits and . _ - / alone")
+}
+
+fn fingerprint(text: &str) -> Result<String, &'static str> {
+    crate::certificate::fingerprint(text)
+        .ok_or("the SHA-256 of a certificate has 64 hexadecimal digits")
 }
 
 /// What `verify` looks at and asks.

@@ -33,7 +33,6 @@ pub mod manual;
 pub mod at_once;
 pub mod error;
 pub mod exit;
-pub mod expiry;
 pub mod leb128;
 pub mod log;
 pub mod time;
@@ -44,6 +43,7 @@ pub mod current;
 pub mod records;
 pub mod snapshot;
 
+pub mod certificate;
 pub mod directory;
 pub mod postgresql;
 pub mod source;

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli, results: Results) -> Result<u8> {
     let out = &mut anstream::stdout();
-    if let Some(outcome) = before_configuration(&cli.command, out) {
+    if let Some(outcome) = before_configuration(cli, out) {
         return outcome;
     }
     let config = match (config::load(&cli.config), &cli.command) {
@@ -116,43 +116,25 @@ fn run(cli: &Cli, results: Results) -> Result<u8> {
             };
             doctor::run(&config, options, out)
         }
-        Command::Init { target, .. } => init::install(*target, &config, out),
+        Command::Init(asked) => init::install(asked.target(), &config, out),
         // Done before.
         Command::Man { .. } | Command::Completions { .. } => Ok(Exit::Current.code()),
     }
 }
 
 /// Runs what needs no configuration, and does not look for one.
-fn before_configuration(command: &Command, out: &mut dyn Write) -> Option<Result<u8>> {
-    if let Command::Man { page } = command {
+fn before_configuration(cli: &Cli, out: &mut dyn Write) -> Option<Result<u8>> {
+    if let Command::Man { page } = &cli.command {
         return Some(Ok(man::run(*page, out)));
     }
-    if let Command::Completions { shell } = command {
+    if let Command::Completions { shell } = &cli.command {
         return Some(Ok(completions::run(*shell, out)));
     }
-    new_installation(command).map(|options| init::run(&options, out))
-}
-
-/// What `init` without `--install` is asked for.
-fn new_installation(command: &Command) -> Option<init::Options> {
-    let Command::Init {
-        target,
-        servers,
-        domains,
-        table_path,
-        output,
-        install: false,
-    } = command
-    else {
+    let Command::Init(asked) = &cli.command else {
         return None;
     };
-    Some(init::Options {
-        target: *target,
-        servers: servers.clone(),
-        domains: domains.clone(),
-        table_path: table_path.clone(),
-        output: output.clone(),
-    })
+    let options = asked.new_configuration(&cli.config)?;
+    Some(init::run(&options, out))
 }
 
 /// A panic in a thread that reads a source is that source's failure and is told as one; the library behind it may panic on

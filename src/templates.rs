@@ -6,6 +6,7 @@
 
 use clap::ValueEnum;
 
+use crate::config::DomainsFrom;
 use crate::domain::Domain;
 
 /// What `init` sets up.
@@ -120,10 +121,16 @@ impl Target {
 pub struct Names {
     /// Whom to set up.
     pub target: Target,
-    /// URLs of directory servers.
-    pub servers: Vec<String>,
+    /// The directory.
+    pub source: SourceNames,
     /// The domains that are relayed.
     pub domains: Vec<Domain>,
+    /// Where domains come from beside those.
+    pub domains_from: Option<DomainsFrom>,
+    /// Local parts that every domain has; `None` for those that every domain should have.
+    pub always: Option<Vec<String>>,
+    /// Canaries.
+    pub must_contain: Vec<String>,
     /// Where the table lies.
     pub table_path: Option<String>,
     /// The type of Postfix that reads the table.
@@ -136,7 +143,155 @@ pub struct Names {
     pub needed_files: Vec<String>,
 }
 
+/// The names of a directory.
+#[derive(Clone, Debug, Default)]
+pub struct SourceNames {
+    /// URLs of its servers.
+    pub servers: Vec<String>,
+    /// The domain whose controllers DNS names, instead of `servers`.
+    pub discover: Option<String>,
+    /// Whom to trust, instead of the system's authorities.
+    pub ca_file: Option<String>,
+    /// Where to search, instead of everywhere.
+    pub bases: Vec<String>,
+    /// Who asks.
+    pub bind: Option<BindNames>,
+}
+
+/// Who asks a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindNames {
+    /// Nobody.
+    Anonymous,
+    /// An account with a password.
+    Simple {
+        /// Its name.
+        name: String,
+        /// Its password.
+        password: SecretNames,
+    },
+    /// A Kerberos principal.
+    Gssapi {
+        /// Its name.
+        principal: String,
+        /// Its keys.
+        keytab: SecretNames,
+    },
+}
+
+/// Where a secret stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretNames {
+    /// A file that the account of the run reads.
+    File(String),
+    /// A credential that the unit hands over.
+    Credential(String),
+}
+
+impl SecretNames {
+    /// The line with one of two keys.
+    fn line(&self, file_key: &str, credential_key: &str) -> String {
+        match self {
+            SecretNames::File(path) => format!("{file_key} = {}", quoted(path)),
+            SecretNames::Credential(name) => with_comment(
+                &format!("{credential_key} = {}", quoted(name)),
+                &format!("the unit hands it over: LoadCredential={name}:/etc/rcptsync/{name}"),
+            ),
+        }
+    }
+}
+
+impl SourceNames {
+    fn servers_lines(&self) -> String {
+        if let Some(domain) = &self.discover {
+            return with_comment(
+                &format!("discover = {}", quoted(domain)),
+                "its controllers, as DNS names them at each run",
+            );
+        }
+        if self.servers.is_empty() {
+            return with_comment(
+                &format!("servers = [\"{MADE_UP_SERVER}\"]"),
+                "FILL IN: domain controllers, in the order to ask them",
+            );
+        }
+        let servers = array(self.servers.iter().map(String::as_str));
+        if self
+            .servers
+            .iter()
+            .any(|server| server.starts_with("ldaps:"))
+        {
+            return format!("servers = {servers}");
+        }
+        let starttls = with_comment("starttls = true", "a password never travels without TLS");
+        format!("servers = {servers}\n{starttls}")
+    }
+
+    fn ca_file_line(&self) -> String {
+        match &self.ca_file {
+            Some(path) => format!("ca_file = {}", quoted(path)),
+            None => with_comment(
+                "# ca_file = \"/etc/rcptsync/corp-ca.pem\"",
+                "PEM; where the controllers' certificates come from an authority of yours",
+            ),
+        }
+    }
+
+    fn base_line(&self) -> String {
+        match self.bases.is_empty() {
+            true => String::new(),
+            false => format!("base = {}\n", array(self.bases.iter().map(String::as_str))),
+        }
+    }
+
+    fn bind_lines(&self) -> String {
+        match &self.bind {
+            None => [
+                "method = \"simple\"".to_owned(),
+                with_comment(
+                    &format!("name = \"{MADE_UP_ACCOUNT}\""),
+                    "FILL IN: an ordinary account without any special right",
+                ),
+                SecretNames::Credential("corp.password".into()).line("", "credential"),
+                with_comment(
+                    "# password_file = \"/etc/rcptsync/corp.password\"",
+                    "instead of credential, without systemd; mode 0600",
+                ),
+            ]
+            .join("\n"),
+            Some(BindNames::Anonymous) => "method = \"anonymous\"".to_owned(),
+            Some(BindNames::Simple { name, password }) => format!(
+                "method = \"simple\"\nname = {}\n{}",
+                quoted(name),
+                password.line("password_file", "credential")
+            ),
+            Some(BindNames::Gssapi { principal, keytab }) => format!(
+                "method = \"gssapi\"\nprincipal = {}\n{}",
+                quoted(principal),
+                keytab.line("keytab", "keytab_credential")
+            ),
+        }
+    }
+}
+
 impl Names {
+    /// Names of nothing yet.
+    pub fn of(target: Target, map_type: String) -> Names {
+        Names {
+            target,
+            source: SourceNames::default(),
+            domains: Vec::new(),
+            domains_from: None,
+            always: None,
+            must_contain: Vec::new(),
+            table_path: None,
+            map_type,
+            is_package_needed: false,
+            restrictions: String::new(),
+            needed_files: Vec::new(),
+        }
+    }
+
     /// `type:path`, as main.cf says it.
     pub fn map(&self) -> String {
         format!("{}:{}", self.map_type, self.path())
@@ -185,40 +340,52 @@ impl Names {
         format!("{}{suffix}", self.path())
     }
 
-    /// The line of `[domains]`.
-    fn domains_line(&self) -> String {
-        let explained =
-            "# Rows exist for these domains only; an international one in either form.\n";
-        if !self.domains.is_empty() {
-            let names = self.domains.iter().map(Domain::unicode);
-            return format!("{explained}list = {}", array(names));
-        }
-        // PMG asks for its relay domains in its own interface; they are not to be entered twice.
-        if self.target == Target::Pmg {
-            return "# The relay domains that PMG knows (/etc/pmg/domains); `list` names others in addition.\n\
-                    from = \"postfix\""
-                .to_owned();
-        }
-        format!("{explained}list = [\"{MADE_UP_DOMAIN}\"]                           # FILL IN")
+    /// The lines of `[domains]`.
+    fn domains_lines(&self) -> String {
+        let from = match self.domains_from {
+            Some(DomainsFrom::Exchange) => Some(
+                "# The accepted domains of Exchange; `list` names others in addition.\nfrom = \"exchange\"",
+            ),
+            Some(DomainsFrom::Postfix) => Some(
+                "# The relay domains of this Postfix; `list` names others in addition.\nfrom = \"postfix\"",
+            ),
+            // PMG asks for its relay domains in its own interface; they are not to be entered twice.
+            None if self.target == Target::Pmg && self.domains.is_empty() => Some(
+                "# The relay domains that PMG knows (/etc/pmg/domains); `list` names others in addition.\n\
+                 from = \"postfix\"",
+            ),
+            None => None,
+        };
+        let list = match self.domains.is_empty() {
+            false => Some(format!(
+                "list = {}",
+                array(self.domains.iter().map(Domain::unicode))
+            )),
+            true if from.is_some() => None,
+            true => Some(with_comment(
+                &format!("list = [\"{MADE_UP_DOMAIN}\"]"),
+                "FILL IN",
+            )),
+        };
+        let explained = "# Rows exist for these domains only; an international one in either form.";
+        let lines = [Some(from.unwrap_or(explained).to_owned()), list];
+        lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
     }
 
-    fn servers_value(&self) -> String {
-        if self.servers.is_empty() {
-            return format!(
-                "[\"{MADE_UP_SERVER}\"]           # FILL IN: domain controllers, in the order to ask them"
-            );
+    fn always_value(&self) -> String {
+        match &self.always {
+            Some(always) => array(always.iter().map(String::as_str)),
+            None => array(EVERY_DOMAIN_HAS.into_iter()),
         }
-        let servers = array(self.servers.iter().map(String::as_str));
-        if self
-            .servers
-            .iter()
-            .any(|server| server.starts_with("ldaps:"))
-        {
-            return servers;
+    }
+
+    fn must_contain_line(&self) -> String {
+        if self.must_contain.is_empty() {
+            let canary = quoted(&format!("helpdesk@{}", self.some_domain()));
+            return format!("# must_contain = [{canary}]");
         }
-        format!(
-            "{servers}\nstarttls = true                                  # a password never travels without TLS"
-        )
+        let canaries = array(self.must_contain.iter().map(String::as_str));
+        format!("must_contain = {canaries}")
     }
 
     fn package_line(&self) -> &'static str {
@@ -244,14 +411,15 @@ impl Names {
         vec![
             ("target", self.target.name().to_owned()),
             ("gateway", self.target.title().to_owned()),
-            ("domains", self.domains_line()),
+            ("domains", self.domains_lines()),
             ("domain", self.some_domain().to_owned()),
             ("quoted_domain", quoted(self.some_domain())),
-            (
-                "quoted_canary",
-                quoted(&format!("helpdesk@{}", self.some_domain())),
-            ),
-            ("servers", self.servers_value()),
+            ("must_contain", self.must_contain_line()),
+            ("servers", self.source.servers_lines()),
+            ("ca_file", self.source.ca_file_line()),
+            ("base", self.source.base_line()),
+            ("bind", self.source.bind_lines()),
+            ("always", self.always_value()),
             ("quoted_path", quoted(self.path())),
             ("file", self.file()),
             ("map", self.map()),
@@ -270,6 +438,10 @@ impl Names {
 
 const MADE_UP_DOMAIN: &str = "example.com";
 const MADE_UP_SERVER: &str = "ldaps://dc1.corp.example";
+const MADE_UP_ACCOUNT: &str = "rcptsync@corp.example";
+
+/// RFC 5321 section 4.5.1 and RFC 2142: mail to these must not be refused.
+pub const EVERY_DOMAIN_HAS: [&str; 2] = ["postmaster", "abuse"];
 
 /// What Postfix appends to the path of a table of this type.
 pub fn suffix_of(map_type: &str) -> &'static str {
@@ -285,7 +457,18 @@ pub fn configuration(names: &Names) -> String {
     let mut values = names.values();
     let (table, _) = names.target.texts();
     values.push(("table", fill(table.trim_end(), &values)));
+    let is_made_up = values.iter().any(|(_, value)| value.contains("# FILL IN"));
+    let fill_in = match is_made_up {
+        true => "# A line that says FILL IN holds a made-up name: put your own.\n",
+        false => "",
+    };
+    values.push(("fill_in", fill_in.to_owned()));
     fill(include_str!("../templates/rcptsync.toml"), &values)
+}
+
+/// A line, and what it is, in one column.
+fn with_comment(line: &str, comment: &str) -> String {
+    format!("{line:<48} # {comment}")
 }
 
 /// What the gateway is told, for people: comments, lines, commands.
@@ -343,16 +526,7 @@ mod tests {
     use super::*;
 
     fn names(target: Target) -> Names {
-        Names {
-            target,
-            servers: Vec::new(),
-            domains: Vec::new(),
-            table_path: None,
-            map_type: "cdb".to_owned(),
-            is_package_needed: false,
-            restrictions: String::new(),
-            needed_files: Vec::new(),
-        }
+        Names::of(target, "cdb".to_owned())
     }
 
     #[test]

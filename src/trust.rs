@@ -54,18 +54,24 @@ pub enum TrustError {
 pub fn authorities(
     ca_file: Option<&Path>,
 ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TrustError> {
-    settings(match ca_file {
-        Some(path) => roots_of_file(path)?,
-        None => roots_of_system()?,
-    })
+    trusting(roots(ca_file)?)
+}
+
+/// The authorities of a PEM file, or those of the system.
+pub fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TrustError> {
+    match ca_file {
+        Some(path) => roots_of_file(path),
+        None => roots_of_system(),
+    }
 }
 
 /// TLS settings of a connection that will not use TLS.
 pub fn nobody() -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TrustError> {
-    settings(RootCertStore::empty())
+    trusting(RootCertStore::empty())
 }
 
-fn settings(
+/// TLS settings that trust these.
+pub fn trusting(
     roots: RootCertStore,
 ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TrustError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use common::dialogue::Dialogue;
 use common::directory::{BASE, DOMAINS, LEAVERS, complete_domains};
 use common::rcptsync::{Outcome, Rcptsync};
 use common::samba::{self, Samba};
@@ -167,6 +168,83 @@ fn controllers_are_found_and_read() {
         "ldaps://dc1.corp.example",
         &["_ldap._tcp.Atlantis._sites.dc._msdcs.corp.example: the name does not exist (NXDOMAIN)"],
     );
+}
+
+/// `init` takes a domain for one where DNS names its controllers, and for a host where it does not.
+#[test]
+fn init_finds_the_controllers_of_a_domain() {
+    let Some(samba) = controller().filter(|_| require("script")) else {
+        return;
+    };
+    samba.replace_records(CONTROLLERS, &[names::service(0, 100, DC1)]);
+    let text = |path: PathBuf| path.display().to_string();
+    let resolv_conf = text(samba.resolv_conf());
+    let wrapper = ["unshare", "-m", "sh", "-c", BIND_RESOLV_CONF, &resolv_conf];
+    let (ca_file, password_file) = (text(samba.ca_file()), text(samba.password_file()));
+    let rest = [
+        "--ca-file",
+        &ca_file,
+        "--name",
+        samba::ACCOUNT,
+        "--password-file",
+        &password_file,
+        "--base",
+        BASE,
+        "--domain",
+        "example.com",
+        "--table-path",
+        "/srv/who",
+        "--map-type",
+        "cdb",
+        "--always",
+        "postmaster",
+        "--must-contain",
+        "none",
+    ];
+    let written = |program: &Rcptsync, lines: &[&str]| {
+        let text = std::fs::read_to_string(program.config_file()).expect("it was written");
+        for line in lines {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+    };
+    for (answer, told, line) in [
+        (
+            "corp.example",
+            "DNS names ldaps://dc1.corp.example",
+            DISCOVER,
+        ),
+        (DC1, "trusted", "servers = [\"ldaps://dc1.corp.example\"]"),
+        ("ldap://dc1.corp.example", "trusted", "starttls = true"),
+    ] {
+        let program = Rcptsync::new("discover-init");
+        let output = text(program.config_file());
+        let arguments = [&["init", "postfix", "--output", &output][..], &rest].concat();
+        let mut dialogue = Dialogue::start_under(&wrapper, &program, &arguments);
+        let ended = dialogue
+            .answer("Directory server", answer)
+            .wait_for(told)
+            .end();
+        assert_eq!(ended.code, 0, "{}", ended.shown);
+        written(&program, &[line]);
+    }
+    // The forest as a whole, and a domain that is none.
+    let program = Rcptsync::new("discover-init");
+    let tried = |more: &[&str]| {
+        let output = text(program.config_file());
+        let all = [&["init", "postfix", "--try", "--output", &output][..], more].concat();
+        program.run_under(&wrapper, &all)
+    };
+    let of_catalog: Vec<&str> = rest
+        .iter()
+        .copied()
+        .filter(|word| !["--base", BASE].contains(word))
+        .collect();
+    let catalog = ["--server", "ldaps://dc1.corp.example:3269"];
+    tried(&[&catalog[..], &of_catalog].concat()).expect_code(0);
+    written(&program, &["servers = [\"ldaps://dc1.corp.example:3269\"]"]);
+    let nowhere = ["--discover", "nowhere.corp.example"];
+    let refused = tried(&[&nowhere[..], &rest].concat()).expect_code(75);
+    assert!(refused.stderr.contains("NXDOMAIN"), "{}", refused.stderr);
 }
 
 #[test]

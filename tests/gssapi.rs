@@ -358,3 +358,50 @@ fn without_a_key_of_its_own_nothing_is_sent() {
         );
     }
 }
+
+/// `init` signs in with a keytab before it writes it down.
+#[test]
+fn init_tries_a_keytab() {
+    let Some(samba) = samba::shared_with_kerberos() else {
+        return;
+    };
+    let reading = Reading::of(&samba);
+    let program = Rcptsync::new("gssapi-init");
+    let written = program.directory().join("new.toml");
+    let text = |path: &std::path::Path| path.display().to_string();
+    let (ca_file, keytab) = (text(&reading.ca_file), text(&reading.keytab));
+    let output = text(&written);
+    let try_as = |principal: &str| {
+        let arguments = [
+            "init",
+            "postfix",
+            "--try",
+            "--server",
+            &reading.server,
+            "--ca-file",
+            &ca_file,
+            "--method",
+            "gssapi",
+            "--name",
+            principal,
+            "--keytab",
+            &keytab,
+            "--domain",
+            "example.com",
+            "--output",
+            &output,
+        ];
+        reading.run(&program, &arguments)
+    };
+    let refused = try_as("somebody-else@CORP.EXAMPLE").expect_code(77);
+    assert!(
+        refused.stderr.contains("the keytab cannot be used"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!written.exists());
+    try_as(PRINCIPAL).expect_code(0);
+    let configuration = std::fs::read_to_string(&written).expect("it was written");
+    let expected = format!("principal = \"{PRINCIPAL}\"\nkeytab = \"{keytab}\"\n");
+    assert!(configuration.contains(&expected), "{configuration}");
+}

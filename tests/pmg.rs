@@ -69,14 +69,8 @@ impl Tree {
     fn names(&self) -> Names {
         let path = self.path("table").display().to_string();
         Names {
-            target: Target::Pmg,
-            servers: Vec::new(),
-            domains: Vec::new(),
             table_path: Some(path),
-            map_type: "cdb".to_owned(),
-            is_package_needed: false,
-            restrictions: String::new(),
-            needed_files: Vec::new(),
+            ..Names::of(Target::Pmg, "cdb".to_owned())
         }
         .with_needed_files(None)
     }

@@ -68,7 +68,7 @@ pub(super) fn template(facts: &Facts<'_>) -> Vec<Told> {
             what,
             "PMG writes main.cf from its templates, and its own has no table of recipients: every one is taken, or what was \
              written into main.cf by hand goes with the next change",
-            format!("rcptsync init pmg shows the lines; then {WRITE}"),
+            format!("rcptsync init pmg --print shows the lines; then {WRITE}"),
         )];
     };
     let broken = template
@@ -88,7 +88,7 @@ pub(super) fn template(facts: &Facts<'_>) -> Vec<Told> {
         found.push(warning(
             format!("{TEMPLATE} is a copy"),
             "what an upgrade changes in the packaged template does not reach main.cf",
-            "let it include the packaged one: rcptsync init pmg shows how".into(),
+            "let it include the packaged one: rcptsync init pmg --print shows how".into(),
         ));
     } else {
         found.extend(drift(pmg, template));

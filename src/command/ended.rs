@@ -7,9 +7,9 @@ use std::io::Read;
 use std::path::Path;
 
 use super::plan;
+use crate::certificate::Certificate;
 use crate::config::secret::SecretPlace;
 use crate::config::{Bind, Config, SourceKind};
-use crate::expiry;
 use crate::metrics::{self, Dated, Seen, textfile};
 use crate::state::State;
 use crate::state::runs::RunRecord;
@@ -39,12 +39,17 @@ pub fn tell(run: &plan::Run<'_>, state: &State, record: &RunRecord) {
     }
 }
 
+fn ends_of(pem: &[u8]) -> impl Iterator<Item = Timestamp> {
+    Certificate::of_pem(pem).map(|certificate| certificate.not_after)
+}
+
 /// When the certificates that the configuration names end, and when its secrets were written. What cannot be looked at is
 /// left out: the source that needs it says why.
 fn dated(config: &Config) -> (Vec<Dated>, Vec<Dated>) {
     let (mut certificates, mut secrets) = (Vec::new(), Vec::new());
     let mut authority = |section: &str, file: Option<&Path>| {
-        let ends = file.and_then(|file| expiry::last_ends(&read(file)?));
+        // From the end of the last one on it lets nobody be trusted.
+        let ends = file.and_then(|file| ends_of(&read(file)?).max());
         certificates.extend(ends.map(|at| of(section, "authority", at)));
     };
     let mut secret = |section: &str, what: &'static str, place: &SecretPlace| {
@@ -67,7 +72,7 @@ fn dated(config: &Config) -> (Vec<Dated>, Vec<Dated>) {
                 key,
             } => {
                 secret(&section, "key", key);
-                let ends = read(certificate_file).and_then(|pem| expiry::first_ends(&pem));
+                let ends = read(certificate_file).and_then(|pem| ends_of(&pem).next());
                 clients.extend(ends.map(|at| of(&section, "client", at)));
             }
         }

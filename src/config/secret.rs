@@ -168,6 +168,12 @@ impl SecretPlace {
 }
 
 impl Secret {
+    /// A password that somebody has just typed; `None` for what no password file could hold.
+    pub fn typed(text: String) -> Option<Secret> {
+        let is_one_line = !text.is_empty() && !text.contains(['\n', '\r', '\0']);
+        (is_one_line && text.len() as u64 <= SECRET_OCTETS_MAX).then_some(Secret(text))
+    }
+
     /// The password itself, for the one call that sends it.
     pub fn reveal(&self) -> &str {
         &self.0

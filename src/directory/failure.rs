@@ -292,6 +292,16 @@ impl Trouble {
         matches!(self.cause, Cause::NotStored(_))
     }
 
+    /// Whether nothing is wrong with a server's certificate but that nobody trusted has issued it.
+    pub fn is_unknown_authority(&self) -> bool {
+        matches!(
+            self.cause,
+            Cause::Tls(rustls::Error::InvalidCertificate(
+                CertificateError::UnknownIssuer
+            ))
+        )
+    }
+
     /// What went wrong at a step.
     pub fn new(step: Step, cause: Cause) -> Trouble {
         Trouble { step, cause }
@@ -568,10 +578,7 @@ impl Trouble {
                 "check `base` in [source.{source_name}]: it does not exist, or the account may not see it"
             ),
             34 if !is_bind => format!("mend `base` in [source.{source_name}]: it is not a distinguished name"),
-            49 => format!(
-                "{}; the account is not tried again in this run",
-                bind_advice(&outcome.diagnostic)
-            ),
+            49 => format!("{}{NOT_TRIED_AGAIN}", bind_advice(&outcome.diagnostic)),
             50 => "give the account the right to read there".into(),
             51 | 52 => "the next run tries again".into(),
             53 if !is_bind => "the next run begins at the first page again".into(),
@@ -883,6 +890,9 @@ pub(super) fn code_name(code: u32) -> &'static str {
         _ => "a code without a name",
     }
 }
+
+/// What a run does about a refusal.
+pub(super) const NOT_TRIED_AGAIN: &str = "; the account is not tried again in this run";
 
 /// What Active Directory's sub-code in `… AcceptSecurityContext error, data 52e, v2580` means.
 fn bind_advice(diagnostic: &str) -> &'static str {

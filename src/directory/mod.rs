@@ -8,7 +8,7 @@
 //! Layers, the outermost first: `wire` (TCP, TLS), `bind` (who to be), `gssapi` (Kerberos, with `sasl` and `keytab`; a
 //! feature of the build), `filter` (limits and shape of messages, with `message` and `ber`), `session` (one connection),
 //! `rootdse` (who answers), `paged` and `range` (what makes an answer complete), `dirsync` (what changed since), `domains`
-//! (what it says of Exchange), `look` (all servers, for `doctor`). Beside them `discover` (which servers there are) and `global_catalog` (whether one shows
+//! (what it says of Exchange), `look` (all servers, for `doctor`), `introduction` (one server, step by step, for `init`). Beside them `discover` (which servers there are) and `global_catalog` (whether one shows
 //! enough).
 //!
 //! Invariant: a snapshot is made in one place, after every base was read to its end on one connection.
@@ -26,6 +26,7 @@ mod gssapi;
 #[cfg(not(feature = "gssapi"))]
 #[path = "gssapi_absent.rs"]
 mod gssapi;
+pub mod introduction;
 #[cfg(feature = "gssapi")]
 mod keytab;
 mod look;
@@ -51,13 +52,12 @@ use crate::records::{Spool, SpoolError};
 use crate::snapshot::{Cursor, Followed, Progress, Reading, Snapshot};
 
 pub use crate::trust::TrustError;
-pub use bind::CredentialsError;
+pub use bind::{Credentials, CredentialsError};
 pub use discover::{DiscoveryCause, DiscoveryFailure, questions};
 pub use failure::{Attempt, Cause, KerberosError, ReadFailure, Reason, Step, Trouble};
 pub use filter::{FRAME_BYTES_MAX, Lost};
 pub use look::{Clock, Posture, RemoteDomain, ServerSeen, SourceSeen, look};
 
-use bind::Credentials;
 use dirsync::Following;
 use global_catalog::Catalog;
 use paged::{Budget, Found};

@@ -121,12 +121,7 @@ pub async fn read_base(
     budget: &mut Budget,
     progress: &Progress,
 ) -> Result<(), Trouble> {
-    let query = Query {
-        base,
-        reach: Reach::Subtree,
-        filter,
-        attributes: ATTRIBUTES.iter().map(|name| (*name).to_owned()).collect(),
-    };
+    let query = of_recipients(base, filter);
     let mut pages = Pages::of(&query, page_size);
     while !pages.are_over {
         let mut in_pieces = Vec::new();
@@ -150,6 +145,34 @@ pub async fn read_base(
     }
     found.references.append(&mut pages.references);
     Ok(())
+}
+
+/// Reads the first page below a base, to get an impression: its records, and whether more follow. What comes in ranges is there
+/// as far as the page has it.
+pub async fn read_first_page(
+    session: &mut Session,
+    base: &str,
+    filter: &str,
+    page_size: u32,
+) -> Result<(Vec<Record>, bool), Trouble> {
+    let query = of_recipients(base, filter);
+    let mut pages = Pages::of(&query, page_size);
+    let mut records = Vec::new();
+    let take = |entry: &Entry| {
+        records.push(Record::from_entry(entry));
+        Ok(())
+    };
+    pages.next(session, &mut Budget::default(), take).await?;
+    Ok((records, !pages.are_over))
+}
+
+fn of_recipients<'query>(base: &'query str, filter: &'query str) -> Query<'query> {
+    Query {
+        base,
+        reach: Reach::Subtree,
+        filter,
+        attributes: ATTRIBUTES.iter().map(|name| (*name).to_owned()).collect(),
+    }
 }
 
 /// Reads every entry that a query finds, for attributes that have one value.

@@ -15,9 +15,9 @@ use ldap3::{
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
+use crate::certificate::Certificate;
 use crate::config::{LdapSource, ServerAddress};
 use crate::entry::Entry;
-use crate::expiry;
 use crate::time::Timestamp;
 
 use super::bind::Credentials;
@@ -179,7 +179,7 @@ impl Session {
         let certificate_ends = connection
             .server_certificate
             .as_deref()
-            .and_then(expiry::ends);
+            .and_then(|der| Some(Certificate::read(der).ok()?.not_after));
         let broken = |error| Trouble::new(Step::Connect, Cause::Connect(error));
         let (filter, stream) = Filter::start(connection.stream).map_err(broken)?;
         let settings = LdapConnSettings::new().set_std_stream(StdStream::Unix(stream));

@@ -7,13 +7,14 @@
 //! Invariant: nothing but the StartTLS request is ever sent in clear on a connection that is to be protected.
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustls::client::WantsClientCert;
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
-use rustls::{ClientConfig, ConfigBuilder};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier};
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -56,7 +57,15 @@ pub fn tls_settings(
     source: &LdapSource,
     credentials: &Credentials,
 ) -> Result<Arc<ClientConfig>, Reason> {
-    let settings = trusting(source).map_err(Reason::Trust)?;
+    tls_settings_trusting(trusting(source), credentials)
+}
+
+/// The same with these to trust.
+pub fn tls_settings_trusting(
+    settings: Result<ConfigBuilder<ClientConfig, WantsClientCert>, TrustError>,
+    credentials: &Credentials,
+) -> Result<Arc<ClientConfig>, Reason> {
+    let settings = settings.map_err(Reason::Trust)?;
     let settings = match credentials {
         Credentials::External {
             certificate_file,
@@ -129,6 +138,114 @@ pub async fn connect(
             })
         }
         Err(cause) => Err(Trouble::new(Step::TlsHandshake, cause)),
+    }
+}
+
+/// The addresses of a server's name.
+pub async fn addresses(server: &ServerAddress) -> Result<Vec<IpAddr>, Cause> {
+    let found = tokio::net::lookup_host((server.host.as_str(), server.port)).await;
+    Ok(found.map_err(Cause::Resolve)?.map(|at| at.ip()).collect())
+}
+
+/// The certificates that a server shows, its own first, and whether it is to be trusted. Nothing is sent behind the
+/// handshake, and one who is not to be trusted gets no further than with [`connect`].
+pub async fn shown_by(
+    server: &ServerAddress,
+    source: &LdapSource,
+    roots: RootCertStore,
+) -> Result<(Vec<CertificateDer<'static>>, Result<(), Trouble>), Reason> {
+    let remembering = Arc::new(Remembering {
+        judge: judge(roots).map_err(|error| Reason::Trust(TrustError::Library(error)))?,
+        shown: Mutex::new(Vec::new()),
+    });
+    let mut settings = trust::nobody()
+        .map_err(Reason::Trust)?
+        .with_no_client_auth();
+    settings
+        .dangerous()
+        .set_certificate_verifier(Arc::clone(&remembering) as Arc<dyn ServerCertVerifier>);
+    let connected = connect(server, source, &Arc::new(settings)).await;
+    let shown = std::mem::take(&mut *remembering.shown());
+    Ok((shown, connected.map(drop)))
+}
+
+/// Whether trust in this one authority alone makes what a server shows trustworthy under its name.
+pub fn is_trusted_through(
+    authority: &CertificateDer<'static>,
+    shown: &[CertificateDer<'static>],
+    server: &ServerAddress,
+) -> bool {
+    let Some((own, others)) = shown.split_first() else {
+        return false;
+    };
+    let mut roots = RootCertStore::empty();
+    let Ok(name) = ServerName::try_from(server.host.clone()) else {
+        return false;
+    };
+    roots.add(authority.clone()).is_ok()
+        && judge(roots).is_ok_and(|judge| {
+            let judged = judge.verify_server_cert(own, others, &name, &[], UnixTime::now());
+            judged.is_ok()
+        })
+}
+
+fn judge(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| rustls::Error::General(error.to_string()))
+}
+
+/// Judges as the TLS library does, and remembers what was judged: a refusal names no certificate.
+#[derive(Debug)]
+struct Remembering {
+    judge: Arc<WebPkiServerVerifier>,
+    shown: Mutex<Vec<CertificateDer<'static>>>,
+}
+
+impl Remembering {
+    fn shown(&self) -> MutexGuard<'_, Vec<CertificateDer<'static>>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ServerCertVerifier for Remembering {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let all = std::iter::once(own).chain(others);
+        *self.shown() = all.map(|one| one.clone().into_owned()).collect();
+        self.judge
+            .verify_server_cert(own, others, name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.judge
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.judge
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.judge.supported_verify_schemes()
     }
 }
 

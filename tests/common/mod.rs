@@ -14,6 +14,7 @@
 )]
 
 pub mod certificates;
+pub mod dialogue;
 pub mod directory;
 pub mod embedded;
 pub mod ldif;

@@ -146,6 +146,24 @@ impl Rcptsync {
         }
     }
 
+    /// The words of a command line that runs the program on a terminal (`script` gives it one).
+    pub fn words(&self, arguments: &[&str]) -> Vec<String> {
+        let program = PROGRAM.expect("built for integration tests, which know the program");
+        let config = self.config_file().display().to_string();
+        let own = [
+            "timeout",
+            "--foreground",
+            RUN_SECONDS_MAX,
+            program,
+            "--config",
+            &config,
+        ];
+        own.iter()
+            .chain(arguments)
+            .map(|word| (*word).to_owned())
+            .collect()
+    }
+
     /// The keys of the published text. Postfix's own readers are asked elsewhere; this is only what the file says.
     pub fn table_keys(&self) -> std::collections::BTreeSet<String> {
         let text = std::fs::read_to_string(self.table()).expect("a published table");

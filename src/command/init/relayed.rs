@@ -20,7 +20,7 @@ pub fn conflicts(config: &Config, table: &Table) -> Result<Vec<String>> {
         Err(error) => {
             return Ok(vec![format!(
                 "relay_domains cannot be listed ({error}), so nobody can say whether the table knows recipients of each domain; \
-                 make sure of it, then set the parameters by hand: `rcptsync init postfix` prints them"
+                 make sure of it, then set the parameters by hand: `rcptsync init postfix --print` shows them"
             )]);
         }
     };
