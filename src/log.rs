@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use tracing::Level;
 
 use crate::cli::{Cli, Color, LogFormat};
+use crate::report::progress;
 
 /// Sets the log up, once.
 pub fn start(cli: &Cli) {
@@ -20,7 +21,7 @@ pub fn start(cli: &Cli) {
         Color::Never => false,
     };
     let lines = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(progress::beside)
         .with_max_level(level)
         .with_target(false)
         .with_ansi(is_coloured);

@@ -333,6 +333,7 @@ fn dependencies_are_decided() {
         "serde_json",
         "sha2",
         "strsim",
+        "textwrap",
         "thiserror",
         "tokio",
         "tokio-postgres",

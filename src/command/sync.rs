@@ -4,10 +4,10 @@
 //! pending renames); rename; commit (head.json without them); hooks, each marked when done; the record of the run. A run
 //! that dies anywhere leaves the old table or the new one in force, and the next run does what was owed.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
-use super::plan::{Plan, Planned, settled};
+use super::plan::{Plan, Planned, places, settled};
 use super::publication::{self, Published};
 use super::{diff, ended, facts, owed, plan, proof};
 use crate::config::Config;
@@ -17,7 +17,8 @@ use crate::hold::Cause;
 use crate::postfix::map_types;
 use crate::publish;
 use crate::report::difference::{Difference, Outcome};
-use crate::report::{self, Tell, progress, text};
+use crate::report::text::{self, Told};
+use crate::report::{self, Tell, progress};
 use crate::snapshot::Progress;
 use crate::state::State;
 use crate::state::head::Head;
@@ -62,7 +63,10 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write, tell: Tell<'_
     let state = State::lock(&config.state_dir)?;
     let mut failures = Vec::new();
     let mut done = Done::default();
-    if let Err(failure) = carry_out(&run, &state, options, &mut done, &mut failures) {
+    let carried_out = progress::shown(&progress, !options.is_quiet, || {
+        carry_out(&run, &state, options, &mut done, &mut failures)
+    });
+    if let Err(failure) = carried_out {
         failures.push(*failure);
     }
     let mut exits: Vec<Exit> = failures
@@ -114,14 +118,18 @@ fn carry_out(
     publish::remove_leftovers(&run.config.tables);
 
     let mut planned = match options.back_to {
-        None => progress::while_reading(run.progress, !options.is_quiet, || {
-            plan::make(run, state, &head)
-        }),
+        None => plan::make(run, state, &head),
         Some(number) => Planned::Made(plan::back::to(run, state, &head, number, Cause::Rollback)?),
     };
     let difference = done
         .difference
         .insert(planned.difference(run.config, text::ROWS_SHOWN_MAX));
+    // One more walk over the records: for a person who watches, and for a hold that was not there before.
+    let is_told =
+        |plan: &&Plan<'_>| std::io::stdout().is_terminal() || places::is_any_hold_new(&head, plan);
+    if let Some(plan) = planned.made().filter(is_told) {
+        places::tell(state, &head, plan, difference);
+    }
     let mut record = RunRecord {
         tables: (difference.tables.iter())
             .map(|(name, table)| (name.clone(), table.counts))
@@ -147,7 +155,9 @@ fn carry_out(
 
     // A hook is told of what is in force; where a decided rename failed, the run that finishes it tells.
     if head.pending.is_empty() {
+        run.progress.stage("running hooks");
         owed::run_hooks(run, state, &mut head, failures)?;
+        run.progress.stage("asking gateways");
         prove(run, state, &mut head, done, failures)?;
     }
     if done.published.is_some() {
@@ -175,11 +185,15 @@ fn carry_out_plan(
         // That changes are held is what was asked for.
         facts::store_undone(run, state, plan, head)?;
     }
+    if let Some(difference) = &done.difference {
+        facts::remember_places(head, difference);
+    }
     let to_prove = proof::prepare(run, plan);
     // Judged and told; while tables are written and proven, it would only take room.
     for table in &mut plan.tables {
         table.in_force = Rows::default();
     }
+    run.progress.stage("writing and proving the tables");
     match publication::publish(run, state, plan, to_prove, head) {
         Ok(published) => done.published = published,
         Err(failure) => {
@@ -289,7 +303,7 @@ fn print(out: &mut dyn Write, done: &Done, record: &RunRecord) -> std::io::Resul
         }
         return Ok(());
     }
-    text::difference(out, difference)?;
+    text::difference(out, difference, Told::Did(record.generation))?;
     match &done.published {
         Some(published) => {
             for path in &published.paths {

@@ -7,6 +7,7 @@
 pub mod difference;
 pub mod findings;
 pub mod markdown;
+pub mod page;
 pub mod progress;
 pub mod text;
 pub mod unified;
@@ -17,11 +18,13 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 
 use crate::error::Failure;
+use page::Page;
 
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 pub(crate) const HELD: Style = AnsiColor::Yellow.on_default();
 pub(crate) const STRONG: Style = Style::new().bold();
+pub(crate) const PLAIN: Style = Style::new();
 
 /// Bytes from elsewhere as text that a terminal only shows: control characters, direction marks and bytes that are not
 /// UTF-8 stand there as escapes. Line ends stay.
@@ -54,27 +57,25 @@ pub fn key(bytes: &[u8]) -> String {
     printable(bytes).replace('\n', "\\u{a}")
 }
 
+/// Text from elsewhere whose lines go below each other, without the empty ones.
+fn block(text: &str) -> String {
+    let text = printable(text.as_bytes());
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// A failure as a person reads it: what, and below it the other four answers.
 pub fn failure(out: &mut dyn Write, failure: &Failure) -> io::Result<()> {
-    writeln!(
-        out,
-        "{BAD}error:{BAD:#} {STRONG}{}{STRONG:#}",
-        one_line(&failure.what)
-    )?;
+    let mut page = Page::stderr(out);
+    let what = format!("{STRONG}{}{STRONG:#}", one_line(&failure.what));
+    page.hanging(&format!("{BAD}error:{BAD:#} "), &what)?;
     for (name, answer) in [
         ("where", &failure.place),
         ("why", &failure.why),
         ("in force", &failure.in_force),
         ("next", &failure.next),
     ] {
-        let text = printable(answer.as_bytes());
-        let mut lines = text.lines().filter(|line| !line.is_empty());
-        if let Some(first) = lines.next() {
-            writeln!(out, "  {:<10}{first}", format!("{name}:"))?;
-        }
-        for line in lines {
-            writeln!(out, "            {line}")?;
-        }
+        page.hanging(&format!("  {:<10}", format!("{name}:")), &block(answer))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 pub mod back;
 pub mod domains;
+pub mod places;
 pub mod settled;
 pub mod sources;
 mod tables;
@@ -214,6 +215,7 @@ impl Plan<'_> {
 /// Reads the sources and makes the plan of a run.
 pub fn make<'run>(run: &Run<'run>, state: &State, head: &Head) -> Planned<'run> {
     let readings = sources::read(run, state, head);
+    run.progress.stage("deciding who is a recipient");
     let needs_gateway = (run.config.tables.iter()).any(|table| table.folding == TableFolding::Auto);
     let gateway = if needs_gateway { Gateway::ask() } else { None };
     let relayed = domains::read_relayed(run);

@@ -91,7 +91,7 @@ pub fn run(config: &Config, options: &Options, out: &mut dyn Write, tell: Tell<'
     // What the last run found is no witness for it.
     head.settled = None;
     let planned = options.is_full.then(|| {
-        progress::while_reading(&entries, !options.is_quiet, || {
+        progress::shown(&entries, !options.is_quiet, || {
             plan::make(&run, &state, &head)
         })
     });
