@@ -18,7 +18,7 @@ use crate::postfix::map_types;
 use crate::publish;
 use crate::report::difference::{Difference, Outcome};
 use crate::report::text::{self, Told};
-use crate::report::{self, Tell, progress};
+use crate::report::{self, HELD, STRONG, Tell, progress};
 use crate::snapshot::Progress;
 use crate::state::State;
 use crate::state::head::Head;
@@ -297,7 +297,7 @@ fn print(out: &mut dyn Write, done: &Done, record: &RunRecord) -> std::io::Resul
             let count = report::counted(table.counts.in_force, "row", "rows");
             writeln!(
                 out,
-                "{name}: unchanged, {count} in force (generation {})",
+                "{STRONG}{name}{STRONG:#}: unchanged, {count} in force (generation {})",
                 record.generation
             )?;
         }
@@ -313,15 +313,31 @@ fn print(out: &mut dyn Write, done: &Done, record: &RunRecord) -> std::io::Resul
                 out,
                 "generation {} of {} is in force",
                 published.generation, record.at
-            )
+            )?;
         }
         None if record.exits.contains(&Exit::NotWritten) => {
-            writeln!(out, "nothing was published: a table could not be written")
+            writeln!(out, "nothing was published: a table could not be written")?;
         }
         None => writeln!(
             out,
             "nothing to publish; generation {} stays in force",
             record.generation
-        ),
+        )?,
     }
+    // The last line is the one that is read.
+    let (holds, failures) = (difference.holds.len() as u64, record.failures.len() as u64);
+    let mut left = Vec::new();
+    if holds > 0 {
+        left.push(text::waiting_holds(holds));
+    }
+    if failures > 0 {
+        left.push(format!(
+            "{} told above",
+            report::counted(failures, "failure", "failures")
+        ));
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{HELD}{}{HELD:#}", left.join("; "))
 }

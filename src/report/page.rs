@@ -8,6 +8,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 
+use super::PLAIN;
 use anstyle::Style;
 use textwrap::core::display_width;
 use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
@@ -103,6 +104,7 @@ impl<'out> Page<'out> {
             let mut line = indent.to_owned();
             for (column, (style, text)) in row.iter().enumerate() {
                 let (align, width) = (aligns[column], widths[column]);
+                let style = if text.is_empty() { &PLAIN } else { style };
                 let mut padding = " ".repeat(width.saturating_sub(display_width(text)));
                 if column == 0 && display_width(text) > width {
                     writeln!(self.out, "{indent}{style}{text}{style:#}")?;

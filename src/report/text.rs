@@ -104,13 +104,14 @@ fn verdict(report: &Difference) -> String {
     };
     match report.holds.len() as u64 {
         0 => flows,
-        holds => format!("{flows}; {} for a decision", waits(holds)),
+        holds => format!("{flows}; {}", waiting_holds(holds)),
     }
 }
 
-fn waits(holds: u64) -> String {
+/// `1 hold waits for a decision`
+pub fn waiting_holds(holds: u64) -> String {
     let verb = if holds == 1 { "waits" } else { "wait" };
-    format!("{} {verb}", counted(holds, "hold", "holds"))
+    format!("{} {verb} for a decision", counted(holds, "hold", "holds"))
 }
 
 fn counts<Name: Serialize>(
