@@ -494,7 +494,10 @@ impl Explanation<'_, '_> {
             .origins
             .get(&name_of(self.address))
             .map_or(&[][..], Vec::as_slice);
-        for origin in origins {
+        // What counts first: an address that is accepted may have other values that do not.
+        let mut told_origins: Vec<&Origin> = origins.iter().collect();
+        told_origins.sort_by_key(|origin| matches!(origin.decision, Decision::LeftOut(_)));
+        for origin in told_origins {
             let record = origin.record.view();
             let decision = match &origin.decision {
                 Decision::Accepted(address) => {
