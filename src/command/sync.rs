@@ -303,7 +303,11 @@ fn print(out: &mut dyn Write, done: &Done, record: &RunRecord) -> std::io::Resul
         }
         return Ok(());
     }
-    text::difference(out, difference, Told::Did(record.generation))?;
+    let generation = done
+        .published
+        .as_ref()
+        .map(|published| published.generation);
+    text::difference(out, difference, Told::Did(generation))?;
     match &done.published {
         Some(published) => {
             for path in &published.paths {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use super::page::Page;
-use super::{BAD, GOOD, HELD, STRONG, block, counted};
+use super::{BAD, GOOD, HELD, STRONG, counted, key};
 use crate::check::{CHECKS, Check, Finding, Severity};
 
 /// The findings by what they are about, the gravest first; the checks without one, if they are asked for; a line of counts.
@@ -64,13 +64,13 @@ fn print(page: &mut Page<'_>, finding: &Finding) -> io::Result<()> {
     let padding = " ".repeat("warning".len() - name.len());
     let what = format!(
         "{STRONG}{}{STRONG:#} [{}]",
-        block(&finding.what),
+        key(finding.what.as_bytes()),
         finding.check
     );
     page.hanging(&format!("  {style}{name}:{style:#}{padding} "), &what)?;
-    page.hanging("    why:   ", &block(&finding.why))?;
+    page.hanging("    why:   ", &key(finding.why.as_bytes()))?;
     if !finding.mend.is_empty() {
-        page.hanging("    mend:  ", &block(&finding.mend))?;
+        page.hanging("    mend:  ", &key(finding.mend.as_bytes()))?;
     }
     Ok(())
 }

@@ -8,10 +8,11 @@
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 
-use super::PLAIN;
 use anstyle::Style;
 use textwrap::core::display_width;
 use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
+
+use super::PLAIN;
 
 /// Longer lines are hard to read, however wide the terminal is.
 const COLUMNS_MAX: usize = 100;

@@ -27,16 +27,16 @@ const PLACES_MAX: usize = 8;
 pub enum Told {
     /// What a run would do.
     Would,
-    /// What the run of this generation did.
-    Did(u64),
+    /// What a run did, and the generation that it published.
+    Did(Option<u64>),
 }
 
 impl Told {
     /// What lists the rows that are not shown.
     fn all_rows(self) -> String {
         match self {
-            Told::Would => "rcptsync diff --format unified".to_owned(),
-            Told::Did(generation) => format!("rcptsync history {generation}"),
+            Told::Would | Told::Did(None) => "rcptsync diff --format unified".to_owned(),
+            Told::Did(Some(generation)) => format!("rcptsync history {generation}"),
         }
     }
 }
