@@ -180,7 +180,7 @@ pub enum Command {
     /// Reads every source completely and asks every server, asks Postfix for its settings and its tables for every domain,
     /// and looks at what else decides about a recipient. Each finding says what is so, why it matters and what mends it.
     /// Writes nothing and takes no lock; works before the first `sync`, and as an ordinary account (what needs root is told
-    /// as not checked). Ends with 1 if a finding is an error.
+    /// as not checked). -v lists the checks without a finding, too. Ends with 1 if a finding is an error.
     Doctor {
         /// How to show it
         #[arg(long, value_enum, default_value_t = TextOrJson::Text)]

@@ -61,6 +61,31 @@ impl DistinguishedName {
     }
 }
 
+/// The name of the container of an entry, out of the entry's name as received; empty for the name of a root, and for what is
+/// no name.
+pub fn container_of(text: &str) -> &str {
+    split_unescaped(text, ',')
+        .first()
+        .and_then(|first| text.get(first.len() + 1..))
+        .map_or("", str::trim_start)
+}
+
+/// A name as received without the `DC=` parts at its end; the whole of one that has no others.
+pub fn below_domain(text: &str) -> &str {
+    let parts = split_unescaped(text, ',');
+    let is_other = |part: &&str| {
+        let kind = part.trim_start().get(..3);
+        !kind.is_some_and(|kind| kind.eq_ignore_ascii_case("DC="))
+    };
+    match parts.iter().rposition(is_other) {
+        Some(last) => {
+            let length: usize = parts[..=last].iter().map(|part| part.len() + 1).sum();
+            &text[..length - 1]
+        }
+        None => text,
+    }
+}
+
 /// One part: attributes joined by `+` in any order, each `type=value`.
 fn parse_part(text: &str) -> Result<String, DnError> {
     let mut pairs = split_unescaped(text, '+')
@@ -165,6 +190,35 @@ mod tests {
         let name = DistinguishedName::parse(name).expect("a name");
         let base = DistinguishedName::parse(base).expect("a base");
         assert_eq!(name.is_at_or_under(&base), expected);
+    }
+
+    #[test]
+    fn the_container_is_behind_the_first_part() {
+        for (name, container, short) in [
+            (
+                "CN=Anna,OU=Sales,OU=Köln,DC=corp,DC=example",
+                "OU=Sales,OU=Köln,DC=corp,DC=example",
+                "OU=Sales,OU=Köln",
+            ),
+            (
+                "CN=Berg\\, Anna, OU=Sales,dc=corp",
+                "OU=Sales,dc=corp",
+                "OU=Sales",
+            ),
+            ("CN=\"Berg, Anna\",DC=corp", "DC=corp", "DC=corp"),
+            (
+                "CN=x,OU=a\\,DC=b,DC=corp",
+                "OU=a\\,DC=b,DC=corp",
+                "OU=a\\,DC=b",
+            ),
+            ("DC=example", "", ""),
+            ("line 12", "", ""),
+            ("", "", ""),
+            ("\u{dc}", "", ""),
+        ] {
+            assert_eq!(container_of(name), container, "{name}");
+            assert_eq!(below_domain(container), short, "{name}");
+        }
     }
 
     #[test]

@@ -9,6 +9,20 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+/// Changes of objects that lie in one place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The source.
+    pub source: String,
+    /// The distinguished name of their container; empty for a source that has none, and for places beyond those that are
+    /// told apart.
+    pub container: String,
+    /// Their rows that come.
+    pub added: u64,
+    /// Their rows that go.
+    pub removed: u64,
+}
+
 /// Why changes are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

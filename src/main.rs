@@ -113,6 +113,7 @@ fn run(cli: &Cli, results: Results) -> Result<u8> {
             let options = doctor::Options {
                 is_json: *format == TextOrJson::Json,
                 is_quiet: cli.quiet,
+                is_verbose: cli.verbose > 0,
             };
             doctor::run(&config, options, out)
         }

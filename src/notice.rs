@@ -940,6 +940,7 @@ mod tests {
             since: at(2),
             last_seen: at(9),
             is_current: true,
+            places: Default::default(),
             approved_at,
         }
     }

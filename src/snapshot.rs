@@ -3,8 +3,9 @@
 //!
 //! Each reader proves completeness in its own way (`directory`, `source::ldif`, `source::list`) and only then makes one.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -159,20 +160,87 @@ impl Followed {
     }
 }
 
-/// How far the reading is, for a progress bar; written by readers, read by whoever draws.
+/// How far a run is, for people who wait; written by the run, read by whoever draws (`report::progress`).
 #[derive(Debug, Default)]
 pub struct Progress {
+    seen: Mutex<Seen>,
+}
+
+/// What there is to be seen of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// How many entries the last complete read of a source found, where everything is read again.
+    expected: BTreeMap<String, u64>,
+    /// The sources that are being read or were, in the order in which they began.
+    pub sources: Vec<Arc<SourceProgress>>,
+    /// What is done after the reading.
+    pub stage: Option<&'static str>,
+}
+
+/// How far the reading of one source is.
+#[derive(Debug, Default)]
+pub struct SourceProgress {
+    /// Its name.
+    pub name: String,
+    /// How many entries its last complete read found, where everything is read again.
+    pub expected_count: Option<u64>,
     entries_count: AtomicU64,
+    is_over: AtomicBool,
 }
 
 impl Progress {
+    /// All of a source is about to be read, and this is how many entries it had.
+    pub fn expect(&self, name: &str, entries_count: u64) {
+        self.lock().expected.insert(name.to_owned(), entries_count);
+    }
+
+    /// The reading of a source begins; for the second time, if nothing could be done with what was read.
+    pub fn begin(&self, name: &str) -> Arc<SourceProgress> {
+        let mut seen = self.lock();
+        let begun = Arc::new(SourceProgress {
+            name: name.to_owned(),
+            expected_count: seen.expected.get(name).copied(),
+            ..SourceProgress::default()
+        });
+        seen.sources.retain(|source| source.name != name);
+        seen.sources.push(Arc::clone(&begun));
+        begun
+    }
+
+    /// The reading is over, and this is being done.
+    pub fn stage(&self, stage: &'static str) {
+        self.lock().stage = Some(stage);
+    }
+
+    /// What is to be seen now.
+    pub fn seen(&self) -> Seen {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        // Whoever panicked while it was locked left nothing half done.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SourceProgress {
     /// One more entry was read.
     pub fn count_entry(&self) {
         self.entries_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Entries read so far, of all sources.
+    /// Entries read so far.
     pub fn entries_count(&self) -> u64 {
         self.entries_count.load(Ordering::Relaxed)
+    }
+
+    /// Nothing more will be read.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing more will be read.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 }

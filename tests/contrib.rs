@@ -13,7 +13,7 @@ use rcptsync::domains::Domains;
 use rcptsync::fold::Folding;
 use rcptsync::policy::{LeftOut, Reason};
 use rcptsync::records::Spool;
-use rcptsync::snapshot::Progress;
+use rcptsync::snapshot::SourceProgress;
 use rcptsync::source::{file, ldif};
 use rcptsync::table::wanted;
 use rcptsync::time::Timestamp;
@@ -35,7 +35,7 @@ fn the_sample_is_a_complete_company() {
     };
     // A fresh checkout is not settled yet.
     let now = Timestamp::now().after(file::SETTLED * 2);
-    let (mut spool, progress) = (Spool::in_memory(), Progress::default());
+    let (mut spool, progress) = (Spool::in_memory(), SourceProgress::default());
     let snapshot = ldif::read(source, now, Instant::now(), &mut spool, &progress);
     let mut snapshot = snapshot.expect("a complete export");
     assert_eq!(snapshot.records().len(), 139);

@@ -14,7 +14,7 @@ use rcptsync::config::{Bind, Incremental, LdapSource, ServerAddress, Servers};
 use rcptsync::directory::{FRAME_BYTES_MAX, ReadFailure, read};
 use rcptsync::exit::Exit;
 use rcptsync::records::Spool;
-use rcptsync::snapshot::{Progress, Reading, Snapshot};
+use rcptsync::snapshot::{Reading, Snapshot, SourceProgress};
 
 const BASE: &str = "DC=corp,DC=example";
 const NAME: &str = "rcptsync@corp.example";
@@ -91,7 +91,7 @@ impl Fixture {
 
     fn read(&self) -> Result<Snapshot, ReadFailure> {
         let deadline = Instant::now() + self.deadline;
-        let (mut spool, progress) = (Spool::in_memory(), Progress::default());
+        let (mut spool, progress) = (Spool::in_memory(), SourceProgress::default());
         match read("corp", &self.source, None, deadline, &mut spool, &progress)? {
             Reading::Complete(snapshot) => Ok(snapshot),
             Reading::Followed(_) => unreachable!("there is nothing to follow"),

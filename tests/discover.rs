@@ -19,7 +19,7 @@ use ldap_server::{Directory, Server};
 use rcptsync::config::{Bind, Incremental, LdapSource, ServerAddress, Servers};
 use rcptsync::directory::read;
 use rcptsync::records::Spool;
-use rcptsync::snapshot::{Progress, Reading};
+use rcptsync::snapshot::{Reading, SourceProgress};
 
 const CONTROLLERS: &str = "_ldap._tcp.dc._msdcs.corp.example";
 const OF_BERLIN: &str = "_ldap._tcp.Berlin._sites.dc._msdcs.corp.example";
@@ -479,7 +479,7 @@ fn check_catalog(catalog: Directory, ordinary: Option<Directory>, words: &[&str]
         bind: Bind::Anonymous,
     };
     let deadline = Instant::now() + Duration::from_secs(30);
-    let (mut spool, progress) = (Spool::in_memory(), Progress::default());
+    let (mut spool, progress) = (Spool::in_memory(), SourceProgress::default());
     let found = match read("corp", &source, None, deadline, &mut spool, &progress) {
         Ok(Reading::Followed(_)) => unreachable!("there is nothing to follow"),
         Ok(Reading::Complete(snapshot)) => format!("{} records", snapshot.records().len()),

@@ -76,7 +76,7 @@ fn good_ends_are_0_1_and_2() {
             "nothing changed; in force: relay_recipients 2 rows (generation 1)",
         ),
         (&["sync", "--quiet"], 0, ""),
-        (&["diff"], 0, "0 added"),
+        (&["diff"], 0, "2 wanted: unchanged"),
         (&["diff", "--format", "unified"], 0, ""),
         (
             &["diff", "--format", "json"],
@@ -84,7 +84,7 @@ fn good_ends_are_0_1_and_2() {
             "\"outcome\": \"unchanged\"",
         ),
         (&["diff", "--format", "markdown"], 0, ""),
-        (&["sync", "--dry-run"], 0, "0 added"),
+        (&["sync", "--dry-run"], 0, "2 wanted: unchanged"),
         (&["explain", "ANNA@Example.COM"], 0, "accepted"),
         (&["explain", "eve@example.com"], 1, "never seen"),
         (&["explain", "no address"], 1, "refused"),

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use rcptsync::config::FileSource;
 use rcptsync::record::{Facts, Record, smtp_address};
 use rcptsync::records::Spool;
-use rcptsync::snapshot::{Progress, Snapshot};
+use rcptsync::snapshot::{Snapshot, SourceProgress};
 use rcptsync::source::{file, ldif};
 use rcptsync::time::Timestamp;
 
@@ -30,7 +30,7 @@ fn read_path(path: &Path) -> Result<Snapshot, String> {
     };
     // Later than any of these files was written, so that no test waits for one to settle.
     let now = Timestamp::now().after(file::SETTLED * 2);
-    let (mut spool, progress) = (Spool::in_memory(), Progress::default());
+    let (mut spool, progress) = (Spool::in_memory(), SourceProgress::default());
     ldif::read(&source, now, Instant::now(), &mut spool, &progress).map_err(|failure| {
         let failure = failure.failure("corp");
         assert!(!failure.why.is_empty() && !failure.next.is_empty());

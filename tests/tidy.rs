@@ -353,6 +353,7 @@ fn dependencies_are_decided() {
         "serde_json",
         "sha2",
         "strsim",
+        "textwrap",
         "thiserror",
         "tokio",
         "tokio-postgres",

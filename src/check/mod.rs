@@ -115,6 +115,37 @@ pub struct Check {
     judge: fn(&Facts<'_>) -> Vec<Told>,
 }
 
+impl Check {
+    /// What it is about: the heading that its findings stand under.
+    pub fn area(&self) -> &'static str {
+        match self.code {
+            "sources" | "servers" | "last_read" => "sources",
+            code if code.starts_with("table") || code == "selinux" => "tables",
+            "reload_hook"
+            | "postfix"
+            | "relay_recipient_maps"
+            | "map_type"
+            | "map_opens"
+            | "map_older"
+            | "folding" => "what Postfix asks",
+            "unlisted_recipient"
+            | "unknown_recipient_checks"
+            | "reject_code"
+            | "soft_bounce"
+            | "refusal_order"
+            | "callout_codes" => "what Postfix answers",
+            "policies" | "wildcards" | "postmaster" | "accepted_domains" => "domains",
+            code if code.starts_with("domain") => "domains",
+            "ignored_class" | "alias_wildcards" | "aliases" | "access_sub_domains" => {
+                "what else decides about a recipient"
+            }
+            "remote_domains" | "recipient_filter" => "Exchange",
+            code if code.starts_with("pmg_") => "Proxmox Mail Gateway",
+            _ => "this machine",
+        }
+    }
+}
+
 const fn check(
     code: &'static str,
     title: &'static str,

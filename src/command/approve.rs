@@ -9,7 +9,8 @@ use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::hold::{Cause, is_approvable};
-use crate::report::{counted, key};
+use crate::report::page::Page;
+use crate::report::{GOOD, counted, key};
 use crate::state::State;
 use crate::state::head::{APPROVAL_LIFE, HoldState};
 use crate::time::Timestamp;
@@ -86,20 +87,17 @@ pub fn run(config: &Config, prefix: &str, out: &mut dyn Write) -> Result<u8> {
     }
     if let Some(hold) = head.holds.get_mut(digest) {
         hold.approved_at = Some(now);
-        let _ = writeln!(
-            out,
-            "approved: {}, {} of table {}: {} and {}",
+        let what = format!(
+            "{}, {} of table {}: {} and {}\n\
+             the next run applies those that are still wanted, until {}; everything else is judged anew",
             hold.cause.name(),
             key(hold.scope.as_bytes()),
             hold.table,
             counted(hold.added_count, "addition", "additions"),
             counted(hold.removed_count, "removal", "removals"),
-        );
-        let _ = writeln!(
-            out,
-            "the next run applies those that are still wanted, until {}; everything else is judged anew",
             now.after(APPROVAL_LIFE)
         );
+        let _ = Page::stdout(out).hanging(&format!("{GOOD}approved{GOOD:#}: "), &what);
     }
     state.store_head(&head)?;
     Ok(Exit::Current.code())

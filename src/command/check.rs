@@ -5,17 +5,18 @@ use std::io::Write;
 use crate::config::{Config, DomainsFrom, Servers, SourceKind};
 use crate::error::Result;
 use crate::exit::Exit;
+use crate::report::GOOD;
+use crate::report::page::Page;
 
 /// Says what a good configuration amounts to; a bad one never gets here (`config::load`).
 pub fn run(config: &Config, out: &mut dyn Write) -> Result<u8> {
-    let _ = writeln!(out, "{}: good", config.path.display());
     let from = config.domains.from.map(|from| match from {
         DomainsFrom::Exchange => "the accepted domains of Exchange".to_owned(),
         DomainsFrom::Postfix => "relay_domains of the local Postfix".to_owned(),
     });
     let listed = config.domains.list.iter().map(ToString::to_string);
     let domains: Vec<String> = from.into_iter().chain(listed).collect();
-    let _ = writeln!(out, "  domains  {}", domains.join(", "));
+    let mut lines = vec![("domains", domains.join(", "))];
     for source in &config.sources {
         let kind = match &source.kind {
             SourceKind::Ldap(ldap) => {
@@ -24,21 +25,27 @@ pub fn run(config: &Config, out: &mut dyn Write) -> Result<u8> {
             SourceKind::Ldif(file) => format!("ldif, {}", file.path.display()),
             SourceKind::List(file) => format!("list, {}", file.path.display()),
         };
-        let _ = writeln!(out, "  source   {}: {kind}", source.name);
+        lines.push(("source", format!("{}: {kind}", source.name)));
     }
     for table in &config.tables {
         for format in &table.formats {
-            let _ = writeln!(
-                out,
-                "  table    {}: {}, {}",
-                table.name,
-                format.name(),
-                table.file(*format).display()
-            );
+            let path = table.file(*format);
+            lines.push((
+                "table",
+                format!("{}: {}, {}", table.name, format.name(), path.display()),
+            ));
         }
     }
     for hook in config.all_hooks() {
-        let _ = writeln!(out, "  hook     {}: {}", hook.name, hook.program.display());
+        lines.push(("hook", format!("{}: {}", hook.name, hook.program.display())));
+    }
+    let page = &mut Page::stdout(out);
+    let _ = page.line(format_args!(
+        "{}: {GOOD}good{GOOD:#}",
+        config.path.display()
+    ));
+    for (about, text) in lines {
+        let _ = page.hanging(&format!("  {about:<9}"), &text);
     }
     Ok(Exit::Current.code())
 }

@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::time::Instant;
 
-use super::plan;
+use super::plan::{self, places};
 use crate::config::Config;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::postfix::map_types;
-use crate::report::{self, markdown, progress, text, unified};
+use crate::report::text::{self, Told};
+use crate::report::{self, markdown, progress, unified};
 use crate::snapshot::Progress;
 use crate::state::State;
 use crate::state::runs::Stages;
@@ -49,16 +50,19 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8>
     map_types::require(&config.tables)?;
     let state = State::view(&config.state_dir);
     let head = state.head()?;
-    let planned = progress::while_reading(&entries, !options.is_quiet, || {
+    let planned = progress::shown(&entries, !options.is_quiet, || {
         plan::make(&run, &state, &head, &mut Stages::default())
     });
-    let difference = planned.difference(config, usize::MAX);
+    let mut difference = planned.difference(config, usize::MAX);
     let plan = planned.made();
+    if let Some(plan) = plan {
+        places::tell(&state, &head, plan, &mut difference);
+    }
     let failures = plan.map_or(&[][..], |plan| &plan.failures);
     failures.iter().for_each(report::failure);
     // A reader who has seen enough (`| head`) is no failure.
     let _ = match options.format {
-        Format::Text => text::difference(out, &difference),
+        Format::Text => text::difference(out, &difference, Told::Would),
         Format::Json => serde_json::to_writer_pretty(&mut *out, &difference)
             .map_err(Into::into)
             .and_then(|()| writeln!(out)),

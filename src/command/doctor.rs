@@ -19,6 +19,8 @@ pub struct Options {
     pub is_json: bool,
     /// No progress bar.
     pub is_quiet: bool,
+    /// The checks that found nothing, too.
+    pub is_verbose: bool,
 }
 
 /// Gathers, judges and prints; ends with 1 where a finding is an error.
@@ -33,7 +35,7 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8>
         deadline: run.deadline,
         progress: &entries,
     };
-    let facts = progress::while_reading(&entries, !options.is_quiet, || {
+    let facts = progress::shown(&entries, !options.is_quiet, || {
         gather(&begin, Path::new("/"))
     });
     let found = judge(&facts);
@@ -41,7 +43,7 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8>
     let _ = if options.is_json {
         findings::json(out, &found)
     } else {
-        findings::text(out, &found)
+        findings::text(out, &found, options.is_verbose)
     };
     let is_error = found
         .iter()

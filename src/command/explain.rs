@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
+use anstyle::Style;
+
 use super::plan;
 use crate::address::{Address, AddressError};
 use crate::config::{Config, Table, TableFolding, TableKind};
@@ -23,7 +25,9 @@ use crate::policy::{Decision, Policy};
 use crate::postfix::Gateway;
 use crate::publish::on_disk::{self, Content, OnDisk};
 use crate::record::{Record, RecordRef};
-use crate::report::{BAD, GOOD, HELD, STRONG, key};
+use crate::report::page::Page;
+use crate::report::text::cause_alone;
+use crate::report::{BAD, GOOD, HELD, PLAIN, STRONG, key};
 use crate::state::State;
 use crate::state::files::{Generation, Ledger};
 use crate::state::head::Head;
@@ -37,31 +41,43 @@ pub fn run(config: &Config, texts: &[String], out: &mut dyn Write) -> Result<u8>
         texts.iter().map(|text| Address::parse(text)).collect();
     let state = State::view(&config.state_dir);
     let archive = Archive::open(config, &state, asked.iter().flatten())?;
-    let mut is_any_refused = false;
-    for (text, address) in texts.iter().zip(&asked) {
-        // A reader who has seen enough (`| head`) is no failure.
-        let _ = match address {
-            Ok(address) => {
-                let explanation = archive.explanation(address);
-                is_any_refused |= !explanation.is_accepted();
-                explanation.print(out)
-            }
-            Err(error) => {
-                is_any_refused = true;
-                writeln!(
-                    out,
-                    "{}: {BAD}refused{BAD:#}, {error}",
-                    key(text.as_bytes())
-                )
-            }
-        };
-    }
+    let explanations: Vec<_> = (asked.iter())
+        .map(|address| address.as_ref().map(|address| archive.explanation(address)))
+        .collect();
+    let is_refused = |explained: &std::result::Result<Explanation<'_, '_>, _>| {
+        !explained.as_ref().is_ok_and(Explanation::is_accepted)
+    };
+    let is_any_refused = explanations.iter().any(is_refused);
+    // A reader who has seen enough (`| head`) is no failure.
+    let _ = print(&mut Page::stdout(out), texts, &explanations, &archive);
     Ok(if is_any_refused {
         Exit::Refused
     } else {
         Exit::Current
     }
     .code())
+}
+
+fn print(
+    page: &mut Page<'_>,
+    texts: &[String],
+    explanations: &[std::result::Result<Explanation<'_, '_>, &AddressError>],
+    archive: &Archive<'_>,
+) -> io::Result<()> {
+    for (text, explained) in texts.iter().zip(explanations) {
+        match explained {
+            Ok(explanation) => explanation.print(page)?,
+            Err(error) => {
+                let text = key(text.as_bytes());
+                let verdict = format!("{STRONG}{text}{STRONG:#}: {BAD}refused{BAD:#}, ");
+                page.hanging(&verdict, &error.to_string())?;
+            }
+        }
+        if texts.len() > 1 {
+            page.blank()?;
+        }
+    }
+    archive.print_notes(page)
 }
 
 /// What the runs left behind, read once for all addresses.
@@ -194,6 +210,24 @@ impl<'run> Archive<'run> {
                     .push(format!("the records of source {name} are lost: {lost}"));
             }
         }
+    }
+
+    /// What an answer for any address has to be read with.
+    fn print_notes(&self, page: &mut Page<'_>) -> io::Result<()> {
+        for lost in &self.lost {
+            note(page, &key(lost.as_bytes()))?;
+        }
+        for (name, source) in &self.head.sources {
+            if let Some(frozen) = &source.frozen {
+                let cause = key(frozen.cause.as_bytes());
+                let cause = cause_alone(name, &cause);
+                note(
+                    page,
+                    &format!("source {name} is frozen since {}: {cause}", frozen.since),
+                )?;
+            }
+        }
+        Ok(())
     }
 
     fn explanation<'a>(&'a self, address: &'a Address) -> Explanation<'a, 'run> {
@@ -352,56 +386,37 @@ impl Explanation<'_, '_> {
             || self.archive.domains.find(self.address.domain()).is_some()
     }
 
-    fn print(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// The verdict; the story behind it; what the tables answer.
+    fn print(&self, page: &mut Page<'_>) -> io::Result<()> {
         let is_accepted = self.is_accepted();
         let verdict = if is_accepted {
             format!("{GOOD}accepted{GOOD:#}")
         } else {
             format!("{BAD}refused{BAD:#}")
         };
-        writeln!(
-            out,
-            "{STRONG}{}{STRONG:#}: {verdict}",
-            key(self.address.to_string().as_bytes())
-        )?;
+        let address = key(self.address.to_string().as_bytes());
+        page.line(format_args!("{STRONG}{address}{STRONG:#}: {verdict}"))?;
         if self.address.is_refused_by_postfix_anyway() {
-            let why = "a leading \"-\" (allow_min_user) or \"%\", \"!\" or \"@\" in the local part (allow_untrusted_routing)";
-            writeln!(
-                out,
-                "  note      Postfix refuses it whatever the table says: {why}"
-            )?;
+            let why = "Postfix refuses it whatever the table says: a leading \"-\" (allow_min_user) or \"%\", \"!\" or \"@\" in \
+                       the local part (allow_untrusted_routing)";
+            note(page, why)?;
+        }
+        let is_known = self.print_origins(page)?;
+        let is_held = self.print_holds(page)?;
+        let has_history = self.print_history(page)?;
+        if !is_known && !is_held && !has_history && !is_accepted {
+            let never = "no source that was read completely has it, and no table ever had it";
+            page.hanging("  never seen: ", never)?;
         }
         for answer in &self.answers {
-            self.print_answer(out, answer)?;
-        }
-        let is_known = self.print_origins(out)?;
-        let is_held = self.print_holds(out)?;
-        let has_history = self.print_history(out)?;
-        if !is_known && !is_held && !has_history && !is_accepted {
-            writeln!(
-                out,
-                "  never seen: no source that was read completely has it, and no table ever had it"
-            )?;
-        }
-        for lost in &self.archive.lost {
-            writeln!(out, "  {HELD}note{HELD:#}      {}", key(lost.as_bytes()))?;
-        }
-        for (name, source) in &self.archive.head.sources {
-            if let Some(frozen) = &source.frozen {
-                let cause = key(frozen.cause.as_bytes());
-                writeln!(
-                    out,
-                    "  {HELD}note{HELD:#}      source {name} is frozen since {}: {cause}",
-                    frozen.since
-                )?;
-            }
+            self.print_answer(page, answer)?;
         }
         Ok(())
     }
 
-    fn print_answer(&self, out: &mut dyn Write, answer: &Answer<'_, '_>) -> io::Result<()> {
+    fn print_answer(&self, page: &mut Page<'_>, answer: &Answer<'_, '_>) -> io::Result<()> {
         let (name, kind) = (&answer.view.table.name, answer.view.table.kind);
-        match &answer.row {
+        let says = match &answer.row {
             Some((found, value)) => {
                 let is_own = answer.keys.iter().any(|key| key.as_str() == found);
                 let by = if is_own {
@@ -417,19 +432,20 @@ impl Explanation<'_, '_> {
                     | TableKind::Transport
                     | TableKind::Callout => format!("says \"{value}\""),
                 };
-                writeln!(out, "  table     {name} {says}{by} ({formats})")?;
+                format!("{name} {says}{by} ({formats})")
             }
-            None if kind.decides_on_recipients() => {
-                writeln!(out, "  table     {name} does not have it")?;
-            }
-            None => writeln!(out, "  table     {name} says nothing of it")?,
-        }
+            None if kind.decides_on_recipients() => format!("{name} does not have it"),
+            None => format!("{name} says nothing of it"),
+        };
+        told(page, PLAIN, "table", &says)?;
         for own in answer.keys.iter().filter(|_| answer.row.is_none()) {
             for format in answer.view.formats_with(own.as_str()) {
-                let what = format!(
-                    "the {format} of {name} has it, but that is not what the gateway reads"
-                );
-                writeln!(out, "  {HELD}note{HELD:#}      {what}")?;
+                note(
+                    page,
+                    &format!(
+                        "the {format} of {name} has it, but that is not what the gateway reads"
+                    ),
+                )?;
             }
         }
         for own in answer.keys.iter().filter(|_| answer.row.is_none()) {
@@ -438,14 +454,16 @@ impl Explanation<'_, '_> {
                 let what = format!(
                     "{own} is left out of the {format} of {name}, which cannot say it to its reader"
                 );
-                writeln!(out, "  {HELD}note{HELD:#}      {what}")?;
+                note(page, &what)?;
             }
         }
         for format in answer.view.missing() {
-            let what = format!(
-                "{name} has no {format} file: a gateway that reads it answers 451 to everybody"
-            );
-            writeln!(out, "  {HELD}note{HELD:#}      {what}")?;
+            note(
+                page,
+                &format!(
+                    "{name} has no {format} file: a gateway that reads it answers 451 to everybody"
+                ),
+            )?;
         }
         for row in answer
             .keys
@@ -454,15 +472,15 @@ impl Explanation<'_, '_> {
         {
             if let Some(since) = row.facts().leaving_since {
                 let until = since.after(self.archive.config.recipients.grace);
-                writeln!(
-                    out,
-                    "  {HELD}leaving{HELD:#}   no source has it since {since}; it stays until {until}"
-                )?;
+                let what = format!("no source has it since {since}; it stays until {until}");
+                told(page, HELD, "leaving", &what)?;
             }
             if row.facts().is_foreign {
-                writeln!(
-                    out,
-                    "  {HELD}foreign{HELD:#}   the row was made by hand, and no source knows it"
+                told(
+                    page,
+                    HELD,
+                    "foreign",
+                    "the row was made by hand, and no source knows it",
                 )?;
             }
         }
@@ -470,22 +488,18 @@ impl Explanation<'_, '_> {
     }
 
     /// Every value of every record that names the address, with what the policy says of it.
-    fn print_origins(&self, out: &mut dyn Write) -> io::Result<bool> {
+    fn print_origins(&self, page: &mut Page<'_>) -> io::Result<bool> {
         let origins = self
             .archive
             .origins
             .get(&name_of(self.address))
             .map_or(&[][..], Vec::as_slice);
-        for origin in origins {
-            let kind = kind_of(origin.record.view());
-            writeln!(
-                out,
-                "  from      source {}: {}{kind}",
-                origin.source,
-                key(origin.record.view().dn().as_bytes())
-            )?;
-            writeln!(out, "            proxyAddresses: {}", key(&origin.value))?;
-            match &origin.decision {
+        // What counts first: an address that is accepted may have other values that do not.
+        let mut told_origins: Vec<&Origin> = origins.iter().collect();
+        told_origins.sort_by_key(|origin| matches!(origin.decision, Decision::LeftOut(_)));
+        for origin in told_origins {
+            let record = origin.record.view();
+            let decision = match &origin.decision {
                 Decision::Accepted(address) => {
                     let listed = self.archive.domains.find(address.domain());
                     let listed =
@@ -495,37 +509,35 @@ impl Explanation<'_, '_> {
                     } else {
                         "a sub-domain of "
                     };
-                    writeln!(
-                        out,
-                        "            {GOOD}counts{GOOD:#}: an SMTP address in {below}the listed domain {listed}"
-                    )?;
+                    format!(
+                        "{GOOD}counts{GOOD:#}: an SMTP address in {below}the listed domain {listed}"
+                    )
                 }
-                Decision::LeftOut(reason) => {
-                    writeln!(
-                        out,
-                        "            {BAD}left out{BAD:#}: {}",
-                        reason.sentence()
-                    )?;
-                }
-            }
+                Decision::LeftOut(reason) => format!("{BAD}left out{BAD:#}: {}", reason.sentence()),
+            };
+            let story = format!(
+                "source {}: {}{}\nproxyAddresses: {}\n{decision}",
+                origin.source,
+                key(record.dn().as_bytes()),
+                kind_of(record),
+                key(&origin.value),
+            );
+            told(page, PLAIN, "from", &story)?;
         }
         for (origin, since) in origins
             .iter()
             .filter_map(|origin| Some((origin, origin.missing_since?)))
         {
-            self.print_missing(out, origin, since)?;
+            self.print_missing(page, origin, since)?;
         }
-        self.print_domain(out)?;
+        self.print_domain(page)?;
         let mut is_known = !origins.is_empty();
         for address in wanted::always(&self.archive.config.recipients, &self.archive.domains)
             .filter(|always| always.is_same_as(self.address))
         {
             is_known = true;
-            writeln!(
-                out,
-                "  from      recipients.always: {}",
-                key(address.local().as_bytes())
-            )?;
+            let local = key(address.local().as_bytes());
+            told(page, PLAIN, "from", &format!("recipients.always: {local}"))?;
         }
         Ok(is_known)
     }
@@ -533,7 +545,7 @@ impl Explanation<'_, '_> {
     /// Why a record counts that the directory did not show last.
     fn print_missing(
         &self,
-        out: &mut dyn Write,
+        page: &mut Page<'_>,
         origin: &Origin,
         since: Timestamp,
     ) -> io::Result<()> {
@@ -543,28 +555,29 @@ impl Explanation<'_, '_> {
             .filter(|source| source.name == origin.source)
             .find_map(|source| source.replication_delay())
             .unwrap_or_default();
-        writeln!(
-            out,
-            "  {HELD}missing{HELD:#}   {} does not show this since {since}, another controller did; it counts until that one \
-             says the same, or until {} (replication_delay)",
-            key(known
-                .map_or("the controller", |known| &known.answered_by)
-                .as_bytes()),
+        let controller = known.map_or("the controller", |known| &known.answered_by);
+        let what = format!(
+            "{} does not show this since {since}, another controller did; it counts until that one says the same, or until {} \
+             (replication_delay)",
+            key(controller.as_bytes()),
             since.after(delay)
-        )
+        );
+        told(page, HELD, "missing", &what)
     }
 
-    /// What Exchange says of a domain that is not listed.
-    fn print_domain(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// What is known of a domain that is not listed.
+    fn print_domain(&self, page: &mut Page<'_>) -> io::Result<()> {
         let domain = self.address.domain();
         if self.archive.domains.find(domain).is_some() {
             return Ok(());
         }
+        let mut is_accepted = false;
         for (name, source) in &self.archive.head.sources {
             let organisation = source.organisation.as_ref();
             let Some(accepted) = organisation.and_then(|found| found.accepted(domain)) else {
                 continue;
             };
+            is_accepted = true;
             let what = match accepted.relation {
                 Relation::Authoritative => "an accepted domain",
                 Relation::ExternalRelay => {
@@ -575,16 +588,22 @@ impl Explanation<'_, '_> {
                 }
                 Relation::Unknown => "an accepted domain of a type unknown to this version",
             };
-            writeln!(
-                out,
-                "  domain    {} is {what} (source {name}); it is listed only if [domains] list names it",
+            let what = format!(
+                "{} is {what} (source {name}); it is listed only if [domains] list names it",
                 accepted.domain
-            )?;
+            );
+            told(page, PLAIN, "domain", &what)?;
+        }
+        if !is_accepted {
+            let what = format!(
+                "{domain} is not among the listed domains, so no table has addresses of it"
+            );
+            told(page, PLAIN, "domain", &what)?;
         }
         Ok(())
     }
 
-    fn print_holds(&self, out: &mut dyn Write) -> io::Result<bool> {
+    fn print_holds(&self, page: &mut Page<'_>) -> io::Result<bool> {
         let mut is_held = false;
         for (digest, hold) in &self.archive.holds {
             let what = if self.has_key(|own| is_among(&hold.added, own)) {
@@ -601,17 +620,13 @@ impl Explanation<'_, '_> {
                 .holds
                 .get(digest)
                 .map_or_else(String::new, |known| known.since.to_string());
-            let scope = key(hold.scope.as_bytes());
-            writeln!(
-                out,
-                "  {HELD}held{HELD:#}      {what}: {}, {scope}, since {since}",
-                hold.cause.name()
-            )?;
-            writeln!(
-                out,
-                "            release: rcptsync approve {}",
+            let story = format!(
+                "{what}: {}, {}, since {since}\nrelease: rcptsync approve {}",
+                hold.cause.name(),
+                key(hold.scope.as_bytes()),
                 crate::hold::short(digest)
-            )?;
+            );
+            told(page, HELD, "held", &story)?;
         }
         Ok(is_held)
     }
@@ -623,7 +638,7 @@ impl Explanation<'_, '_> {
     }
 
     /// The last generation that brought or took it.
-    fn print_history(&self, out: &mut dyn Write) -> io::Result<bool> {
+    fn print_history(&self, page: &mut Page<'_>) -> io::Result<bool> {
         for generation in &self.archive.generations {
             for table in &generation.tables {
                 let what = if self.has_key(|own| table.added.find(own).is_some()) {
@@ -634,16 +649,26 @@ impl Explanation<'_, '_> {
                     continue;
                 };
                 let run = key(generation.run.as_bytes());
-                writeln!(
-                    out,
-                    "  {what:<9} generation {} of {}, run {run}",
+                let which = format!(
+                    "generation {} of {}, run {run}",
                     generation.number, generation.at
-                )?;
+                );
+                told(page, PLAIN, what, &which)?;
                 return Ok(true);
             }
         }
         Ok(false)
     }
+}
+
+/// A part of the story: what it is about, and the sentences, which stand below each other.
+fn told(page: &mut Page<'_>, style: Style, about: &str, text: &str) -> io::Result<()> {
+    let padding = " ".repeat(10_usize.saturating_sub(about.len()));
+    page.hanging(&format!("  {style}{about}{style:#}{padding}"), text)
+}
+
+fn note(page: &mut Page<'_>, text: &str) -> io::Result<()> {
+    told(page, HELD, "note", text)
 }
 
 fn is_among(sorted: &[Vec<u8>], key: &[u8]) -> bool {

@@ -9,7 +9,8 @@ use super::plan::{Plan, Run, SourceNow, SourceStatus, TablePlan};
 use crate::config::Source;
 use crate::current::SourceRecords;
 use crate::error::Result;
-use crate::hold::{Cause, Hold};
+use crate::hold::{Cause, Hold, Place};
+use crate::report::difference::Difference;
 use crate::snapshot::Followed;
 use crate::state::State;
 use crate::state::files::sealed_changes;
@@ -47,8 +48,7 @@ pub fn store_undone(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut He
         for hold in &table.judgement.holds {
             let digest = hold.digest();
             state.store_hold(&digest, hold)?;
-            head.holds
-                .insert(digest, hold_state(run, hold, run.now, None));
+            head.holds.insert(digest, hold_state(run, hold, run.now));
         }
     }
     Ok(())
@@ -236,20 +236,37 @@ fn store_holds(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut Head) -
             .holds
             .get(&digest)
             .filter(|known| known.is_approved(run.now));
-        let approved_at = approved.and_then(|known| known.approved_at);
-        head.holds
-            .insert(digest, hold_state(run, hold, since, approved_at));
+        let mut now = hold_state(run, hold, since);
+        now.approved_at = approved.and_then(|known| known.approved_at);
+        if let Some(known) = head.holds.remove(&digest) {
+            now.places = known.places;
+        }
+        head.holds.insert(digest, now);
     }
     Ok(())
 }
 
+/// Keeps where the objects of a hold were, for later runs to tell: the greatest places, and the others as one.
+pub fn remember_places(head: &mut Head, report: &Difference) {
+    const PLACES_KEPT: usize = 20;
+    for told in report.holds.iter().filter(|told| !told.places.is_empty()) {
+        let Some(known) = head.holds.get_mut(&told.digest) else {
+            continue;
+        };
+        let (kept, others) = told.places.split_at(told.places.len().min(PLACES_KEPT));
+        known.places = kept.to_vec();
+        let others = others.iter().cloned().reduce(|sum, place| Place {
+            container: String::new(),
+            added: sum.added + place.added,
+            removed: sum.removed + place.removed,
+            ..sum
+        });
+        known.places.extend(others);
+    }
+}
+
 /// A hold that this run found.
-fn hold_state(
-    run: &Run<'_>,
-    hold: &Hold,
-    since: Timestamp,
-    approved_at: Option<Timestamp>,
-) -> HoldState {
+fn hold_state(run: &Run<'_>, hold: &Hold, since: Timestamp) -> HoldState {
     HoldState {
         table: hold.table.clone(),
         cause: hold.cause,
@@ -259,7 +276,8 @@ fn hold_state(
         since,
         last_seen: run.now,
         is_current: true,
-        approved_at,
+        approved_at: None,
+        places: Vec::new(),
     }
 }
 

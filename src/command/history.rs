@@ -8,7 +8,8 @@ use crate::config::Config;
 use crate::diff::Changed;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
-use crate::report::{BAD, GOOD, counted, key, number};
+use crate::report::page::{Align, Page};
+use crate::report::{BAD, GOOD, PLAIN, STRONG, counted, key, number};
 use crate::state::State;
 use crate::state::files::{Generation, GenerationTable, Origin};
 use crate::table::rows::Rows;
@@ -68,71 +69,92 @@ pub fn run(
     Ok(Exit::Current.code())
 }
 
+/// One row a table and generation.
 fn list(out: &mut dyn Write, all: &[Generation]) -> std::io::Result<()> {
+    let page = &mut Page::stdout(out);
     if all.is_empty() {
-        return writeln!(out, "nothing was published yet");
+        return page.line("nothing was published yet");
     }
+    let strong = |name: &str| (STRONG, name.to_owned());
+    let mut rows = vec![
+        [
+            "generation",
+            "published (UTC)",
+            "table",
+            "rows",
+            "what changed",
+        ]
+        .map(strong)
+        .to_vec(),
+    ];
     for generation in all {
         for table in &generation.tables {
-            let what = match generation.origin {
-                Origin::Foreign => format!(
-                    "found a file that rcptsync had not written, {} rows",
-                    number(table.rows_count)
-                ),
-                Origin::Sync | Origin::Rollback | Origin::Proof => format!(
-                    "{}{GOOD}+{}{GOOD:#} {BAD}-{}{BAD:#} ~{}, {} rows",
-                    put_back(generation.origin),
-                    number(table.added.len() as u64),
-                    number(table.removed.len() as u64),
-                    number(table.changed.len() as u64),
-                    number(table.rows_count),
-                ),
-            };
-            writeln!(
-                out,
-                "{:>5}  {}  {}  {what}",
-                generation.number, generation.at, table.name
-            )?;
+            let plain = |text: String| (PLAIN, text);
+            rows.push(vec![
+                plain(generation.number.to_string()),
+                plain(generation.at.to_string()),
+                plain(table.name.clone()),
+                plain(number(table.rows_count)),
+                plain(what_changed(generation.origin, table)),
+            ]);
         }
     }
-    Ok(())
+    let aligns = [
+        Align::Right,
+        Align::Left,
+        Align::Left,
+        Align::Right,
+        Align::Left,
+    ];
+    page.table("", &aligns, &rows)
 }
 
-fn put_back(origin: Origin) -> &'static str {
+fn what_changed(origin: Origin, table: &GenerationTable) -> String {
+    let figures = figures(table);
     match origin {
-        Origin::Sync | Origin::Foreign => "",
-        Origin::Rollback => "put back by hand: ",
-        Origin::Proof => "put back after a contradiction: ",
+        Origin::Foreign => "found a file that rcptsync had not written".to_owned(),
+        Origin::Sync => figures,
+        Origin::Rollback => format!("put back by hand: {figures}"),
+        Origin::Proof => format!("put back after a contradiction: {figures}"),
     }
+}
+
+fn figures(table: &GenerationTable) -> String {
+    let [added, removed, changed] = [table.added.len(), table.removed.len(), table.changed.len()]
+        .map(|count| number(count as u64));
+    format!("{GOOD}+{added}{GOOD:#} {BAD}-{removed}{BAD:#} ~{changed}")
 }
 
 fn rows(out: &mut dyn Write, generation: &Generation) -> std::io::Result<()> {
-    writeln!(
-        out,
-        "generation {} of {}, run {}",
-        generation.number, generation.at, generation.run
-    )?;
+    let page = &mut Page::stdout(out);
+    page.line(format_args!(
+        "{STRONG}generation {} of {}{STRONG:#}, run {}",
+        generation.number,
+        generation.at,
+        key(generation.run.as_bytes())
+    ))?;
     for table in &generation.tables {
-        writeln!(
-            out,
-            "{}: {} afterwards",
-            table.name,
-            counted(table.rows_count, "row", "rows")
+        let rows = counted(table.rows_count, "row", "rows");
+        let what = what_changed(generation.origin, table);
+        page.hanging(
+            &format!("{STRONG}{}{STRONG:#}: ", table.name),
+            &format!("{rows} afterwards, {what}"),
         )?;
         for added in table.added.keys() {
-            writeln!(out, "  {GOOD}+ {}{GOOD:#}", key(added))?;
+            page.line(format_args!("  {GOOD}+ {}{GOOD:#}", key(added)))?;
         }
         for removed in table.removed.keys() {
-            writeln!(out, "  {BAD}- {}{BAD:#}", key(removed))?;
+            page.line(format_args!("  {BAD}- {}{BAD:#}", key(removed)))?;
         }
         for Changed {
             key: of, from, to, ..
         } in &table.changed
         {
-            writeln!(out, "  ~ {} {} -> {}", key(of), key(from), key(to))?;
+            page.line(format_args!("  ~ {} {} -> {}", key(of), key(from), key(to)))?;
         }
         for (path, digest) in &table.files {
-            writeln!(out, "  {digest}  {path}")?;
+            page.line(format_args!("  {}", key(path.as_bytes())))?;
+            page.line(format_args!("    sha256 {digest}"))?;
         }
     }
     Ok(())

@@ -5,18 +5,25 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use anstyle::Style;
 use serde_json::json;
 
 use super::plan::domains::RELAY_DOMAINS;
 use super::plan::sources::full_every;
-use crate::config::{Bind, Config, Source, SourceKind};
+use crate::config::{Bind, Config, Source, SourceKind, Table};
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
-use crate::report::{counted, key};
+use crate::hold::{is_approvable, short};
+use crate::report::page::{Align, Cell, Page};
+use crate::report::text::{NOT_APPROVABLE, cause_alone, places_sentence};
+use crate::report::{BAD, GOOD, HELD, PLAIN, STRONG, counted, key, number};
 use crate::state::State;
 use crate::state::head::{Frozen, Head, SourceState};
 use crate::state::runs::RunRecord;
 use crate::time::{Timestamp, rough};
+
+/// Of the last runs, so many are shown.
+const RUNS_SHOWN: usize = 5;
 
 /// What the command line says.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +51,14 @@ impl Level {
             Level::Warning => "WARNING",
             Level::Critical => "CRITICAL",
             Level::Unknown => "UNKNOWN",
+        }
+    }
+
+    fn style(self) -> Style {
+        match self {
+            Level::Ok => GOOD,
+            Level::Warning | Level::Unknown => HELD,
+            Level::Critical => BAD,
         }
     }
 
@@ -217,7 +232,7 @@ fn source_findings(head: &Head, name: &str, options: Options, now: Timestamp) ->
         let text = format!(
             "source {name} is frozen since {}: {}",
             frozen.since,
-            key(frozen.cause.as_bytes())
+            cause_alone(name, &key(frozen.cause.as_bytes()))
         );
         findings.push((Level::Warning, text));
     }
@@ -270,6 +285,32 @@ fn unseen_deletions(source: &Source, known: &SourceState) -> Option<(Duration, S
     };
     let cure = format!("dsacls \"{container}\" /G \"{account}:LCRP\"");
     Some((full_every(ldap, cursor), cure))
+}
+
+/// A heading and its rows; nothing where there are none.
+fn block(page: &mut Page<'_>, title: &str, aligns: &[Align], rows: &[Vec<Cell>]) -> io::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    page.line(format_args!("{STRONG}{title}{STRONG:#}"))?;
+    page.table("  ", aligns, rows)
+}
+
+fn run_row(run: &RunRecord) -> Vec<Cell> {
+    let what = if run.is_changed {
+        format!("published generation {}", run.generation)
+    } else {
+        "no change".to_owned()
+    };
+    let style = if run.code == 0 { GOOD } else { HELD };
+    let plain = |text: String| (PLAIN, text);
+    vec![
+        plain(run.at.to_string()),
+        (style, format!("code {}", run.code)),
+        plain(what),
+        plain(format!("{} ms", number(run.milliseconds))),
+        plain(run.id.clone()),
+    ]
 }
 
 struct Situation<'run> {
@@ -336,81 +377,145 @@ impl Situation<'_> {
             options.crit_age.as_secs(),
             self.rows_count(),
         )?;
+        let page = &mut Page::stdout(out);
         for (level, text) in self.findings {
-            writeln!(out, "{}: {text}", level.name())?;
+            let (style, name) = (level.style(), level.name());
+            page.hanging(&format!("{style}{name}{style:#}: "), text)?;
         }
+        block(page, "sources", &[Align::Left; 2], &self.source_rows())?;
+        block(
+            page,
+            "tables",
+            &[Align::Left, Align::Right, Align::Left],
+            &self.table_rows(),
+        )?;
+        block(page, "holds", &[Align::Left; 2], &self.hold_rows())?;
+        let hooks: Vec<Vec<Cell>> = self
+            .config
+            .hooks
+            .iter()
+            .map(|hook| self.hook_row(&hook.name))
+            .collect();
+        block(page, "hooks", &[Align::Left; 2], &hooks)?;
+        let aligns = [
+            Align::Left,
+            Align::Left,
+            Align::Left,
+            Align::Right,
+            Align::Left,
+        ];
+        let runs: Vec<Vec<Cell>> = self
+            .runs
+            .iter()
+            .rev()
+            .take(RUNS_SHOWN)
+            .map(run_row)
+            .collect();
+        block(page, "last runs", &aligns, &runs)
+    }
+
+    fn source_rows(&self) -> Vec<Vec<Cell>> {
+        let mut rows = Vec::new();
         for source in &self.config.sources {
-            if let Some(known) = self.head.sources.get(&source.name) {
-                self.print_source(out, source, known)?;
+            let Some(known) = self.head.sources.get(&source.name) else {
+                continue;
+            };
+            let Some(at) = known.current_at else {
+                continue;
+            };
+            let records = counted(known.records_count, "record", "records");
+            let ago = rough(self.now.since(at));
+            let complete_at = known.complete_at.filter(|complete_at| *complete_at < at);
+            let complete = complete_at.map_or_else(String::new, |complete_at| {
+                let ago = rough(self.now.since(complete_at));
+                format!(", read completely {ago} ago")
+            });
+            let (style, frozen) = match known.frozen {
+                Some(_) => (HELD, "frozen; "),
+                None => (PLAIN, ""),
+            };
+            let answered_by = &known.answered_by;
+            let text = format!("{frozen}{records} from {answered_by}, {ago} ago{complete}");
+            rows.push(vec![(style, source.name.clone()), (PLAIN, text)]);
+            if let Some((every, cure)) = unseen_deletions(source, known) {
+                let text = format!(
+                    "its account is not shown deleted objects, so a deletion counts at the next complete read only (every {}); \
+                     the right that cures it, on Windows (the README has the line for Samba):\n  {cure}",
+                    rough(every)
+                );
+                rows.push(vec![(PLAIN, String::new()), (PLAIN, text)]);
             }
         }
+        rows
+    }
+
+    /// Rows in force, and of tables with rows in their grace how many those are and when the first of them goes.
+    fn table_rows(&self) -> Vec<Vec<Cell>> {
+        let known = |table: &Table| {
+            Some((
+                table.name.clone(),
+                self.head.tables.get(&table.name)?.rows_count,
+            ))
+        };
+        let mut rows = Vec::new();
+        for (name, rows_count) in self.config.tables.iter().filter_map(known) {
+            let leaving = self.leaving().find(|(table, ..)| *table == name);
+            let leaving = leaving.map_or_else(String::new, |(_, count, next)| {
+                format!(
+                    "leaving: {}, the next at {next}",
+                    counted(count, "row", "rows")
+                )
+            });
+            let count = counted(rows_count, "row", "rows");
+            rows.push(vec![(PLAIN, name), (PLAIN, count), (HELD, leaving)]);
+        }
+        rows
+    }
+
+    fn hold_rows(&self) -> Vec<Vec<Cell>> {
+        let mut rows = Vec::new();
         for (digest, hold) in self.head.holds.iter().filter(|(_, hold)| hold.is_current) {
-            let state = if hold.is_approved(self.now) {
-                "approved"
-            } else {
-                "held"
-            };
-            writeln!(
-                out,
-                "{state}: {}, {}, table {}: +{} -{} since {} ({})",
+            let digest = short(digest);
+            let what = format!(
+                "{}, {}, table {}: +{} -{} since {}",
                 hold.cause.name(),
                 key(hold.scope.as_bytes()),
                 hold.table,
-                hold.added_count,
-                hold.removed_count,
+                number(hold.added_count),
+                number(hold.removed_count),
                 hold.since,
-                crate::hold::short(digest),
-            )?;
-        }
-        for (name, rows_count, next) in self.leaving() {
-            let rows = counted(rows_count, "row", "rows");
-            writeln!(out, "leaving: table {name}: {rows}, the next at {next}")?;
-        }
-        for run in self.runs.iter().rev().take(5) {
-            let what = if run.is_changed {
-                "changed"
+            );
+            let (style, state, release) = if hold.is_approved(self.now) {
+                (
+                    GOOD,
+                    "approved",
+                    "the next run applies what is still wanted".to_owned(),
+                )
+            } else if is_approvable(hold.cause, hold.removed_count) {
+                (HELD, "held", format!("release: rcptsync approve {digest}"))
             } else {
-                "unchanged"
+                (HELD, "held", format!("{} ({digest})", NOT_APPROVABLE))
             };
-            writeln!(
-                out,
-                "run {} {}: code {}, {what}, {} ms",
-                run.at, run.id, run.code, run.milliseconds
-            )?;
+            let mut text = what;
+            if !hold.places.is_empty() {
+                text.push_str(&format!("\n{}", places_sentence(&hold.places)));
+            }
+            text.push_str(&format!("\n{release}"));
+            rows.push(vec![(style, state.to_owned()), (PLAIN, text)]);
         }
-        Ok(())
+        rows
     }
 
-    fn print_source(
-        &self,
-        out: &mut dyn Write,
-        source: &Source,
-        known: &SourceState,
-    ) -> io::Result<()> {
-        let Some(at) = known.current_at else {
-            return Ok(());
+    fn hook_row(&self, name: &str) -> Vec<Cell> {
+        let told_last = self.head.hooks.get(name).copied().unwrap_or(0);
+        let (style, state) = if owed(self.config, self.head).any(|owed| owed == name) {
+            (HELD, format!("owed for generation {}", self.head.published))
+        } else if told_last == 0 {
+            (PLAIN, "never needed".to_owned())
+        } else {
+            (PLAIN, format!("done for generation {told_last}"))
         };
-        let records = counted(known.records_count, "record", "records");
-        let ago = rough(self.now.since(at));
-        let complete_at = known.complete_at.filter(|complete_at| *complete_at < at);
-        let complete = complete_at.map_or_else(String::new, |complete_at| {
-            let ago = rough(self.now.since(complete_at));
-            format!(", read completely {ago} ago")
-        });
-        let (name, answered_by) = (&source.name, &known.answered_by);
-        writeln!(
-            out,
-            "source {name}: {records} from {answered_by}, {ago} ago{complete}"
-        )?;
-        if let Some((every, cure)) = unseen_deletions(source, known) {
-            writeln!(
-                out,
-                "source {name}: its account is not shown deleted objects, so a deletion counts at the next complete read only \
-                 (every {}); the right that cures it, on Windows (the README has the line for Samba):\n  {cure}",
-                rough(every)
-            )?;
-        }
-        Ok(())
+        vec![(style, name.to_owned()), (PLAIN, state)]
     }
 
     fn print_json(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -439,7 +544,7 @@ impl Situation<'_> {
             .collect();
         let holds = self.head.holds.iter().filter(|(_, hold)| hold.is_current).map(|(digest, hold)| {
             json!({ "digest": digest, "table": hold.table, "cause": hold.cause, "scope": key(hold.scope.as_bytes()),
-                    "added": hold.added_count, "removed": hold.removed_count, "since": hold.since.to_string(),
+                    "added": hold.added_count, "removed": hold.removed_count, "places": hold.places, "since": hold.since.to_string(),
                     "approved_at": hold.approved_at.filter(|_| hold.is_approved(self.now)).map(|at| at.to_string()) })
         });
         let value = json!({
@@ -454,7 +559,7 @@ impl Situation<'_> {
             "leaving": self.leaving().map(|(table, rows, next)| json!({
                 "table": table, "rows": rows, "next": next.to_string() })).collect::<Vec<_>>(),
             "hooks_owed": owed(self.config, self.head).collect::<Vec<_>>(),
-            "runs": self.runs.iter().rev().take(5).collect::<Vec<_>>(),
+            "runs": self.runs.iter().rev().take(RUNS_SHOWN).collect::<Vec<_>>(),
         });
         writeln!(out, "{value:#}")
     }

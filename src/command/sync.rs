@@ -4,11 +4,11 @@
 //! pending renames); rename; commit (head.json without them); hooks, each marked when done; the record of the run. A run
 //! that dies anywhere leaves the old table or the new one in force, and the next run does what was owed.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use super::plan::{Plan, Planned, settled};
+use super::plan::{Plan, Planned, places, settled};
 use super::publication::{self, Published};
 use super::{diff, ended, facts, notices, owed, plan, proof};
 use crate::config::Config;
@@ -19,7 +19,8 @@ use crate::log::Results;
 use crate::postfix::map_types;
 use crate::publish;
 use crate::report::difference::{Difference, Outcome};
-use crate::report::{self, logged, progress, text};
+use crate::report::text::{self, Told};
+use crate::report::{self, HELD, logged, progress};
 use crate::snapshot::Progress;
 use crate::state::State;
 use crate::state::head::Head;
@@ -68,7 +69,9 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8>
     let state = State::lock(&config.state_dir)?;
     let mut failures = Vec::new();
     let mut done = Done::default();
-    let ended = without_panic(|| carry_out(&run, &state, options, &mut done, &mut failures));
+    let ended = progress::shown(&progress, !options.is_quiet, || {
+        without_panic(|| carry_out(&run, &state, options, &mut done, &mut failures))
+    });
     let is_whole = ended.is_ok();
     failures.extend(ended.err().map(|failure| *failure));
     let mut record = RunRecord {
@@ -122,14 +125,18 @@ fn carry_out(
     publish::remove_leftovers(&run.config.tables);
 
     let mut planned = match options.back_to {
-        None => progress::while_reading(run.progress, !options.is_quiet, || {
-            plan::make(run, state, &head, &mut done.stages)
-        }),
+        None => plan::make(run, state, &head, &mut done.stages),
         Some(number) => Planned::Made(plan::back::to(run, state, &head, number, Cause::Rollback)?),
     };
     let difference = done
         .difference
         .insert(planned.difference(run.config, text::ROWS_SHOWN_MAX));
+    // One more walk over the records: for a person who watches, and for a hold that was not there before.
+    let is_told =
+        |plan: &&Plan<'_>| std::io::stdout().is_terminal() || places::is_any_hold_new(&head, plan);
+    if let Some(plan) = planned.made().filter(is_told) {
+        places::tell(state, &head, plan, difference);
+    }
     let mut record = RunRecord {
         tables: (difference.tables.iter())
             .map(|(name, table)| (name.clone(), table.counts))
@@ -155,9 +162,11 @@ fn carry_out(
 
     // A hook is told of what is in force; where a decided rename failed, the run that finishes it tells.
     if head.pending.is_empty() {
+        run.progress.stage("running hooks");
         let began = Instant::now();
         owed::run_hooks(run, state, &mut head, failures)?;
         done.stages.end(Stage::Hooks, began);
+        run.progress.stage("asking gateways");
         prove(run, state, &mut head, done, failures)?;
     }
     if done.published.is_some() {
@@ -185,11 +194,15 @@ fn carry_out_plan(
         // That changes are held is what was asked for.
         facts::store_undone(run, state, plan, head)?;
     }
+    if let Some(difference) = &done.difference {
+        facts::remember_places(head, difference);
+    }
     let to_prove = proof::prepare(run, plan);
     // Judged and told; while tables are written and proven, it would only take room.
     for table in &mut plan.tables {
         table.in_force = Rows::default();
     }
+    run.progress.stage("writing and proving the tables");
     let began = Instant::now();
     let published = publication::publish(run, state, plan, to_prove, head);
     done.stages.end(Stage::Publish, began);
@@ -307,12 +320,32 @@ fn show(
         return Ok(());
     }
     if difference.outcome != Outcome::Unchanged || done.published.is_some() {
-        text::difference(out, difference)?;
+        let generation = (done.published.as_ref()).map(|published| published.generation);
+        text::difference(out, difference, Told::Did(generation))?;
     }
     for path in paths {
         writeln!(out, "published {path}")?;
     }
-    writeln!(out, "{ended}")
+    writeln!(out, "{ended}")?;
+    // The last line is the one that is read.
+    match left(difference, record) {
+        left if left.is_empty() => Ok(()),
+        left => writeln!(out, "{HELD}{left}{HELD:#}"),
+    }
+}
+
+/// What somebody has to look at, and where.
+fn left(difference: &Difference, record: &RunRecord) -> String {
+    let (holds, failures) = (difference.holds.len() as u64, record.failures.len() as u64);
+    let mut left = Vec::new();
+    if holds > 0 {
+        left.push(text::waiting_holds(holds));
+    }
+    if failures > 0 {
+        let failures = report::counted(failures, "failure", "failures");
+        left.push(format!("{failures} told above"));
+    }
+    left.join("; ")
 }
 
 /// The sentence at the end.

@@ -22,7 +22,7 @@ use crate::current::Changes;
 use crate::dn::DistinguishedName;
 use crate::entry::Entry;
 use crate::record::{ATTRIBUTES, OBJECT_GUID, Record};
-use crate::snapshot::{Cursor, Progress, Reported};
+use crate::snapshot::{Cursor, Reported, SourceProgress};
 
 use super::Earlier;
 use super::failure::{Cause, Step, Trouble};
@@ -152,7 +152,7 @@ impl<'read> Following<'read> {
         &self,
         session: &mut Session,
         cursor: &Cursor,
-        progress: &Progress,
+        progress: &SourceProgress,
     ) -> Result<Option<(Changes, Cursor)>, Trouble> {
         let Some((reports, cookie)) = self.reports(session, cursor).await? else {
             return Ok(None);
@@ -370,7 +370,7 @@ async fn has_any(
 struct Rereading<'read, 'session> {
     following: Following<'read>,
     session: &'session mut Session,
-    progress: &'read Progress,
+    progress: &'read SourceProgress,
     budget: Budget,
     changes: Changes,
 }

@@ -49,7 +49,7 @@ use crate::config::{Incremental, LdapSource, ServerAddress, Servers};
 use crate::current::{Changes, Controller};
 use crate::record::Record;
 use crate::records::{Spool, SpoolError};
-use crate::snapshot::{Cursor, Followed, Progress, Reading, Snapshot};
+use crate::snapshot::{Cursor, Followed, Reading, Snapshot, SourceProgress};
 
 pub use crate::trust::TrustError;
 pub use bind::{Credentials, CredentialsError};
@@ -86,7 +86,7 @@ pub fn read(
     earlier: Option<Earlier<'_>>,
     deadline: Instant,
     spool: &mut Spool,
-    progress: &Progress,
+    progress: &SourceProgress,
 ) -> Result<Reading, ReadFailure> {
     let reader = Reader {
         source_name,
@@ -107,7 +107,7 @@ struct Reader<'run> {
     source: &'run LdapSource,
     earlier: Option<Earlier<'run>>,
     deadline: Instant,
-    progress: &'run Progress,
+    progress: &'run SourceProgress,
 }
 
 impl Reader<'_> {

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use crate::entry::Entry;
 use crate::record::{ATTRIBUTES, Record};
 use crate::records::SpoolError;
-use crate::snapshot::Progress;
+use crate::snapshot::SourceProgress;
 
 use super::failure::{Cause, Step, Trouble};
 use super::range;
@@ -119,7 +119,7 @@ pub async fn read_base(
     page_size: u32,
     found: &mut Found<'_>,
     budget: &mut Budget,
-    progress: &Progress,
+    progress: &SourceProgress,
 ) -> Result<(), Trouble> {
     let query = of_recipients(base, filter);
     let mut pages = Pages::of(&query, page_size);

@@ -4,6 +4,7 @@
 //! failure ([`ANSWERS`]) may have several lines.
 
 use std::fmt::{self, Write as _};
+use std::io;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -11,7 +12,8 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
 use super::named;
-use crate::report::{BAD, FAINT, HELD, STRONG, key, printable};
+use crate::report::page::Page;
+use crate::report::{BAD, FAINT, HELD, PLAIN, STRONG, key, printable};
 
 /// The fields of a failure that a person reads below the message, and their titles.
 const ANSWERS: [(&str, &str); 4] = [
@@ -55,18 +57,21 @@ impl Line {
         line
     }
 
-    /// For a person, with colours; each line of text behind `before`.
+    /// For a person who watches.
+    pub fn lay_out(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let (name, message) = self.head();
+        page.hanging(&format!("{name} "), &message)?;
+        for (field, title) in ANSWERS {
+            let lines: Vec<&str> = self.answer(field).collect();
+            page.hanging(&format!("  {:<10}", format!("{title}:")), &lines.join("\n"))?;
+        }
+        Ok(())
+    }
+
+    /// For a file, each line of text behind `before`.
     pub fn text(&self, before: &str) -> String {
-        let (name, _) = named(self.level);
-        let (style, message) = match self.level {
-            Level::ERROR => (BAD, STRONG),
-            Level::WARN => (HELD, anstyle::Style::new()),
-            Level::INFO | Level::DEBUG | Level::TRACE => (FAINT, anstyle::Style::new()),
-        };
-        let mut text = format!(
-            "{before}{style}{name}:{style:#} {message}{}{message:#}\n",
-            self.message
-        );
+        let (name, message) = self.head();
+        let mut text = format!("{before}{name} {message}\n");
         for answer in self.answers() {
             // Writing to a string does not fail.
             let _ = writeln!(text, "{before}{answer}");
@@ -97,11 +102,28 @@ impl Line {
         serde_json::to_string(&object).unwrap_or_default()
     }
 
+    /// How urgent it is, and what it says, with colours.
+    fn head(&self) -> (String, String) {
+        let (name, _) = named(self.level);
+        let (style, message) = match self.level {
+            Level::ERROR => (BAD, STRONG),
+            Level::WARN => (HELD, PLAIN),
+            Level::INFO | Level::DEBUG | Level::TRACE => (FAINT, PLAIN),
+        };
+        let name = format!("{style}{name}:{style:#}");
+        (name, format!("{message}{}{message:#}", self.message))
+    }
+
+    /// The lines of an answer.
+    fn answer(&self, field: &str) -> impl Iterator<Item = &str> {
+        let answer = self.fields.get(field).and_then(Value::as_str);
+        let lines = answer.unwrap_or_default().lines();
+        lines.filter(|line| !line.trim().is_empty())
+    }
+
     fn answers(&self) -> impl Iterator<Item = String> {
         ANSWERS.iter().flat_map(|(field, title)| {
-            let answer = self.fields.get(*field).and_then(Value::as_str);
-            let lines = answer.unwrap_or_default().lines();
-            let lines = lines.filter(|line| !line.is_empty()).enumerate();
+            let lines = self.answer(field).enumerate();
             lines.map(move |(number, line)| match number {
                 0 => format!("  {:<10}{line}", format!("{title}:")),
                 _ => format!("            {line}"),

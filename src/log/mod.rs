@@ -20,6 +20,8 @@ use tracing::span;
 use tracing::{Event, Level, Metadata};
 
 use crate::cli::{Cli, Color, LogFormat};
+use crate::report::page::Page;
+use crate::report::progress;
 use journal::Journal;
 use line::Line;
 
@@ -107,7 +109,11 @@ impl Log {
     fn show(&self, line: &Line) -> io::Result<()> {
         let run = RUN.get().map(String::as_str);
         match &self.form {
-            Form::Terminal => anstream::stderr().write_all(line.text("").as_bytes()),
+            Form::Terminal => {
+                let mut text = Vec::new();
+                line.lay_out(&mut Page::stderr(&mut text))?;
+                progress::beside(|| anstream::stderr().write_all(&text))
+            }
             Form::Lines => {
                 let before = run.map_or_else(String::new, |run| format!("{run} "));
                 anstream::stderr().write_all(line.text(&before).as_bytes())

@@ -11,7 +11,7 @@ use crate::at_once::at_once;
 use crate::command::plan::{Plan, SourceNow, SourceStatus, TablePlan};
 use crate::config::{Config, Format};
 use crate::domains::{Forms, Numbering};
-use crate::hold::{Cause, Hold};
+use crate::hold::{Cause, Hold, Place};
 use crate::policy::{LeftOut, Note, Noted};
 use crate::report::key;
 use crate::state::head::Frozen;
@@ -73,6 +73,10 @@ pub struct TableDifference {
     pub changed: Vec<ChangedReport>,
     /// Files that would be written though no row changes: missing, damaged, or with rows of their own.
     pub restored: Vec<String>,
+    /// Where the objects are whose rows come and go (`command::plan::places`); empty where nobody looked, and for the rows of
+    /// a first publication.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Place>,
 }
 
 /// Figures of one domain in a table.
@@ -120,6 +124,9 @@ pub struct HoldReport {
     pub added: Vec<String>,
     /// Keys that would go.
     pub removed: Vec<String>,
+    /// Where the objects are that these keys are of; empty where nobody looked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Place>,
 }
 
 /// A source.
@@ -303,6 +310,7 @@ fn of_table(plan: &Plan<'_>, table: &TablePlan<'_>, rows_max: usize) -> TableDif
             .iter()
             .map(|format| table.table.file(*format).display().to_string())
             .collect(),
+        places: Vec::new(),
     }
 }
 
@@ -374,6 +382,7 @@ impl HoldReport {
             table: hold.table.clone(),
             added: keys(&hold.added),
             removed: keys(&hold.removed),
+            places: Vec::new(),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod findings;
 pub mod logged;
 pub mod markdown;
 pub mod notice;
+pub mod page;
 pub mod progress;
 pub mod text;
 pub mod unified;
@@ -23,6 +24,7 @@ pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 pub(crate) const HELD: Style = AnsiColor::Yellow.on_default();
 pub(crate) const STRONG: Style = Style::new().bold();
 pub(crate) const FAINT: Style = Style::new().dimmed();
+pub(crate) const PLAIN: Style = Style::new();
 
 /// Bytes from elsewhere as text that a terminal only shows: control characters, direction marks and bytes that are not
 /// UTF-8 stand there as escapes. Line ends stay.

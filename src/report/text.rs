@@ -3,52 +3,119 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use anstyle::Style;
 use serde::Serialize;
 
-use super::difference::{Difference, HoldReport, TableDifference};
-use super::{BAD, GOOD, HELD, STRONG, counted, number};
-use crate::hold::{Cause, is_approvable, short};
+use super::difference::{Difference, DomainCounts, HoldReport, Outcome, TableDifference};
+use super::page::{Align, Cell, Page};
+use super::{BAD, GOOD, HELD, PLAIN, STRONG, counted, number};
+use crate::dn;
+use crate::hold::{Cause, Place, is_approvable, short};
 
-/// Lines of one list before it is folded into a count.
-const LINES_MAX: usize = 40;
+/// Rows of one list before it is folded into a count.
+const LINES_MAX: usize = 20;
 
 /// Rows of a list that are shown at most: folding one line would save nothing.
 pub const ROWS_SHOWN_MAX: usize = LINES_MAX + 1;
 
+/// Domains, and places of the directory, before they are folded into one line.
+const DOMAINS_MAX: usize = 12;
+const PLACES_MAX: usize = 8;
+
+/// Whether a difference was only looked at, or is what a run did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// What a run would do.
+    Would,
+    /// What a run did, and the generation that it published.
+    Did(Option<u64>),
+}
+
+impl Told {
+    /// What lists the rows that are not shown.
+    fn all_rows(self) -> String {
+        match self {
+            Told::Would | Told::Did(None) => "rcptsync diff --format unified".to_owned(),
+            Told::Did(Some(generation)) => format!("rcptsync history {generation}"),
+        }
+    }
+}
+
 /// The whole report.
-pub fn difference(out: &mut dyn Write, report: &Difference) -> io::Result<()> {
+pub fn difference(out: &mut dyn Write, report: &Difference, told: Told) -> io::Result<()> {
+    let page = &mut Page::stdout(out);
     for (name, table) in &report.tables {
-        table_difference(out, name, table)?;
+        table_difference(page, name, table, told)?;
     }
-    for address in &report.leaving {
-        writeln!(
-            out,
-            "{HELD}leaving{HELD:#}  {} until {}",
-            address.address, address.until
-        )?;
-    }
+    let leaving = |of: &super::difference::Leaving| format!("{} until {}", of.address, of.until);
+    let leaving: Vec<String> = report.leaving.iter().map(leaving).collect();
+    list(
+        page,
+        "leaving  ",
+        HELD,
+        &leaving,
+        leaving.len(),
+        LINES_MAX,
+        "rcptsync diff --format json",
+    )?;
     for hold in &report.holds {
-        hold_report(out, hold)?;
+        hold_report(page, hold)?;
     }
     for (domain, signs) in &report.elsewhere {
-        writeln!(
-            out,
-            "{HELD}elsewhere{HELD:#}  recipients of {domain} may live where no source reads: {signs}"
-        )?;
+        let text = format!("recipients of {domain} may live where no source reads: {signs}");
+        page.hanging(&format!("{HELD}elsewhere{HELD:#}  "), &text)?;
     }
     for (domain, policy) in &report.policies {
-        writeln!(
-            out,
-            "{HELD}policy{HELD:#}  {domain} is not decided on by its list: {policy}"
-        )?;
+        let text = format!("{domain} is not decided on by its list: {policy}");
+        page.hanging(&format!("{HELD}policy{HELD:#}  "), &text)?;
     }
-    sources(out, report)?;
-    counts(out, "left out", &report.left_out)?;
-    counts(out, "accepted, though", &report.noted)
+    sources(page, report)?;
+    counts(page, "left out", &report.left_out)?;
+    counts(page, "accepted, though", &report.noted)?;
+    match told {
+        Told::Would => page.hanging("", &verdict(report)),
+        Told::Did(_) => Ok(()),
+    }
+}
+
+/// What it comes to, for whoever reads the last line only.
+fn verdict(report: &Difference) -> String {
+    let sum = |count: fn(&TableDifference) -> u64| report.tables.values().map(count).sum::<u64>();
+    let figures = [
+        (sum(|table| table.counts.added), "addition", "additions"),
+        (sum(|table| table.counts.removed), "removal", "removals"),
+        (sum(|table| table.counts.changed), "new value", "new values"),
+        (
+            sum(|table| table.restored.len() as u64),
+            "file anew",
+            "files anew",
+        ),
+    ];
+    let changes = figures.iter().filter(|(count, ..)| *count > 0);
+    let changes: Vec<String> = changes
+        .map(|(count, one, many)| counted(*count, one, many))
+        .collect();
+    let flows = match (changes.is_empty(), report.outcome) {
+        (false, _) => format!("`rcptsync sync` would publish {}", changes.join(", ")),
+        (true, Outcome::Changed) => "`rcptsync sync` would write the tables anew".to_owned(),
+        (true, Outcome::Unchanged | Outcome::Held) => {
+            "`rcptsync sync` would publish nothing".to_owned()
+        }
+    };
+    match report.holds.len() as u64 {
+        0 => flows,
+        holds => format!("{flows}; {}", waiting_holds(holds)),
+    }
+}
+
+/// `1 hold waits for a decision`
+pub fn waiting_holds(holds: u64) -> String {
+    let verb = if holds == 1 { "waits" } else { "wait" };
+    format!("{} {verb} for a decision", counted(holds, "hold", "holds"))
 }
 
 fn counts<Name: Serialize>(
-    out: &mut dyn Write,
+    page: &mut Page<'_>,
     title: &str,
     counts: &BTreeMap<Name, u64>,
 ) -> io::Result<()> {
@@ -60,110 +127,278 @@ fn counts<Name: Serialize>(
     let counted = counts
         .iter()
         .map(|(of, count)| format!("{} {}", number(*count), name(of).unwrap_or_default()));
-    writeln!(out, "{title}  {}", counted.collect::<Vec<_>>().join(", "))
+    page.hanging(
+        &format!("{title}  "),
+        &counted.collect::<Vec<_>>().join(", "),
+    )
 }
 
-fn table_difference(out: &mut dyn Write, name: &str, table: &TableDifference) -> io::Result<()> {
+fn table_difference(
+    page: &mut Page<'_>,
+    name: &str,
+    table: &TableDifference,
+    told: Told,
+) -> io::Result<()> {
     let counts = &table.counts;
-    writeln!(
-        out,
-        "{STRONG}{name}{STRONG:#}  {} in force, {} wanted: {GOOD}{} added{GOOD:#}, {BAD}{} removed{BAD:#}, {} changed, \
-         {HELD}{} held{HELD:#}",
-        number(counts.in_force),
-        number(counts.wanted),
-        number(counts.added),
-        number(counts.removed),
-        number(counts.changed),
-        number(counts.held),
+    let figures = [
+        (GOOD, counts.added, "added"),
+        (BAD, counts.removed, "removed"),
+        (PLAIN, counts.changed, "changed"),
+        (HELD, counts.held, "held"),
+    ];
+    let told_figures = figures.iter().filter(|(_, count, _)| *count > 0);
+    let changes: Vec<String> = told_figures
+        .map(|(style, count, what)| format!("{style}{} {what}{style:#}", number(*count)))
+        .collect();
+    let changes = if changes.is_empty() {
+        "unchanged".to_owned()
+    } else {
+        changes.join(", ")
+    };
+    let (in_force, wanted) = (number(counts.in_force), number(counts.wanted));
+    page.hanging(
+        &format!("{STRONG}{name}{STRONG:#}  "),
+        &format!("{in_force} in force, {wanted} wanted: {changes}"),
     )?;
-    for (domain, counts) in &table.domains {
-        if counts.added + counts.removed + counts.held > 0 {
-            writeln!(
-                out,
-                "  {domain}: {} in force, +{} -{}{}",
-                number(counts.in_force),
-                number(counts.added),
-                number(counts.removed),
-                if counts.held > 0 {
-                    format!(", {} held", number(counts.held))
-                } else {
-                    String::new()
-                },
-            )?;
-        }
-    }
+    breakdown(page, table)?;
+    let all = told.all_rows();
     list(
-        out,
+        page,
+        "  + ",
+        GOOD,
         &table.added,
-        counts.added,
-        &format!("  {GOOD}+"),
-        &format!("{GOOD:#}"),
+        counts.added as usize,
+        LINES_MAX,
+        &all,
     )?;
     list(
-        out,
+        page,
+        "  - ",
+        BAD,
         &table.removed,
-        counts.removed,
-        &format!("  {BAD}-"),
-        &format!("{BAD:#}"),
+        counts.removed as usize,
+        LINES_MAX,
+        &all,
     )?;
     let changed: Vec<String> = table
         .changed
         .iter()
         .map(|row| format!("{} {} -> {}", row.key, row.from, row.to))
         .collect();
-    list(out, &changed, counts.changed, "  ~", "")?;
+    list(
+        page,
+        "  ~ ",
+        PLAIN,
+        &changed,
+        counts.changed as usize,
+        LINES_MAX,
+        &all,
+    )?;
     for path in &table.restored {
-        writeln!(out, "  written anew, with the same rows: {path}")?;
+        page.hanging("  ", &format!("written anew, with the same rows: {path}"))?;
     }
     Ok(())
 }
 
-/// Shows `lines`, the first of `count`.
-fn list(
-    out: &mut dyn Write,
-    lines: &[String],
-    count: u64,
-    before: &str,
-    after: &str,
-) -> io::Result<()> {
-    let shown = if count > ROWS_SHOWN_MAX as u64 {
-        LINES_MAX
-    } else {
-        lines.len()
+/// A row of figures: those that are nothing stay empty.
+fn figures(name: String, in_force: Option<u64>, [added, removed, held]: [u64; 3]) -> Vec<Cell> {
+    let cell = |style, sign: &str, count: u64| match count {
+        0 => (PLAIN, String::new()),
+        _ => (style, format!("{sign}{}", number(count))),
     };
-    for line in lines.iter().take(shown) {
-        writeln!(out, "{before} {line}{after}")?;
+    vec![
+        (PLAIN, name),
+        (PLAIN, in_force.map_or_else(String::new, number)),
+        cell(GOOD, "+", added),
+        cell(BAD, "-", removed),
+        cell(HELD, "", held),
+    ]
+}
+
+/// The figures of each domain that changes, and those of each place in the directory, the greatest first.
+fn breakdown(page: &mut Page<'_>, table: &TableDifference) -> io::Result<()> {
+    let of = |counts: &DomainCounts| [counts.added, counts.removed, counts.held];
+    let mut changed: Vec<(&String, &DomainCounts)> = (table.domains.iter())
+        .filter(|(_, counts)| of(counts) != [0; 3])
+        .collect();
+    changed
+        .sort_by_key(|(_, counts)| std::cmp::Reverse((counts.held + counts.removed, counts.added)));
+    let strong = |name: &str| (STRONG, name.to_owned());
+    let mut rows = Vec::new();
+    if table.domains.len() > 1 && !changed.is_empty() {
+        rows.push(
+            ["domain", "in force", "added", "removed", "held"]
+                .map(strong)
+                .to_vec(),
+        );
+        let shown = folded(changed.len(), DOMAINS_MAX);
+        let (shown, rest) = changed.split_at(shown);
+        rows.extend(
+            (shown.iter())
+                .map(|(name, counts)| figures((*name).clone(), Some(counts.in_force), of(counts))),
+        );
+        if !rest.is_empty() {
+            let sum = rest
+                .iter()
+                .fold([0; 3], |sum, (_, counts)| add(sum, of(counts)));
+            rows.push(figures(
+                format!("… and {} more domains", number(rest.len() as u64)),
+                None,
+                sum,
+            ));
+        }
     }
-    let more = count.saturating_sub(shown as u64);
-    if more > 0 {
-        writeln!(
-            out,
-            "{before} … and {} more (--format unified shows all){after}",
-            number(more)
+    if !table.places.is_empty() {
+        rows.push(
+            ["place in the directory", "", "added", "removed"]
+                .map(strong)
+                .to_vec(),
+        );
+        rows.extend(places(&table.places));
+    }
+    figures_table(page, "  ", &rows)
+}
+
+/// Rows of figures, without the columns that no figure stands in.
+fn figures_table(page: &mut Page<'_>, indent: &str, rows: &[Vec<Cell>]) -> io::Result<()> {
+    let has_figure = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        column == 0
+            || cells
+                .into_iter()
+                .any(|(style, text)| *style != STRONG && !text.is_empty())
+    };
+    let columns: Vec<usize> = (0..5).filter(|column| has_figure(*column)).collect();
+    let of_row = |row: &Vec<Cell>| {
+        columns
+            .iter()
+            .filter_map(|column| row.get(*column).cloned())
+            .collect()
+    };
+    let rows: Vec<Vec<Cell>> = rows.iter().map(of_row).collect();
+    let aligns: Vec<Align> = columns
+        .iter()
+        .map(|column| {
+            if *column == 0 {
+                Align::Left
+            } else {
+                Align::Right
+            }
+        })
+        .collect();
+    page.table(indent, &aligns, &rows)
+}
+
+fn add(one: [u64; 3], other: [u64; 3]) -> [u64; 3] {
+    std::array::from_fn(|at| one[at] + other[at])
+}
+
+/// Rows of figures for the places with the most changes.
+fn places(places: &[Place]) -> Vec<Vec<Cell>> {
+    let of = |place: &Place| [place.added, place.removed, 0];
+    let (shown, rest) = places.split_at(folded(places.len(), PLACES_MAX));
+    let mut rows: Vec<Vec<Cell>> = (shown.iter())
+        .map(|place| figures(place_name(place, places), None, of(place)))
+        .collect();
+    if !rest.is_empty() {
+        let sum = rest.iter().fold([0; 3], |sum, place| add(sum, of(place)));
+        rows.push(figures(
+            format!("… and {} more places", number(rest.len() as u64)),
+            None,
+            sum,
+        ));
+    }
+    rows
+}
+
+/// `75 in OU=Sales,OU=Berlin, 50 in OU=Store,OU=Bremen, 26 in 4 more places`
+pub fn places_sentence(places: &[Place]) -> String {
+    const NAMED_MAX: usize = 3;
+    let of = |place: &Place| place.added + place.removed;
+    let (named, others) = places.split_at(folded(places.len(), NAMED_MAX));
+    let mut parts: Vec<String> = (named.iter())
+        .map(|place| format!("{} in {}", number(of(place)), place_name(place, places)))
+        .collect();
+    if !others.is_empty() {
+        let (sum, count) = (others.iter().map(of).sum(), others.len() as u64);
+        parts.push(format!("{} in {} more places", number(sum), number(count)));
+    }
+    parts.join(", ")
+}
+
+/// How many of a list are shown: folding one line would save nothing.
+fn folded(count: usize, max: usize) -> usize {
+    if count > max + 1 { max } else { count }
+}
+
+/// The container without its domain, where all are of one; a source without containers by its own name.
+fn place_name(place: &Place, all: &[Place]) -> String {
+    let domain_of =
+        |place: &Place| place.container[dn::below_domain(&place.container).len()..].to_owned();
+    if place.container.is_empty() {
+        format!("source {}", place.source)
+    } else if all
+        .iter()
+        .filter(|other| !other.container.is_empty())
+        .all(|other| domain_of(other) == domain_of(place))
+    {
+        dn::below_domain(&place.container).to_owned()
+    } else {
+        place.container.clone()
+    }
+}
+
+/// Shows `lines`, the first of `count`; `all` is the command that shows the others.
+fn list(
+    page: &mut Page<'_>,
+    before: &str,
+    style: Style,
+    lines: &[String],
+    count: usize,
+    max: usize,
+    all: &str,
+) -> io::Result<()> {
+    let shown = folded(count, max);
+    for line in lines.iter().take(shown) {
+        page.line(format_args!("{style}{before}{line}{style:#}"))?;
+    }
+    if count > shown {
+        let more = number((count - shown) as u64);
+        page.hanging(
+            &format!("{style}{before}"),
+            &format!("… and {more} more{style:#} (`{all}` shows all)"),
         )?;
     }
     Ok(())
 }
 
-fn hold_report(out: &mut dyn Write, hold: &HoldReport) -> io::Result<()> {
-    writeln!(
-        out,
-        "{HELD}held{HELD:#}  {}, table {}: {}",
+fn hold_report(page: &mut Page<'_>, hold: &HoldReport) -> io::Result<()> {
+    const HELD_LINES_MAX: usize = 10;
+    let sentence = format!(
+        "{}, table {}: {}",
         hold.scope,
         hold.table,
         hold_sentence(hold)
-    )?;
-    list(out, &hold.added, hold.added.len() as u64, "  +", "")?;
-    list(out, &hold.removed, hold.removed.len() as u64, "  -", "")?;
-    writeln!(out, "  release: {}", release(hold))
+    );
+    page.hanging(&format!("{HELD}held{HELD:#}  "), &sentence)?;
+    let places: Vec<Vec<Cell>> = places(&hold.places);
+    figures_table(page, "      ", &places)?;
+    let all = "rcptsync diff --format json";
+    for (before, keys) in [("      + ", &hold.added), ("      - ", &hold.removed)] {
+        list(page, before, HELD, keys, keys.len(), HELD_LINES_MAX, all)?;
+    }
+    page.hanging("      ", &format!("release: {}", release(hold)))
 }
+
+/// Where nobody knows what a hold would let go.
+pub const NOT_APPROVABLE: &str = "let it be read once, or take it out of the configuration";
 
 /// What lets the changes of a hold go.
 pub fn release(hold: &HoldReport) -> String {
     if is_approvable(hold.cause, hold.removed.len() as u64) {
         format!("rcptsync approve {}", short(&hold.digest))
     } else {
-        "let it be read once, or take it out of the configuration".to_owned()
+        NOT_APPROVABLE.to_owned()
     }
 }
 
@@ -242,30 +477,44 @@ pub fn hold_sentence(hold: &HoldReport) -> String {
     }
 }
 
-fn sources(out: &mut dyn Write, report: &Difference) -> io::Result<()> {
+/// How each source was found.
+fn sources(page: &mut Page<'_>, report: &Difference) -> io::Result<()> {
+    let mut rows = Vec::new();
     for (name, source) in &report.sources {
-        let records = counted(source.records, "record", "records");
-        match (&source.answered_by, &source.cause) {
-            (Some(answered_by), _) => {
-                let state = source.state.name();
-                writeln!(out, "source {name}  {state}, {records} from {answered_by}")?
-            }
+        let (records, state) = (
+            counted(source.records, "record", "records"),
+            source.state.name(),
+        );
+        let (style, text) = match (&source.answered_by, &source.cause) {
+            (Some(answered_by), _) => (PLAIN, format!("{state}, {records} from {answered_by}")),
             (None, Some(cause)) => {
                 let since = source.since.as_deref().unwrap_or_default();
-                writeln!(
-                    out,
-                    "{HELD}source {name}{HELD:#}  {} since {since}, {records}: {cause}",
-                    source.state.name()
-                )?;
+                (
+                    HELD,
+                    format!(
+                        "{state} since {since}, {records}: {}",
+                        cause_alone(name, cause)
+                    ),
+                )
             }
-            (None, None) => writeln!(out, "source {name}  {}", source.state.name())?,
-        }
-        for container in &source.folders_out_of_reach {
-            writeln!(
-                out,
-                "{HELD}source {name}{HELD:#}  no base reaches the mail-enabled public folders in {container}"
-            )?;
-        }
+            (None, None) => (HELD, state.to_owned()),
+        };
+        rows.push(vec![(style, format!("source {name}")), (PLAIN, text)]);
+        let folders = source.folders_out_of_reach.iter();
+        rows.extend(folders.map(|container| {
+            let text = format!("no base reaches the mail-enabled public folders in {container}");
+            vec![(HELD, format!("source {name}")), (PLAIN, text)]
+        }));
     }
-    Ok(())
+    page.table("", &[Align::Left, Align::Left], &rows)
+}
+
+/// A cause that names its source, behind the name of that source.
+pub fn cause_alone<'cause>(source: &str, cause: &'cause str) -> &'cause str {
+    let named = cause
+        .strip_prefix("source ")
+        .and_then(|rest| rest.strip_prefix(source));
+    named
+        .and_then(|rest| rest.strip_prefix(": "))
+        .unwrap_or(cause)
 }

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::page::Page;
 use super::{BAD, GOOD, HELD, STRONG, counted, key, number};
 use crate::error::Failure;
 use crate::probe::verdict::{self, Expected, Reason, Side, Verdict};
@@ -358,11 +359,12 @@ impl Told {
 
 /// The report for a person.
 pub fn print(out: &mut dyn Write, report: &Verification) -> io::Result<()> {
+    let page = &mut Page::stdout(out);
     for (name, table) in &report.tables {
         let rows = counted(table.rows, "row", "rows");
-        writeln!(out, "{STRONG}{name}{STRONG:#}  {rows} published")?;
+        page.line(format_args!("{STRONG}{name}{STRONG:#}  {rows} published"))?;
         if let Some(problem) = &table.problem {
-            writeln!(out, "  {BAD}{problem}{BAD:#}")?;
+            page.hanging("  ", &format!("{BAD}{problem}{BAD:#}"))?;
         }
         for file in &table.files {
             let style = if file.state == FileState::AsPublished {
@@ -371,17 +373,16 @@ pub fn print(out: &mut dyn Write, report: &Verification) -> io::Result<()> {
                 BAD
             };
             let sentence = file.sentence();
-            writeln!(
-                out,
-                "  {:<5} {}: {style}{sentence}{style:#}",
-                file.format, file.path
+            page.hanging(
+                &format!("  {:<5} ", file.format),
+                &format!("{}: {style}{sentence}{style:#}", file.path),
             )?;
-            named(out, "-", &file.rows_missing)?;
-            named(out, "+", &file.rows_added)?;
-            named(out, "~", &file.rows_changed)?;
+            named(page, "-", &file.rows_missing)?;
+            named(page, "+", &file.rows_added)?;
+            named(page, "~", &file.rows_changed)?;
         }
         if let Some(compared) = &table.complete_read {
-            print_compared(out, compared)?;
+            print_compared(page, compared)?;
         }
     }
     let servers = [
@@ -390,7 +391,7 @@ pub fn print(out: &mut dyn Write, report: &Verification) -> io::Result<()> {
     ];
     for (title, asked) in servers {
         if let Some(asked) = asked {
-            print_asked(out, title, asked)?;
+            print_asked(page, title, asked)?;
         }
     }
     let (style, verdict) = match report.outcome {
@@ -399,49 +400,50 @@ pub fn print(out: &mut dyn Write, report: &Verification) -> io::Result<()> {
         Outcome::Undecided => (HELD, "undecided: not everything could be read or asked"),
         Outcome::Disagrees => (BAD, "not as it should be"),
     };
-    writeln!(out, "{style}{verdict}{style:#}")
+    page.line(format_args!("{style}{verdict}{style:#}"))
 }
 
-fn print_compared(out: &mut dyn Write, compared: &Compared) -> io::Result<()> {
+fn print_compared(page: &mut Page<'_>, compared: &Compared) -> io::Result<()> {
     let grace = if compared.leaving > 0 {
         format!(" ({} in their grace)", number(compared.leaving))
     } else {
         String::new()
     };
-    writeln!(
-        out,
-        "  complete read: {} in force, {} wanted; {} not wanted{grace}, {} lacking",
+    let sentence = format!(
+        "{} in force, {} wanted; {} not wanted{grace}, {} lacking",
         number(compared.in_force),
         number(compared.wanted),
         number(compared.not_wanted.count),
         number(compared.lacking.count),
-    )?;
-    named(out, "not wanted:", &compared.not_wanted)?;
-    named(out, "lacking:", &compared.lacking)
+    );
+    page.hanging("  complete read: ", &sentence)?;
+    named(page, "not wanted:", &compared.not_wanted)?;
+    named(page, "lacking:", &compared.lacking)
 }
 
-fn named(out: &mut dyn Write, mark: &str, named: &Named) -> io::Result<()> {
+fn named(page: &mut Page<'_>, mark: &str, named: &Named) -> io::Result<()> {
     for key in &named.first {
-        writeln!(out, "    {mark} {key}")?;
+        page.line(format_args!("    {mark} {key}"))?;
     }
     let more = named.count.saturating_sub(named.first.len() as u64);
     if more > 0 {
-        writeln!(out, "    {mark} … and {} more", number(more))?;
+        page.line(format_args!("    {mark} … and {} more", number(more)))?;
     }
     Ok(())
 }
 
-fn print_asked(out: &mut dyn Write, title: &str, asked: &Asked) -> io::Result<()> {
-    write!(out, "{STRONG}{title} {}{STRONG:#}", asked.server)?;
+fn print_asked(page: &mut Page<'_>, title: &str, asked: &Asked) -> io::Result<()> {
+    let title = format!("{STRONG}{title} {}{STRONG:#}", asked.server);
     if asked.failure.is_none() {
-        write!(out, "  {}", asked.greeting)?;
+        page.hanging("", &format!("{title}  {}", asked.greeting))?;
+    } else {
+        page.line(title)?;
     }
-    writeln!(out)?;
     if let Some(failure) = &asked.failure {
-        writeln!(out, "  {BAD}could not be asked{BAD:#}: {failure}")?;
+        page.hanging("  ", &format!("{BAD}could not be asked{BAD:#}: {failure}"))?;
     }
     for note in &asked.notes {
-        writeln!(out, "  {HELD}note{HELD:#}         {note}")?;
+        page.hanging(&format!("  {HELD}note{HELD:#}         "), note)?;
     }
     let mut sentences = BTreeSet::new();
     for told in &asked.answers {
@@ -450,18 +452,17 @@ fn print_asked(out: &mut dyn Write, title: &str, asked: &Asked) -> io::Result<()
             "contradicts" => BAD,
             _ => HELD,
         };
-        let verdict = format!("{:<11}", told.verdict);
         let reply = told.reply.as_deref().unwrap_or("not asked");
         let (purpose, address) = (told.purpose.name(), &told.address);
-        writeln!(
-            out,
-            "  {style}{verdict}{style:#}  {purpose} {address}: {reply}"
+        page.hanging(
+            &format!("  {style}{:<11}{style:#}  ", told.verdict),
+            &format!("{purpose} {address}: {reply}"),
         )?;
         // What it means is said once.
         if let Some(sentence) = &told.sentence
             && sentences.insert(sentence)
         {
-            writeln!(out, "               {sentence}")?;
+            page.hanging("               ", sentence)?;
         }
     }
     Ok(())

@@ -23,7 +23,7 @@ use crate::config::FileSource;
 use crate::entry::Entry;
 use crate::record::{ATTRIBUTES, Record};
 use crate::records::{Spool, SpoolError};
-use crate::snapshot::{Progress, Snapshot};
+use crate::snapshot::{Snapshot, SourceProgress};
 use crate::time::Timestamp;
 
 use super::file::{self, FileFailure};
@@ -153,7 +153,7 @@ pub fn read(
     now: Timestamp,
     deadline: Instant,
     spool: &mut Spool,
-    progress: &Progress,
+    progress: &SourceProgress,
 ) -> Result<Snapshot, FileFailure> {
     let text = file::read(source, now, deadline)?;
     let referrals = parse(&text, spool, progress).map_err(|error| match error {
@@ -175,7 +175,7 @@ pub fn read(
 pub fn parse(
     text: &str,
     spool: &mut Spool,
-    progress: &Progress,
+    progress: &SourceProgress,
 ) -> Result<Vec<String>, ParseError> {
     let mut reading = Reading {
         spool,
@@ -341,7 +341,7 @@ struct Reading<'run> {
     referrals: Vec<String>,
     block: Block,
     trailer: Trailer,
-    progress: &'run Progress,
+    progress: &'run SourceProgress,
 }
 
 impl Reading<'_> {
@@ -498,7 +498,7 @@ mod tests {
 
     fn parsed(text: &str) -> Result<(Vec<Record>, Vec<String>), ParseError> {
         let mut spool = Spool::in_memory();
-        let referrals = parse(text, &mut spool, &Progress::default())?;
+        let referrals = parse(text, &mut spool, &SourceProgress::default())?;
         let records = spool.finish(&[])?.all().expect("in memory");
         Ok((records, referrals))
     }

@@ -13,7 +13,7 @@ use std::time::Instant;
 use crate::config::FileSource;
 use crate::record::Record;
 use crate::records::Spool;
-use crate::snapshot::{Progress, Snapshot};
+use crate::snapshot::{Snapshot, SourceProgress};
 use crate::time::Timestamp;
 
 use super::file::{self, FileFailure};
@@ -24,7 +24,7 @@ pub fn read(
     now: Timestamp,
     deadline: Instant,
     spool: &mut Spool,
-    progress: &Progress,
+    progress: &SourceProgress,
 ) -> Result<Snapshot, FileFailure> {
     let text = file::read(source, now, deadline)?;
     for (index, line) in text.lines().enumerate() {
@@ -116,7 +116,7 @@ mod tests {
             now,
             Instant::now(),
             &mut spool,
-            &Progress::default(),
+            &SourceProgress::default(),
         )
         .map_err(|error| error.failure("list").what)?;
         assert!(snapshot.referrals.is_empty());

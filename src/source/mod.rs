@@ -14,7 +14,7 @@ use crate::directory::{self, Earlier};
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::records::Spool;
-use crate::snapshot::{Progress, Reading};
+use crate::snapshot::{Progress, Reading, SourceProgress};
 use crate::state::State;
 use crate::time::Timestamp;
 use file::FileFailure;
@@ -35,8 +35,11 @@ pub fn read_all(
                 let reader = std::thread::Builder::new().name(format!("source {}", source.name));
                 let earlier = *earlier;
                 let mut spool = state.spool(&source.name);
+                let progress = progress.begin(&source.name);
                 reader.spawn_scoped(scope, move || {
-                    read(source, earlier, &mut spool, now, deadline, progress)
+                    let reading = read(source, earlier, &mut spool, now, deadline, &progress);
+                    progress.end();
+                    reading
                 })
             })
             .collect();
@@ -61,7 +64,7 @@ fn read(
     spool: &mut Spool,
     now: Timestamp,
     deadline: Instant,
-    progress: &Progress,
+    progress: &SourceProgress,
 ) -> Result<Reading> {
     let name = &source.name;
     let file_failed = |failure: FileFailure| Box::new(failure.failure(name));

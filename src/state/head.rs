@@ -15,7 +15,7 @@ use crate::current::Controller;
 use crate::domains::Entry;
 use crate::exchange::Organisation;
 use crate::guard::Counts;
-use crate::hold::Cause;
+use crate::hold::{Cause, Place};
 use crate::snapshot::Cursor;
 use crate::time::Timestamp;
 
@@ -311,6 +311,9 @@ pub struct HoldState {
     pub is_current: bool,
     /// When it was approved.
     pub approved_at: Option<Timestamp>,
+    /// Where the objects were, from the run that found it: the records of a later one have them no more. Few.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Place>,
 }
 
 /// How long an approval holds good; after that the directory has to be looked at again.
@@ -380,6 +383,7 @@ mod tests {
                 last_seen: now,
                 is_current: true,
                 approved_at,
+                places: Vec::new(),
             };
             assert_eq!(hold.is_approved(now), expected, "{approved_at:?}");
         }

@@ -27,7 +27,7 @@ use rcptsync::directory::{ber, message};
 use rcptsync::domains::Domains;
 use rcptsync::fold::Folding;
 use rcptsync::records::Spool;
-use rcptsync::snapshot::Progress;
+use rcptsync::snapshot::SourceProgress;
 use rcptsync::source::{file, ldif};
 use rcptsync::table::format::{self, Said};
 use rcptsync::table::rows::{Facts, Rows, RowsBuilder};
@@ -70,7 +70,7 @@ fn export(directory: &Path) -> FileSource {
 
 /// The records of an export in a file.
 fn records(source: &FileSource) -> SourceRecords {
-    let (mut spool, progress) = (Spool::in_memory(), Progress::default());
+    let (mut spool, progress) = (Spool::in_memory(), SourceProgress::default());
     // A file that was written just now is not settled yet.
     let now = Timestamp::now().after(file::SETTLED * 2);
     let read = ldif::read(source, now, Instant::now(), &mut spool, &progress);

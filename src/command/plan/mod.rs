@@ -4,6 +4,7 @@
 
 pub mod back;
 pub mod domains;
+pub mod places;
 pub mod settled;
 pub mod sources;
 mod tables;
@@ -239,6 +240,7 @@ fn decide_all<'run>(
     head: &Head,
     readings: Vec<Result<Reading>>,
 ) -> Planned<'run> {
+    run.progress.stage("deciding who is a recipient");
     let needs_gateway = (run.config.tables.iter()).any(|table| table.folding == TableFolding::Auto);
     let gateway = if needs_gateway { Gateway::ask() } else { None };
     let relayed = domains::read_relayed(run, head);

@@ -31,6 +31,14 @@ pub(super) fn read(run: &Run<'_>, state: &State, head: &Head) -> Vec<Result<Read
         .iter()
         .map(|source| (source, earlier(run, source, head.sources.get(&source.name))))
         .collect();
+    for (source, earlier) in &sources {
+        let known = head.sources.get(&source.name);
+        if let Some(known) =
+            known.filter(|_| earlier.is_none_or(|earlier| earlier.is_complete_read_due))
+        {
+            run.progress.expect(&source.name, known.records_count);
+        }
+    }
     source::read_all(&sources, state, run.now, run.deadline, run.progress)
 }
 

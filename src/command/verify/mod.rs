@@ -92,7 +92,7 @@ pub fn run(config: &Config, options: &Options, out: &mut dyn Write) -> Result<u8
     // What the last run found is no witness for it.
     head.settled = None;
     let planned = options.is_full.then(|| {
-        progress::while_reading(&entries, !options.is_quiet, || {
+        progress::shown(&entries, !options.is_quiet, || {
             plan::make(&run, &state, &head, &mut Stages::default())
         })
     });
