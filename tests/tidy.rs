@@ -289,6 +289,34 @@ fn the_readme_knows_every_verb_key_and_code() {
     }
 }
 
+/// README is long: its list of contents leads to every section, in their order.
+#[test]
+fn the_readme_has_a_way_through() {
+    let readme = read(&root().join("README.md"));
+    let (_, rest) = readme
+        .split_once("\n## Contents\n")
+        .expect("a list of contents");
+    let sections: Vec<&str> = rest
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .collect();
+    let contents = rest.split("\n## ").next().unwrap_or_default();
+    let links = contents
+        .split('[')
+        .skip(1)
+        .filter_map(|link| link.split_once("](#"));
+    let links: Vec<(&str, &str)> = links
+        .filter_map(|(name, rest)| Some((name, rest.split_once(')')?.0)))
+        .collect();
+    let is_kept = |letter: &char| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_');
+    for (name, anchor) in &links {
+        let expected: String = name.to_lowercase().chars().filter(is_kept).collect();
+        assert_eq!(*anchor, expected.replace(' ', "-"));
+    }
+    let names: Vec<&str> = links.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, sections);
+}
+
 #[test]
 fn the_changelog_has_an_unreleased_part_and_nothing_is_left_to_do() {
     assert!(read(&root().join("CHANGELOG.md")).contains("## Unreleased"));
