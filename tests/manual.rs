@@ -88,11 +88,13 @@ fn the_page_has_every_verb_option_and_code() {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let command = Cli::command();
     for verb in command.get_subcommands() {
-        let (_, section) = text
-            .split_once(&format!("\n   {}\n", verb.get_name()))
-            .expect("a section for each verb");
-        let section = section.split("\n   ").next().unwrap_or_default();
-        let section = text.find(section).map(|at| &text[at..]).unwrap_or_default();
+        let heading = format!("   {}", verb.get_name());
+        let of_verb = text.lines().skip_while(|line| *line != heading).skip(1);
+        let section: Vec<&str> = of_verb
+            .take_while(|line| line.is_empty() || line.starts_with("    "))
+            .collect();
+        let section = section.join("\n");
+        assert!(!section.is_empty(), "{} has no section", verb.get_name());
         for argument in verb.get_arguments() {
             let name = match argument.get_long() {
                 Some(long) => format!("--{long}"),

@@ -9,7 +9,7 @@
 mod roff;
 
 use clap::builder::PossibleValue;
-use clap::{Arg, ArgAction, Command, ValueEnum};
+use clap::{Arg, Command, ValueEnum};
 
 use crate::exit::Exit;
 use crate::templates;
@@ -44,24 +44,22 @@ pub fn page(page: Page, mut command: Command) -> String {
 }
 
 fn verbs(command: &Command) -> impl Iterator<Item = &Command> {
-    let is_generated = |verb: &&Command| verb.get_name() == "help";
     command
         .get_subcommands()
-        .filter(move |verb| !is_generated(verb))
+        .filter(|verb| !is_added(verb.get_name()))
 }
 
-/// What a verb takes for itself; what the program takes everywhere, without what clap adds.
+/// What a verb takes for itself; what the program takes everywhere.
 fn arguments(command: &Command) -> impl Iterator<Item = &Arg> {
     let is_whole = command.has_subcommands();
-    let is_added = |argument: &Arg| {
-        matches!(
-            argument.get_action(),
-            ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
-        )
-    };
-    command
-        .get_arguments()
-        .filter(move |argument| !is_added(argument) && argument.is_global_set() == is_whole)
+    command.get_arguments().filter(move |argument| {
+        !is_added(argument.get_id().as_str()) && argument.is_global_set() == is_whole
+    })
+}
+
+/// What clap adds by itself.
+fn is_added(name: &str) -> bool {
+    matches!(name, "help" | "version")
 }
 
 fn synopsis(verb: &Command) -> String {
@@ -97,8 +95,7 @@ fn value(argument: &Arg) -> String {
     let names = names.iter().map(|name| name.as_str()).collect::<Vec<_>>();
     let is_many = argument
         .get_num_args()
-        .is_some_and(|count| count.max_values() > 1)
-        || (argument.is_positional() && matches!(argument.get_action(), ArgAction::Append));
+        .is_some_and(|count| count.max_values() > 1);
     format!(
         "\\fI{}\\fR{}",
         roff::inline(&names.join(" ")),
