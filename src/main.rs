@@ -93,16 +93,12 @@ fn run(cli: &Cli, results: Results) -> Result<u8> {
             crit_age,
             format,
         } => {
-            let is_json = *format == TextOrJson::Json;
-            status::run(
-                &config,
-                status::Options {
-                    warn_age: *warn_age,
-                    crit_age: *crit_age,
-                    is_json,
-                },
-                out,
-            )
+            let options = status::Options {
+                warn_age: *warn_age,
+                crit_age: *crit_age,
+                is_json: *format == TextOrJson::Json,
+            };
+            status::run(&config, options, out)
         }
         Command::History { generation, format } => {
             history::run(&config, *generation, *format == TextOrJson::Json, out)
