@@ -91,7 +91,7 @@ fn good_ends_are_0_1_and_2() {
         (&["status"], 0, "RCPTSYNC OK"),
         (&["history"], 0, "    1  "),
         (&["history", "1"], 0, "+ anna@example.com"),
-        (&["--help"], 0, "Exit codes: "),
+        (&["--help"], 0, "Exit codes:\n"),
         (&["--version"], 0, "rcptsync "),
     ] {
         let outcome = program.run_untouching(arguments, code);

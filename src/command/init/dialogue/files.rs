@@ -245,7 +245,7 @@ fn as_the_run(draft: &Draft<'_>, files: &Files, program: &str, out: &mut dyn Wri
     }
     match credential {
         Some((name, file)) => format!(
-            "systemd-run --pty --uid=rcptsync -p LoadCredential={name}:{file} \\\n       {program}"
+            "systemd-run --pty --uid=rcptsync \\\n       -p LoadCredential={name}:{file} \\\n       {program}"
         ),
         None if is_root && has_systemd() => {
             format!("systemd-run --pty --uid=rcptsync {program}")
