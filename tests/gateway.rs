@@ -180,7 +180,7 @@ fn verdicts(rcptsync: &Rcptsync, addresses: &[String]) -> Vec<String> {
         verdicts.extend(
             explained
                 .lines()
-                .filter(|line| !line.starts_with(' '))
+                .filter(|line| !line.is_empty() && !line.starts_with(' '))
                 .map(str::to_owned),
         );
     }

@@ -35,19 +35,9 @@ formats = ["cdb"]
 
 /// A machine with the program, its unit, a source, and more sections of the configuration.
 fn install(name: &str, more: &str) -> Option<Machine> {
-    let machine = Machine::boot(name)?;
-    let contrib = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/systemd");
-    for (from, to) in [
-        ("rcptsync.service", "/etc/systemd/system/rcptsync.service"),
-        ("rcptsync.sysusers", "/usr/lib/sysusers.d/rcptsync.conf"),
-        ("rcptsync.tmpfiles", "/usr/lib/tmpfiles.d/rcptsync.conf"),
-        (env!("CARGO_BIN_EXE_rcptsync"), "/usr/bin/rcptsync"),
-    ] {
-        machine.copy(&contrib.join(from), to);
-    }
+    let machine = Machine::with_program(name)?;
     machine.write("/etc/rcptsync/corp.password", "of nobody\n");
     machine.write("/etc/rcptsync/rcptsync.toml", format!("{CONFIG}{more}"));
-    machine.succeed("systemd-sysusers; systemd-tmpfiles --create; systemctl daemon-reload");
     staff(&machine, "anna bob carl dora");
     Some(machine)
 }

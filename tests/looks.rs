@@ -155,18 +155,18 @@ impl Stage {
     fn without_chance(&self, text: &str) -> String {
         let place = self.program.directory().display().to_string();
         let text = text.replace(&place, PLACE);
-        let mut parts = text.split("6b0");
+        // `20261121T000500Z-4711`: behind the time of the begin.
+        let mut parts = text.split("Z-");
         let mut result = parts.next().unwrap_or_default().to_owned();
         for part in parts {
-            let is_id = |text: &str| text.bytes().all(|octet| octet.is_ascii_hexdigit());
-            let (begin, rest) = part.split_at_checked(6).unwrap_or((part, ""));
-            let end = rest
-                .find(|character: char| !character.is_ascii_hexdigit())
-                .unwrap_or(rest.len());
-            result.push_str("6b0");
-            match begin.strip_suffix('-').filter(|begin| is_id(begin)) {
-                Some(_) => result.push_str(&format!("{begin}1234{}", &rest[end..])),
-                None => result.push_str(part),
+            let is_id = result.len() >= 7 && result.as_bytes()[result.len() - 7] == b'T';
+            let rest = part.trim_start_matches(|character: char| character.is_ascii_digit());
+            result.push_str("Z-");
+            if is_id && rest.len() < part.len() {
+                result.push_str("1234");
+                result.push_str(rest);
+            } else {
+                result.push_str(part);
             }
         }
         result

@@ -761,27 +761,10 @@ fn the_unit_may_write_its_metrics_and_node_exporter_reads_them() {
     let Some(node_exporter) = prometheus::node_exporter() else {
         return;
     };
-    let Some(machine) = Machine::boot("metrics") else {
+    let Some(machine) = Machine::with_program("metrics") else {
         return;
     };
-    let contrib = |name: &str| {
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("contrib/systemd")
-            .join(name)
-    };
-    machine.copy(
-        Path::new(env!("CARGO_BIN_EXE_rcptsync")),
-        "/usr/bin/rcptsync",
-    );
     machine.copy(&node_exporter, "/usr/bin/prometheus-node-exporter");
-    for (name, to) in [
-        ("rcptsync.service", "/etc/systemd/system/rcptsync.service"),
-        ("rcptsync.sysusers", "/usr/lib/sysusers.d/rcptsync.conf"),
-        ("rcptsync.tmpfiles", "/usr/lib/tmpfiles.d/rcptsync.conf"),
-    ] {
-        machine.copy(&contrib(name), to);
-    }
-    machine.succeed("systemd-sysusers; systemd-tmpfiles --create rcptsync.conf");
     machine.write("/etc/rcptsync/corp.password", "s3cret");
     machine.write(
         "/etc/rcptsync/staff.list",

@@ -46,40 +46,16 @@ struct Gateway {
 
 impl Gateway {
     fn boot(name: &str) -> Option<Gateway> {
-        let machine = Machine::boot(name)?;
-        let directory = temp_dir("told-program");
-        let stripped = directory.path().join("rcptsync");
-        let mut strip = command("strip");
-        succeed(
-            strip
-                .arg("-o")
-                .arg(&stripped)
-                .arg(env!("CARGO_BIN_EXE_rcptsync")),
-        );
-        machine.copy(&stripped, "/usr/bin/rcptsync");
+        let machine = Machine::with_program(name)?;
         machine.succeed("mkdir -p /usr/libexec/rcptsync /etc/systemd/system/rcptsync.service.d");
         machine.copy(&contrib("notify/mail"), MAIL);
-        for unit in [
-            "rcptsync.service",
-            "rcptsync-mail@.service",
+        machine.copy_unit("rcptsync-mail@.service", "/etc/systemd/system");
+        machine.copy_unit(
             "rcptsync.service.d/told.conf",
-        ] {
-            machine.copy(
-                &contrib("systemd").join(unit),
-                &format!("/etc/systemd/system/{unit}"),
-            );
-        }
-        machine.copy(
-            &contrib("systemd/rcptsync.sysusers"),
-            "/usr/lib/sysusers.d/rcptsync.conf",
-        );
-        machine.copy(
-            &contrib("systemd/rcptsync.tmpfiles"),
-            "/usr/lib/tmpfiles.d/rcptsync.conf",
+            "/etc/systemd/system/rcptsync.service.d/told.conf",
         );
         machine.succeed(
-            "systemd-sysusers; systemd-tmpfiles --create rcptsync.conf; echo secret > /etc/rcptsync/corp.password
-             newaliases; systemctl daemon-reload; systemctl start postfix",
+            "echo secret > /etc/rcptsync/corp.password; newaliases; systemctl daemon-reload; systemctl start postfix",
         );
         machine.write("/etc/rcptsync/rcptsync.toml", CONFIG);
         Some(Gateway { machine })
@@ -242,15 +218,20 @@ fn systemd_mails_about_runs_that_cannot_tell() {
     ] {
         assert!(mail.contains(part), "{part}: {mail}");
     }
-    // A password that cannot be handed over: the program is not even started.
+    // A state directory that is not there: the program is not even started.
     gateway.machine.write("/etc/rcptsync/rcptsync.toml", CONFIG);
-    gateway.machine.succeed("rm /etc/rcptsync/corp.password");
-    gateway.check("243", 2);
+    gateway
+        .machine
+        .succeed("mv /var/lib/rcptsync/state /var/lib/rcptsync/moved");
+    gateway.check("226", 2);
     let mail = gateway.ask("cat /var/mail/root");
-    assert!(mail.contains("Failed to set up credentials"), "{mail}");
+    assert!(
+        mail.contains("Failed to set up mount namespacing"),
+        "{mail}"
+    );
     // Whatever goes on: no more for some hours.
-    gateway.check("243", 2);
-    gateway.check("243", 2);
+    gateway.check("226", 2);
+    gateway.check("226", 2);
 }
 
 /// Why the script speaks SMTP: the sendmail command cannot reach the queue from the unit.

@@ -305,10 +305,10 @@ fn run_row(run: &RunRecord) -> Vec<Cell> {
     let style = if run.code == 0 { GOOD } else { HELD };
     let plain = |text: String| (PLAIN, text);
     vec![
-        plain(run.at.to_string()),
         (style, format!("code {}", run.code)),
         plain(what),
         plain(format!("{} ms", number(run.milliseconds))),
+        // It begins with the time.
         plain(run.id.clone()),
     ]
 }
@@ -397,13 +397,7 @@ impl Situation<'_> {
             .map(|hook| self.hook_row(&hook.name))
             .collect();
         block(page, "hooks", &[Align::Left; 2], &hooks)?;
-        let aligns = [
-            Align::Left,
-            Align::Left,
-            Align::Left,
-            Align::Right,
-            Align::Left,
-        ];
+        let aligns = [Align::Left, Align::Left, Align::Right, Align::Left];
         let runs: Vec<Vec<Cell>> = self
             .runs
             .iter()

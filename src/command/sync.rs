@@ -20,7 +20,7 @@ use crate::postfix::map_types;
 use crate::publish;
 use crate::report::difference::{Difference, Outcome};
 use crate::report::text::{self, Told};
-use crate::report::{self, HELD, logged, progress};
+use crate::report::{self, GOOD, HELD, logged, progress};
 use crate::snapshot::Progress;
 use crate::state::State;
 use crate::state::head::Head;
@@ -326,11 +326,10 @@ fn show(
     for path in paths {
         writeln!(out, "published {path}")?;
     }
-    writeln!(out, "{ended}")?;
     // The last line is the one that is read.
     match left(difference, record) {
-        left if left.is_empty() => Ok(()),
-        left => writeln!(out, "{HELD}{left}{HELD:#}"),
+        left if left.is_empty() => writeln!(out, "{GOOD}{ended}{GOOD:#}"),
+        left => writeln!(out, "{ended}\n{HELD}{left}{HELD:#}"),
     }
 }
 

@@ -28,6 +28,9 @@ const IN_OWN_GROUPS: &str = r#"
     exec "$@"
 "#;
 
+/// Where the program lies; the benchmarks, which share this module, boot nothing.
+const PROGRAM: Option<&str> = option_env!("CARGO_BIN_EXE_rcptsync");
+
 /// A running machine.
 #[derive(Debug)]
 pub struct Machine {
@@ -92,6 +95,38 @@ impl Machine {
             matches!(state.as_str(), "running" | "degraded").then_some(())
         });
         Some(machine)
+    }
+
+    /// Boots one with the program, its unit, its timer (off), its account and its directories, as a hand installs them.
+    pub fn with_program(name: &str) -> Option<Machine> {
+        let machine = Machine::boot(name)?;
+        let program = PROGRAM.expect("a test of the program");
+        machine.copy(Path::new(program), "/usr/bin/rcptsync");
+        for (name, place) in [
+            ("rcptsync.service", "/etc/systemd/system"),
+            ("rcptsync.timer", "/etc/systemd/system"),
+            ("rcptsync.sysusers", "/usr/lib/sysusers.d/rcptsync.conf"),
+            ("rcptsync.tmpfiles", "/usr/lib/tmpfiles.d/rcptsync.conf"),
+        ] {
+            machine.copy_unit(name, place);
+        }
+        machine.succeed(
+            "systemd-sysusers; systemd-tmpfiles --create rcptsync.conf; systemctl daemon-reload",
+        );
+        Some(machine)
+    }
+
+    /// Copies a file of `contrib/systemd` to a place, or into a directory, of the machine.
+    #[track_caller]
+    pub fn copy_unit(&self, name: &str, place: &str) {
+        let unit = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("contrib/systemd")
+            .join(name);
+        let place = match self.path(place).is_dir() {
+            true => format!("{place}/{name}"),
+            false => place.to_owned(),
+        };
+        self.copy(&unit, &place);
     }
 
     /// Where a path of the machine lies, seen from outside.
