@@ -138,7 +138,7 @@ fn only_the_difference_is_written_and_nothing_where_there_is_none() {
     program
         .run(&["sync", "--full"])
         .expect_code(0)
-        .expect_output(&["unchanged"]);
+        .expect_output(&["nothing changed"]);
     assert_eq!(written(&database), before);
 
     program.staff("anna cleo dora");
