@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use base64::Engine;
 use common::machine::Machine;
-use common::process::{command, succeed};
-use common::{poll_until, require, temp_dir};
+use common::process::command;
+use common::{poll_until, require};
 
 fn contrib(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
