@@ -110,8 +110,8 @@ fn verdict(report: &Difference) -> String {
 
 /// `1 hold waits for a decision`
 pub fn waiting_holds(holds: u64) -> String {
-    let verb = if holds == 1 { "waits" } else { "wait" };
-    format!("{} {verb} for a decision", counted(holds, "hold", "holds"))
+    let holds = counted(holds, "hold waits", "holds wait");
+    format!("{holds} for a decision")
 }
 
 fn counts<Name: Serialize>(
@@ -404,13 +404,16 @@ pub fn release(hold: &HoldReport) -> String {
 
 /// `3 additions and 1 removal wait`
 fn waiting(hold: &HoldReport) -> String {
-    let additions = counted(hold.added.len() as u64, "addition", "additions");
-    let removals = counted(hold.removed.len() as u64, "removal", "removals");
-    match (hold.added.is_empty(), hold.removed.is_empty()) {
-        (true, true) => "nothing else waits for it".to_owned(),
-        (true, false) => format!("{removals} wait"),
-        (false, true) => format!("{additions} wait"),
-        (false, false) => format!("{additions} and {removals} wait"),
+    let (added, removed) = (hold.added.len() as u64, hold.removed.len() as u64);
+    match (added, removed) {
+        (0, 0) => "nothing else waits for it".to_owned(),
+        (0, _) => counted(removed, "removal waits", "removals wait"),
+        (_, 0) => counted(added, "addition waits", "additions wait"),
+        (_, _) => format!(
+            "{} and {} wait",
+            counted(added, "addition", "additions"),
+            counted(removed, "removal", "removals")
+        ),
     }
 }
 
