@@ -15,10 +15,10 @@
 mod common;
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
+use common::campaign;
 use common::postfix::{self, Instance};
 use common::process::{command, succeed};
 use common::rcptsync::Rcptsync;
@@ -497,22 +497,11 @@ fn list(program: &Rcptsync, numbers: std::ops::Range<usize>) {
         .expect("a time of our own");
 }
 
-fn report(what: &str, points: usize, started: Instant) {
-    // Not through a print macro: the test harness keeps back what a successful test prints.
-    let seconds = started.elapsed().as_secs();
-    writeln!(
-        std::io::stderr(),
-        "{what}: {points} points tried in {seconds} s"
-    )
-    .expect("standard error is open");
-}
-
 #[track_caller]
 fn check_killed(scene: &Scene, what: &str) {
     if !require("strace") {
         return;
     }
-    let started = Instant::now();
     let steps = scene.steps();
     for step in &steps {
         let what = format!("{what}: killed at {step}");
@@ -527,7 +516,10 @@ fn check_killed(scene: &Scene, what: &str) {
         scene.check_not_half(&what);
         scene.check_healed(&what);
     }
-    report(what, steps.len(), started);
+    campaign::tell(
+        steps.len(),
+        &format!("points of {what} where it was killed"),
+    );
 }
 
 /// `errors` by the beginning of the call's name.
@@ -536,7 +528,6 @@ fn check_failing(scene: &Scene, what: &str, errors: &[(&str, &str)]) {
     if !require("strace") {
         return;
     }
-    let started = Instant::now();
     let mut points = 0;
     for step in scene.steps() {
         let of_step = |(prefix, _): &&(&str, &str)| step.name.starts_with(prefix);
@@ -561,7 +552,7 @@ fn check_failing(scene: &Scene, what: &str, errors: &[(&str, &str)]) {
             scene.check_healed(&what);
         }
     }
-    report(what, points, started);
+    campaign::tell(points, &format!("points of {what} where a call failed"));
 }
 
 #[test]

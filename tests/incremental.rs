@@ -6,7 +6,7 @@
 //! nothing else. Not here: two controllers of different age (`replication.rs`), what a run without a change costs
 //! (`quiet.rs`), and controllers that misbehave (`tests/ldap-server`).
 //!
-//! `RCPTSYNC_TEST_SEED` repeats a run, `RCPTSYNC_TEST_BATCHES` makes it longer.
+//! `RCPTSYNC_TEST_SEED` repeats a run, `RCPTSYNC_CAMPAIGN=long` makes it longer.
 #![allow(
     clippy::expect_used,
     reason = "a test fails by panicking, and the message says what was expected"
@@ -17,8 +17,8 @@ mod common;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::{LazyLock, Mutex, PoisonError};
-use std::time::Instant;
 
+use common::campaign;
 use common::directory::Unit;
 use common::mutation::{BASES, Batch, Changes, excluded};
 use common::rcptsync::Rcptsync;
@@ -26,6 +26,7 @@ use common::samba::{self, Samba};
 
 const SEED: u64 = 20_261_121;
 const BATCHES_COUNT: u64 = 25;
+const BATCHES_COUNT_LONG: u64 = 150;
 const MUTATIONS_MAX: u64 = 30;
 
 /// Enough that no mutation empties a domain.
@@ -40,10 +41,6 @@ static DOMAIN: LazyLock<Mutex<Samba>> = LazyLock::new(|| Mutex::new(Samba::start
 fn controller() -> Option<Samba> {
     samba::is_available()
         .then(|| Samba::copy_of(&DOMAIN.lock().unwrap_or_else(PoisonError::into_inner)))
-}
-
-fn number_from_environment(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
 /// An installation, configured alike but for the way of reading. The guard is not what is tested here.
@@ -167,9 +164,8 @@ fn check(deletions: Deletions) {
     if deletions == Deletions::Seen {
         samba.let_account_see_deletions();
     }
-    let seed = number_from_environment("RCPTSYNC_TEST_SEED", SEED);
-    let batches_count = number_from_environment("RCPTSYNC_TEST_BATCHES", BATCHES_COUNT);
-    let started = Instant::now();
+    let (seed, _) = campaign::seeded(SEED);
+    let batches_count = campaign::extent(BATCHES_COUNT, BATCHES_COUNT_LONG);
     let (mut changes, first) = Changes::new(seed, &samba.company);
     samba.modify(&first.ldif);
     let followed = install(&samba, "dirsync");
@@ -213,13 +209,12 @@ fn check(deletions: Deletions) {
         deletions == Deletions::Unseen,
         "{status}"
     );
-    // Not through a print macro: the test harness keeps back what a successful test prints.
-    writeln!(
-        std::io::stderr(),
-        "seed {seed}: {batches_count} batches, {mutations_count} mutations, {deletions_count} deletions in {} s",
-        started.elapsed().as_secs()
-    )
-    .expect("standard error is open");
+    campaign::tell(
+        mutations_count,
+        &format!(
+            "mutations of a directory in {batches_count} batches, {deletions_count} of them deletions"
+        ),
+    );
 }
 
 /// What the other tests stand on: the right to see deletions is one entry in one list of rights.

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ldif;
+use super::random::Random;
 
 /// The domain of the directory.
 pub const BASE: &str = "DC=corp,DC=example";
@@ -283,7 +284,7 @@ impl Company {
     pub fn generate(seed: u64, objects_count: usize) -> Company {
         let mut company = Company {
             objects: Vec::with_capacity(objects_count),
-            random: Random(seed),
+            random: Random::new(seed),
             next_number: 0,
         };
         let shares: u64 = SORTS.iter().map(|sort| sort.share).sum();
@@ -802,37 +803,6 @@ fn push_object(text: &mut String, object: &Object, dialect: Dialect, as_change: 
         }
     }
     text.push('\n');
-}
-
-/// SplitMix64: a few lines, the same numbers on every machine and in every version.
-#[derive(Clone, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// The same numbers for the same seed.
-    pub fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number from 0 to `end` - 1.
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    /// One of a list that is not empty.
-    pub fn pick<'list, Item>(&mut self, list: &'list [Item]) -> &'list Item {
-        let length = u64::try_from(list.len()).expect("a short list");
-        let at = usize::try_from(self.below(length)).expect("below the length of a list");
-        list.get(at).expect("below the length of the list")
-    }
 }
 
 const FIRST_NAMES: [&str; 12] = [

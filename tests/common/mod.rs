@@ -13,6 +13,7 @@
     reason = "a test fails by panicking, and a poll that never succeeds has no value to go on with"
 )]
 
+pub mod campaign;
 pub mod certificates;
 pub mod dialogue;
 pub mod directory;
@@ -27,6 +28,7 @@ pub mod postfix;
 pub mod postgresql;
 pub mod process;
 pub mod prometheus;
+pub mod random;
 pub mod rcptsync;
 pub mod samba;
 pub mod slapd;

@@ -8,8 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::directory::{BASE, Class, Company, LEAVERS, Random, Truth, Unit, Value};
+use super::directory::{BASE, Class, Company, LEAVERS, Truth, Unit, Value};
 use super::ldif;
+use super::random::Random;
 
 /// `base` of the source: what lies elsewhere counts for nothing.
 pub const BASES: [Unit; 2] = [Unit::Staff, Unit::Groups];
