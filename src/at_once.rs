@@ -1,16 +1,28 @@
 //! Two computations at once, on both cores: the only threads of what is pure.
 
-/// What both made, the second in this thread. Where the first panicked, so does this thread: half of a result is none.
+use std::panic::resume_unwind;
+use std::sync::Mutex;
+use std::thread::{Builder, scope};
+
+/// What both made, the second in this thread. Where the first panicked, so does this thread: half of a result is none. Where
+/// the system has no thread left, one is made after the other.
 pub fn at_once<One: Send, Other>(
     one: impl FnOnce() -> One + Send,
     other: impl FnOnce() -> Other,
 ) -> (One, Other) {
-    std::thread::scope(|scope| {
-        let one = scope.spawn(one);
+    // A closure that is given to a thread which does not start is gone.
+    let waiting = Mutex::new(Some(one));
+    let take = || waiting.lock().ok().and_then(|mut waiting| waiting.take());
+    scope(|scope| {
+        let started = Builder::new().spawn_scoped(scope, || take().map(|one| one()));
         let other = other();
-        match one.join() {
-            Ok(one) => (one, other),
-            Err(panic) => std::panic::resume_unwind(panic),
+        match started.map(|one| one.join()) {
+            Ok(Ok(Some(one))) => (one, other),
+            Ok(Err(panic)) => resume_unwind(panic),
+            Ok(Ok(None)) | Err(_) => match take() {
+                Some(one) => (one(), other),
+                None => unreachable!("nobody else takes it"),
+            },
         }
     })
 }

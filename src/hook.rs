@@ -8,6 +8,7 @@ use std::io::{self, PipeReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -72,7 +73,11 @@ pub fn run(hook: &Hook, told: &Told, run_deadline: Option<Instant>) -> Result<()
     let deadline = Instant::now() + limit;
     let (mut child, said) = start(hook, told).map_err(HookError::Start)?;
     let group = Pid::from_child(&child);
-    let output = attach(&mut child, said, told.input.clone());
+    let output = attach(&mut child, said, told.input.clone()).map_err(|error| {
+        // Nobody would hear what it says.
+        end_group(group, &mut child, true);
+        HookError::Start(error)
+    })?;
 
     let (status, output) = follow(&mut child, &output, deadline);
     // A hook that ended may have left descendants behind; they would outlive the run otherwise.
@@ -119,25 +124,30 @@ fn start(hook: &Hook, told: &Told) -> io::Result<(Child, PipeReader)> {
 }
 
 /// Feeds standard input and drains the output from threads, so that neither side can block the other.
-fn attach(child: &mut Child, said: PipeReader, input: String) -> mpsc::Receiver<Vec<u8>> {
+fn attach(
+    child: &mut Child,
+    said: PipeReader,
+    input: String,
+) -> io::Result<mpsc::Receiver<Vec<u8>>> {
     if let Some(mut stdin) = child.stdin.take() {
         // A hook that does not read its input is no failure.
-        std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+        thread::Builder::new().spawn(move || stdin.write_all(input.as_bytes()))?;
     }
     let (sender, receiver) = mpsc::sync_channel(16);
-    drain(said, sender);
-    receiver
+    thread::Builder::new().spawn(move || drain(said, &sender))?;
+    Ok(receiver)
 }
 
-fn drain(mut pipe: PipeReader, sender: mpsc::SyncSender<Vec<u8>>) {
-    std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(count) = pipe.read(&mut buffer) {
-            if count == 0 || sender.send(buffer[..count].to_vec()).is_err() {
-                break;
-            }
+fn drain(mut pipe: impl Read, sender: &mpsc::SyncSender<Vec<u8>>) {
+    let mut buffer = [0; 4096];
+    loop {
+        match pipe.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => break,
+            Ok(count) if sender.send(buffer[..count].to_vec()).is_err() => break,
+            Ok(_) => {}
         }
-    });
+    }
 }
 
 /// Waits for the end of the hook, reading what it says meanwhile. After its end, descendants that keep the pipes open are
@@ -158,7 +168,7 @@ fn follow(
                 output.drain(..surplus);
             }
             Err(mpsc::RecvTimeoutError::Disconnected) if status.is_some() => break,
-            Err(mpsc::RecvTimeoutError::Disconnected) => std::thread::sleep(POLL),
+            Err(mpsc::RecvTimeoutError::Disconnected) => thread::sleep(POLL),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
         if status.is_none()
@@ -180,7 +190,7 @@ fn end_group(group: Pid, child: &mut Child, is_running: bool) {
     if is_running {
         let patience_ends = Instant::now() + PATIENCE;
         while Instant::now() < patience_ends && matches!(child.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(5));
         }
     }
     let _ = kill_process_group(group, Signal::KILL);
@@ -203,5 +213,35 @@ pub(crate) fn status_text(status: ExitStatus) -> String {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
         (None, None) => "an unknown status".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says this, interrupted before each octet.
+    struct Interrupted(&'static [u8], bool);
+
+    impl Read for Interrupted {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let Interrupted(said, _) = self;
+            said.read(&mut buffer[..1])
+        }
+    }
+
+    #[test]
+    fn a_hook_whose_output_is_read_with_interruptions_is_heard_to_its_end() {
+        let (sender, receiver) = mpsc::sync_channel(16);
+        drain(Interrupted(b"why it failed", false), &sender);
+        drop(sender);
+        assert_eq!(
+            receiver.iter().flatten().collect::<Vec<u8>>(),
+            b"why it failed"
+        );
     }
 }

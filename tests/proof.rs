@@ -186,6 +186,40 @@ fn a_proof_waits_for_its_hooks() {
 }
 
 #[test]
+fn what_cannot_be_put_back_now_is_put_back_by_the_next_run() {
+    if !postfix::is_available() {
+        return;
+    }
+    let copied = Copied::new(&Options::default());
+    let program = &copied.program;
+    program.staff("anna bob");
+    program.run(&["sync"]).expect_code(0);
+    // Nothing can be written beside the table from the hook on.
+    let blocking = program
+        .directory()
+        .join("tables/.relay_recipients.rcptsync-new");
+    let hook = program.directory().join("copy.sh");
+    let script = std::fs::read_to_string(&hook).expect("our own file");
+    write_file(&hook, format!("{script}mkdir -p {}\n", blocking.display()));
+    program.staff("anna bob cleo");
+    copied.lose("bob@");
+    let outcome = program.run(&["sync"]).expect_code(73);
+    outcome.expect_answers(&[
+        "refuses bob@example.com",
+        "the tables of generation 2 stay",
+        "the next run goes back",
+        "a table could not be written",
+    ]);
+    assert_eq!(program.keys(), "anna bob cleo");
+    write_file(&hook, script);
+    std::fs::remove_dir(&blocking).expect("a directory of our own");
+    let outcome = program.run(&["sync"]).expect_code(69);
+    outcome.expect_answers(&["the rows of generation 1 are back"]);
+    assert_eq!(program.keys(), "anna bob");
+    program.run_untouching(&["sync"], 65);
+}
+
+#[test]
 fn postmap_is_asked_for_the_published_files() {
     if !postfix::is_available() {
         return;

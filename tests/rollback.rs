@@ -164,3 +164,20 @@ fn where_one_cannot_go_back_nothing_is_touched() {
     std::fs::write(program.table(), format!("{text}hand@example.com OK\n")).expect("our own file");
     check("1", 65, &["nothing was put back", "run `rcptsync sync`"]);
 }
+
+#[test]
+fn a_table_whose_rows_are_lost_does_not_stay_behind_in_silence() {
+    let program = published();
+    let ledgers = std::fs::read_dir(program.state_dir().join("ledger")).expect("ledgers");
+    for ledger in ledgers {
+        std::fs::remove_file(ledger.expect("a ledger").path()).expect("our own file");
+    }
+    let outcome = program.run_untouching(&["rollback", "1"], 64);
+    outcome.expect_answers(&[
+        "table relay_recipients cannot go back",
+        "its ledger is lost",
+    ]);
+    program.run(&["sync"]).expect_code(0);
+    program.run(&["rollback", "1"]).expect_code(0);
+    assert_eq!(program.keys(), "anna bob cleo");
+}

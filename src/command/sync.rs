@@ -263,6 +263,7 @@ fn prove(
             .into(),
     };
     let before = plan::back::to(run, state, head, generation - 1, Cause::Proof);
+    let nowhere = before.as_ref().err().map(|not_back| not_back.exit);
     match before.and_then(|plan| put_back(run, state, &plan, head, done)) {
         Ok(()) => {
             failure.in_force = format!(
@@ -273,13 +274,20 @@ fn prove(
             owed::run_hooks(run, state, head, failures)
         }
         Err(not_back) => {
-            failure.in_force = format!(
+            let stay = format!(
                 "the tables of generation {generation} stay: {}, {}",
                 not_back.what, not_back.why
             );
+            // There is nothing to go back to.
+            if matches!(nowhere, Some(Exit::Usage | Exit::Held)) {
+                failure.in_force = stay;
+                failures.push(failure);
+                head.to_prove = None;
+                return state.store_head(head);
+            }
+            failure.in_force = format!("{stay}; the next run goes back");
             failures.push(failure);
-            head.to_prove = None;
-            state.store_head(head)
+            Err(not_back)
         }
     }
 }

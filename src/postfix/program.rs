@@ -79,24 +79,35 @@ pub(crate) fn converse<Heard: Send>(
     let group = Pid::from_child(&child);
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (status, heard, said) = thread::scope(|scope| {
-        // A program that does not read everything is judged by its status and its answer.
-        scope.spawn(move || stdin.map(|stdin| tell_all(stdin, tell)));
-        let heard = scope.spawn(move || {
-            let mut answer = BufReader::new(readable(stdout));
-            let heard = hear(&mut answer);
-            // It must not wait for a reader who has seen enough.
-            let _ = io::copy(&mut answer, &mut io::sink());
-            heard
-        });
-        let said = scope.spawn(move || last_octets(readable(stderr)));
-        let status = wait(&mut child, deadline);
+        let attach = || -> io::Result<_> {
+            // A program that does not read everything is judged by its status and its answer.
+            let tell = move || stdin.map(|stdin| tell_all(stdin, tell));
+            thread::Builder::new().spawn_scoped(scope, tell)?;
+            let hear = move || {
+                let mut answer = BufReader::new(readable(stdout));
+                let heard = hear(&mut answer);
+                // It must not wait for a reader who has seen enough.
+                let _ = io::copy(&mut answer, &mut io::sink());
+                heard
+            };
+            let heard = thread::Builder::new().spawn_scoped(scope, hear)?;
+            let said = move || last_octets(readable(stderr));
+            let said = thread::Builder::new().spawn_scoped(scope, said)?;
+            Ok((heard, said))
+        };
+        let attached = attach();
+        let status = attached
+            .as_ref()
+            .ok()
+            .and_then(|_| wait(&mut child, deadline));
         if status.is_none() {
             // It may have ended this moment; then there is nothing to end.
             let _ = kill_process_group(group, Signal::KILL);
             let _ = child.wait();
         }
-        (status, joined(heard), joined(said))
-    });
+        attached.map(|(heard, said)| (status, joined(heard), joined(said)))
+    })
+    .map_err(ProgramError::NotStarted)?;
     let said = crate::report::printable(&said).trim().to_owned();
     match status {
         Some(status) => Ok(Ended {
@@ -201,10 +212,12 @@ fn readable(pipe: Option<impl Read + Send + 'static>) -> Box<dyn Read + Send> {
 
 fn last_octets(mut stderr: impl Read) -> Vec<u8> {
     let (mut said, mut buffer) = (Vec::new(), [0; 1024]);
-    while let Ok(count) = stderr.read(&mut buffer) {
-        if count == 0 {
-            break;
-        }
+    loop {
+        let count = match stderr.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(0) | Err(_) => break,
+            Ok(count) => count,
+        };
         said.extend_from_slice(&buffer[..count]);
         let surplus = said.len().saturating_sub(SAID_OCTETS_MAX);
         said.drain(..surplus);

@@ -16,7 +16,7 @@ use super::{built, not_written, relation, temporary_path};
 use crate::config::{Relation, Table};
 use crate::error::{Failure, Result};
 use crate::state::State;
-use crate::state::head::{Artefact, Head, PendingRename};
+use crate::state::head::{Artefact, Head, PendingRename, Stamp};
 
 /// Puts one decided artefact in force: renames the file, or commits the transaction.
 pub fn put_in_force(prepared: Prepared) -> Result<Artefact> {
@@ -53,14 +53,21 @@ fn rename(pending: &PendingRename) -> Result<Artefact> {
             made_with: pending.made_with.clone(),
         })
     };
-    renamed().map_err(|error| {
-        let next = "mend the directory of the table; the next run finishes what was decided";
-        let mut failure = not_written("a table could not be replaced", path, error, next);
-        failure.in_force =
-            "this file stays as it was; the ones before it are replaced, and no hook was run"
-                .into();
-        failure
-    })
+    renamed().map_err(|error| not_replaced(path, error))
+}
+
+fn not_replaced(path: &Path, error: io::Error) -> Box<Failure> {
+    let next = "mend the directory of the table; the next run finishes what was decided";
+    let mut failure = not_written("a table could not be replaced", path, error, next);
+    failure.in_force =
+        "this file stays as it was; the ones before it are replaced, and no hook was run".into();
+    failure
+}
+
+/// Makes a rename last that was done.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = open_directory(path.parent().unwrap_or(Path::new("/")))?;
+    Ok(rustix::fs::fsync(&directory)?)
 }
 
 /// Moves a file from the private directory it was made in to where it waits for its rename.
@@ -131,18 +138,33 @@ fn tell_of_waiting(failure: &Failure) {
     );
 }
 
-/// Whether the live file is the one that the dead run was about to replace: nobody else has written it since.
-fn is_as_decided(head: &Head, pending: &PendingRename) -> bool {
-    let path = Path::new(&pending.path);
-    match path.symlink_metadata() {
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-        Ok(metadata) if !metadata.is_file() => false,
-        Ok(_) => {
-            let Ok(digest) = digest_without_link(path) else {
-                return false;
-            };
-            is_known(head, pending, &digest)
-        }
+/// What lies at a live path after a run that died.
+enum Live {
+    Missing,
+    File {
+        digest: String,
+        stamp: Stamp,
+    },
+    /// What is no file was put there by somebody else.
+    Other,
+}
+
+impl Live {
+    /// What cannot be read now may be what was decided, or what it replaces; whoever guesses loses one of the two.
+    fn look(path: &Path) -> Result<Live> {
+        let looked = || match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Live::Missing),
+            Err(error) => Err(error),
+            Ok(metadata) if !metadata.is_file() => Ok(Live::Other),
+            Ok(metadata) => Ok(Live::File {
+                digest: digest_without_link(path)?,
+                stamp: stamp(&metadata),
+            }),
+        };
+        looked().map_err(|error| {
+            let next = "let this account read the table, and look for faults of the disk; the next run finishes what was decided";
+            not_written("a table that was decided cannot be looked at", path, error, next)
+        })
     }
 }
 
@@ -195,27 +217,29 @@ fn finish(
         return finish_relation(state, head, table, relation, pending, deadline);
     }
     let path = Path::new(&pending.path);
-    let has_digest =
-        |path: &Path| digest_without_link(path).is_ok_and(|digest| digest == pending.digest);
-    if has_digest(path) {
-        let stamp = path
-            .symlink_metadata()
-            .map(|metadata| stamp(&metadata))
-            .unwrap_or_default();
-        let (path, digest) = (pending.path.clone(), pending.digest.clone());
-        return Ok(Some(Artefact {
-            format: pending.format,
-            path,
-            digest,
-            stamp,
-            made_with: pending.made_with.clone(),
-        }));
+    match Live::look(path)? {
+        Live::File { digest, stamp } if digest == pending.digest => {
+            // The run may have died before it could do that.
+            sync_directory(path).map_err(|error| not_replaced(path, error))?;
+            return Ok(Some(Artefact {
+                format: pending.format,
+                path: pending.path.clone(),
+                digest,
+                stamp,
+                made_with: pending.made_with.clone(),
+            }));
+        }
+        Live::File { digest, .. } if !is_known(head, pending, &digest) => {
+            tell_of_another(pending);
+            return Ok(None);
+        }
+        Live::Other => {
+            tell_of_another(pending);
+            return Ok(None);
+        }
+        Live::File { .. } | Live::Missing => {}
     }
-    if !is_as_decided(head, pending) {
-        tell_of_another(pending);
-        return Ok(None);
-    }
-    if has_digest(&temporary_path(path)) {
+    if digest_without_link(&temporary_path(path)).is_ok_and(|digest| digest == pending.digest) {
         return rename(pending).map(Some);
     }
     from_ledger(state, head, table, pending, deadline)

@@ -44,7 +44,7 @@ pub fn shown<T>(progress: &Progress, is_wanted: bool, work: impl FnOnce() -> T) 
     }
     std::thread::scope(|scope| {
         let (working, is_over) = channel::<()>();
-        scope.spawn(move || {
+        let show = move || {
             let mut drawing = Drawing::default();
             let pause = if is_drawn { REDRAW } else { BETWEEN_EVENTS };
             // Nothing is ever sent; the other end goes when the work is done.
@@ -56,7 +56,9 @@ pub fn shown<T>(progress: &Progress, is_wanted: bool, work: impl FnOnce() -> T) 
                 }
             }
             drawing.end();
-        });
+        };
+        // Where the system has no thread left, nothing is shown.
+        let _ = std::thread::Builder::new().spawn_scoped(scope, show);
         let done = work();
         drop(working);
         done

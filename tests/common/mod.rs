@@ -13,6 +13,7 @@
     reason = "a test fails by panicking, and a poll that never succeeds has no value to go on with"
 )]
 
+pub mod calls;
 pub mod campaign;
 pub mod certificates;
 pub mod dialogue;
@@ -71,9 +72,16 @@ pub fn skip(why: &str) -> bool {
 
 /// A directory for one test. Postfix insists that others can walk through every parent of its queue, hence mode 755.
 pub fn temp_dir(name: &str) -> TempDir {
+    temp_dir_in(&std::env::temp_dir(), name)
+}
+
+/// The same in a place of its own, if it is there.
+pub fn temp_dir_in(place: &std::path::Path, name: &str) -> TempDir {
+    let temporary = std::env::temp_dir();
+    let place = if place.is_dir() { place } else { &temporary };
     let directory = tempfile::Builder::new()
         .prefix(&format!("rcptsync-{name}-"))
-        .tempdir()
+        .tempdir_in(place)
         .expect("a temporary directory");
     set_mode(directory.path(), 0o755);
     directory

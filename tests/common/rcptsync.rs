@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::process::command;
-use super::{temp_dir, write_file};
+use super::{temp_dir, temp_dir_in, write_file};
 
 /// Where the program lies; the benchmarks, which share this module, find it themselves.
 const PROGRAM: Option<&str> = option_env!("CARGO_BIN_EXE_rcptsync");
@@ -42,6 +42,17 @@ impl Rcptsync {
     pub fn new(name: &str) -> Rcptsync {
         let directory = temp_dir(name);
         // The program makes its state directory itself; tables live where other accounts may read them.
+        std::fs::create_dir(directory.path().join("tables")).expect("a directory of our own");
+        Rcptsync {
+            directory,
+            mail_config: None,
+        }
+    }
+
+    /// An installation without configuration that lies in memory, where this machine has such a place: of thousands of runs
+    /// each waits for the disk dozens of times.
+    pub fn in_memory(name: &str) -> Rcptsync {
+        let directory = temp_dir_in(Path::new("/dev/shm"), name);
         std::fs::create_dir(directory.path().join("tables")).expect("a directory of our own");
         Rcptsync {
             directory,

@@ -7,9 +7,10 @@
 //! Invariant: every generation in between was read, or there is no plan.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 
 use super::domains::{self, DomainsNow};
-use super::tables::{ledger_of, with_values};
+use super::tables::with_values;
 use super::{Plan, Run, TablePlan};
 use crate::config::{Table, TableFolding};
 use crate::diff::{Diff, Values};
@@ -20,9 +21,9 @@ use crate::hold::{Cause, Hold};
 use crate::policy::Counted;
 use crate::postfix::Gateway;
 use crate::publish::on_disk::{self, Content, OnDisk};
-use crate::state::State;
 use crate::state::files::{Generation, Ledger, Origin};
 use crate::state::head::Head;
+use crate::state::{Lost, State};
 use crate::table::rows::{Facts, Rows, RowsBuilder, SourceSet};
 use crate::table::value::Meaning;
 
@@ -40,8 +41,7 @@ pub fn to<'run>(
     let gateway = if needs_gateway { Gateway::ask() } else { None };
     let mut tables = Vec::new();
     for table in &run.config.tables {
-        // One that was never published has nothing to go back from.
-        let Some(ledger) = ledger_of(state, head, table) else {
+        let Some(ledger) = ledger(state, head, table)? else {
             continue;
         };
         let folding = super::folding(table, gateway.as_ref());
@@ -102,6 +102,35 @@ pub fn to<'run>(
     })
 }
 
+/// The rows of a table as they were published last; one that was never published has nothing to go back from.
+fn ledger(state: &State, head: &Head, table: &Table) -> Result<Option<Ledger>> {
+    let known = head.tables.get(&table.name);
+    let Some(known) = known.filter(|known| known.ledger > 0) else {
+        return Ok(None);
+    };
+    state
+        .ledger(&table.name, known.ledger)
+        .map(Some)
+        .map_err(|lost| {
+            Box::new(Failure {
+                exit: exit_of(&lost),
+                what: format!("table {} cannot go back", table.name),
+                place: state.directory().display().to_string(),
+                why: format!("its ledger is lost: {lost}"),
+                in_force: Failure::NOTHING_TOUCHED.into(),
+                next: "run `rcptsync sync`, which writes the ledger anew, then go back".into(),
+            })
+        })
+}
+
+/// What is damaged or gone stays so; what cannot be read now may be read later.
+fn exit_of(lost: &Lost) -> Exit {
+    match lost {
+        Lost::Io(error) if error.kind() != ErrorKind::NotFound => Exit::NotWritten,
+        Lost::Io(_) | Lost::Broken(_) => Exit::Usage,
+    }
+}
+
 fn not_ours(path: &str) -> Box<Failure> {
     Box::new(Failure {
         exit: Exit::Held,
@@ -115,9 +144,9 @@ fn not_ours(path: &str) -> Box<Failure> {
 
 /// The generations behind a number, the newest first.
 fn generations_behind(state: &State, head: &Head, number: u64) -> Result<Vec<Generation>> {
-    let refused = |number: u64, why: String| {
+    let refused = |exit: Exit, number: u64, why: String| {
         Box::new(Failure {
-            exit: Exit::Usage,
+            exit,
             what: format!("generation {number} cannot be reached"),
             place: state.directory().display().to_string(),
             why,
@@ -127,16 +156,18 @@ fn generations_behind(state: &State, head: &Head, number: u64) -> Result<Vec<Gen
     };
     if number == 0 || number > head.generation {
         let why = format!("generations go from 1 to {}", head.generation);
-        return Err(refused(number, why));
+        return Err(refused(Exit::Usage, number, why));
     }
     state
         .generation(number)
-        .map_err(|lost| refused(number, lost.to_string()))?;
+        .map_err(|lost| refused(exit_of(&lost), number, lost.to_string()))?;
     let behind = (number + 1..=head.generation).rev();
     let read = behind.map(|number| {
         let generation = state.generation(number);
-        generation
-            .map_err(|lost| refused(number, format!("it has to be undone, and is lost: {lost}")))
+        generation.map_err(|lost| {
+            let why = format!("it has to be undone, and is lost: {lost}");
+            refused(exit_of(&lost), number, why)
+        })
     });
     read.collect()
 }
