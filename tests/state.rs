@@ -192,6 +192,48 @@ fn a_missing_head_makes_the_tables_foreign() {
     program.run(&["sync"]).expect_code(69);
 }
 
+/// A head from a backup: no number is used twice, no generation is lost, and a hook that was told more than it says is told
+/// of every row.
+#[test]
+fn a_head_that_was_put_back_goes_on_behind_what_was_published() {
+    let program = installation("old-head", "");
+    let told = program.directory().join("told");
+    let hook = format!(
+        "[[hook]]\nname = \"told\"\nrun = [\"/bin/sh\", \"-c\", \"echo $RCPTSYNC_ADDED $RCPTSYNC_GENERATION >>{}\"]\n",
+        told.display()
+    );
+    configure(&program, "people", &hook);
+    program.run(&["sync"]).expect_code(0);
+    let old = std::fs::read(head_path(&program)).expect("head.json");
+    for count in [21, 22] {
+        list(&program, &people(0..count));
+        program.run(&["sync"]).expect_code(0);
+    }
+    std::fs::write(head_path(&program), &old).expect("head.json");
+    program.run(&["history", "3"]).expect_code(0);
+    list(&program, &people(0..23));
+    let outcome = program.run(&["sync"]).expect_code(0);
+    expect_text(&outcome, &["put back from a backup"]);
+    assert_eq!(program.table_keys().len(), 23);
+    let lines = std::fs::read_to_string(&told).expect("what the hook was told");
+    assert_eq!(lines, "20 1\n1 2\n1 3\n23 5\n");
+    let text = program.run(&["history"]).expect_code(0).stdout;
+    assert_eq!(text.lines().count(), 6, "{text}");
+
+    // A run that died before it decided left a generation as well, and that is none.
+    let next = program.state_dir().join("generation/6");
+    {
+        let state = State::lock(&program.state_dir()).expect("nobody runs");
+        let mut generation = state.generation(5).expect("whole");
+        generation.number = 6;
+        generation.run = "20261126T033000Z-4711".into();
+        state.store_generation(&generation).expect("stored");
+    }
+    let outcome = program.run(&["sync"]).expect_code(0);
+    assert_eq!(outcome.stderr, "");
+    assert!(!next.exists());
+}
+
 /// A damaged file of the state is told of by the first run, harmless, and whole again after it.
 #[track_caller]
 fn check_healed(part: &str, told: &str) {

@@ -49,15 +49,17 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8>
     };
     map_types::require(&config.tables)?;
     let state = State::view(&config.state_dir);
-    let head = state.head()?;
-    let planned = progress::shown(&entries, !options.is_quiet, || {
-        plan::make(&run, &state, &head, &mut Stages::default())
-    });
-    let mut difference = planned.difference(config, usize::MAX);
+    let (planned, difference) = state.steadily(|head| {
+        let planned = progress::shown(&entries, !options.is_quiet, || {
+            plan::make(&run, &state, head, &mut Stages::default())
+        });
+        let mut difference = planned.difference(config, usize::MAX);
+        if let Some(plan) = planned.made() {
+            places::tell(&state, head, plan, &mut difference);
+        }
+        Ok((planned, difference))
+    })?;
     let plan = planned.made();
-    if let Some(plan) = plan {
-        places::tell(&state, &head, plan, &mut difference);
-    }
     let failures = plan.map_or(&[][..], |plan| &plan.failures);
     failures.iter().for_each(report::failure);
     // A reader who has seen enough (`| head`) is no failure.

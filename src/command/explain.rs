@@ -40,7 +40,8 @@ pub fn run(config: &Config, texts: &[String], out: &mut dyn Write) -> Result<u8>
     let asked: Vec<std::result::Result<Address, AddressError>> =
         texts.iter().map(|text| Address::parse(text)).collect();
     let state = State::view(&config.state_dir);
-    let archive = Archive::open(config, &state, asked.iter().flatten())?;
+    let archive =
+        state.steadily(|head| Archive::open(config, &state, head, asked.iter().flatten()))?;
     let explanations: Vec<_> = (asked.iter())
         .map(|address| address.as_ref().map(|address| archive.explanation(address)))
         .collect();
@@ -118,9 +119,10 @@ impl<'run> Archive<'run> {
     fn open<'asked>(
         config: &'run Config,
         state: &State,
+        head: &Head,
         asked: impl Iterator<Item = &'asked Address>,
     ) -> Result<Self> {
-        let head = state.head()?;
+        let head = head.clone();
         let gateway = Gateway::ask();
         let mut tables = Vec::new();
         for table in &config.tables {
@@ -129,7 +131,7 @@ impl<'run> Archive<'run> {
                 TableFolding::Fixed(folding) => folding,
             };
             let known = head.tables.get(&table.name);
-            let ledger = known.and_then(|known| state.ledger(&table.name, known.ledger).ok());
+            let ledger = known.and_then(|known| state.ledger(&table.name, known).ok());
             let published = known.filter(|_| ledger.is_some());
             let on_disk = on_disk::look(table, published, &head.pending, folding)?;
             tables.push(TableView {

@@ -12,9 +12,9 @@ use crate::error::Result;
 use crate::hold::{Cause, Hold, Place};
 use crate::report::difference::Difference;
 use crate::snapshot::Followed;
-use crate::state::State;
 use crate::state::files::sealed_changes;
 use crate::state::head::{APPROVAL_LIFE, Head, HoldState, RelayDomainsState, SourceState};
+use crate::state::{State, digest_with};
 use crate::time::Timestamp;
 
 /// Past holds of one cause and scope that still can be approved. In a busy directory every run finds another one, and each
@@ -169,6 +169,7 @@ fn store_changes(
     let file = sealed_changes(followed.changes());
     state.store_changes(name, *next_file, &file)?;
     known.changes.push(*next_file);
+    known.changes_digest = digest_with(&known.changes_digest, &file.digest());
     known.changes_count += followed.changes().len() as u64;
     *next_file += 1;
     Ok(())
@@ -186,6 +187,7 @@ fn store_whole(
         known.base = Some(*next_file);
         known.base_digest = digest;
         known.changes.clear();
+        known.changes_digest.clear();
         known.changes_count = 0;
         *next_file += 1;
     }

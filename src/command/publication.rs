@@ -394,7 +394,7 @@ fn since(
         let rows = head
             .tables
             .get(table)
-            .and_then(|known| state.ledger(table, known.ledger).ok());
+            .and_then(|known| state.ledger(table, known).ok());
         let rows: Rows = rows.map(|ledger| ledger.rows).unwrap_or_default();
         return (rows.keys().map(key).collect(), Vec::new());
     };

@@ -137,6 +137,11 @@ fn findings(
         None => findings.push((Level::Unknown, "no run is recorded".to_owned())),
         Some(run) => findings.extend(run_findings(run)),
     }
+    if state.is_read_only() {
+        let place = key(state.directory().as_os_str().as_encoded_bytes());
+        let what = format!("{place} is read-only: no run can begin, and none is recorded");
+        findings.push((Level::Critical, what));
+    }
     for source in &config.sources {
         findings.extend(source_findings(head, &source.name, options, now));
     }

@@ -9,6 +9,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
 use super::{built, not_written, relation, stream};
 use crate::config::{Format, MapType, Table};
 use crate::error::{Failure, Result};
@@ -239,13 +241,17 @@ pub(super) fn digest_without_link(path: &Path) -> io::Result<String> {
     Ok(stream::seal_of_rest(input)?.digest)
 }
 
-/// Opens a file to be read, but not through a link.
+/// Opens a file to be read: not through a link, and nothing that would be waited for, as a pipe is.
 pub(super) fn open_without_link(path: &Path) -> io::Result<File> {
-    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
-    File::options()
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = File::options()
         .read(true)
-        .custom_flags(no_follow)
-        .open(path)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    Ok(file)
 }
 
 /// What the file system says of a file.

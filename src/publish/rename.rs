@@ -253,11 +253,11 @@ fn from_ledger(
     pending: &PendingRename,
     deadline: Instant,
 ) -> Result<Option<Artefact>> {
-    let number = head
-        .tables
-        .get(&pending.table)
-        .map_or(0, |table| table.ledger);
-    match state.ledger(&pending.table, number) {
+    let known = head.tables.get(&pending.table);
+    let ledger = known
+        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())
+        .and_then(|known| state.ledger(&pending.table, known));
+    match ledger {
         Ok(ledger) => {
             let (rows, values) = (&ledger.rows, &ledger.values);
             let prepared = prepare_rows(table, pending.format, rows, values, deadline)?;

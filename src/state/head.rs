@@ -166,6 +166,8 @@ pub struct SourceState {
     pub base_digest: String,
     /// The numbers of the files with changes since, oldest first.
     pub changes: Vec<u64>,
+    /// What seals those files, one after the other ([`super::digest_with`]).
+    pub changes_digest: String,
     /// Objects named in those.
     pub changes_count: u64,
     /// Records that count.

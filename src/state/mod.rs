@@ -1,7 +1,7 @@
 //! What the program remembers between runs: the only place that knows the state directory.
 //!
 //! ```text
-//! lock                    writers only
+//! lock                    writers only; they lock the directory, too
 //! head.json               what is; replacing it is the commit point (`head`)
 //! source/NAME/base-N      records of a source, as last read completely (`records`)
 //! source/NAME/changes-N   what was reported of them since
@@ -16,6 +16,10 @@
 //! never lock. What head.json does not name is left over from a run that died, and the next writer removes it. A damaged
 //! record or ledger file is as good as none and is told; a damaged or newer head.json stops the run.
 //!
+//! A file that is whole may still be the wrong one: an older base under the name of a newer one, put back from a backup, would
+//! take out of the tables whoever came since. So every file is known by more than its name: by its digest in head.json, or by
+//! the number or the digest that it was given for a name.
+//!
 //! Records are written while they are read, into a file of a name that begins with a dot; once they are proven complete and
 //! other than those known, it is synced and becomes a base by its new name.
 
@@ -25,12 +29,13 @@ pub mod runs;
 mod sealed;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Write};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::{Access, OFlags};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -41,7 +46,7 @@ use crate::hold::{Hold, hex};
 use crate::notice::Memory;
 use crate::records::{Records, Spool, SpoolError};
 use files::{Generation, Ledger};
-use head::{FORMAT, Head, SourceState};
+use head::{FORMAT, Head, SourceState, TableState};
 use runs::{LINES_KEPT, LINES_SLACK, RunRecord};
 pub use sealed::{Broken, Sealed};
 
@@ -53,9 +58,17 @@ const TEMPORARY_SUFFIX: &str = ".new";
 pub struct State {
     directory: PathBuf,
     /// Held until dropped; `None` for a reader.
-    lock: Option<File>,
+    lock: Option<Lock>,
     /// Two of one source in one run are two files.
     spools_count: AtomicU64,
+}
+
+/// What a writer holds: the file `lock`, and the directory itself. A file that is in the way is soon removed, and its
+/// successor is free.
+#[derive(Debug)]
+struct Lock {
+    directory: File,
+    _file: File,
 }
 
 /// The file `notified.json`.
@@ -87,30 +100,11 @@ impl State {
                 .map_err(|error| denied_or(Exit::Configuration, directory, &error))?;
         }
         check_owner(directory)?;
-        let path = directory.join("lock");
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path);
-        let lock = lock.map_err(|error| denied_or(Exit::Configuration, &path, &error))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(State {
-                directory: directory.to_owned(),
-                lock: Some(lock),
-                spools_count: AtomicU64::new(0),
-            }),
-            Err(TryLockError::WouldBlock) => Err(Box::new(Failure {
-                exit: Exit::Locked,
-                what: "another run is under way".into(),
-                place: path.display().to_string(),
-                why: "it holds the lock".into(),
-                in_force: "this run touched nothing; the other one goes on".into(),
-                next: "wait for it; `rcptsync status` shows the last runs".into(),
-            })),
-            Err(TryLockError::Error(error)) => Err(denied_or(Exit::Configuration, &path, &error)),
-        }
+        Ok(State {
+            directory: directory.to_owned(),
+            lock: Some(Lock::take(directory)?),
+            spools_count: AtomicU64::new(0),
+        })
     }
 
     /// Opens the directory for looking. A directory that does not exist reads as one without any state.
@@ -127,28 +121,24 @@ impl State {
         &self.directory
     }
 
+    /// Whether it lies on a file system that takes nothing: then no run can even leave behind that it failed.
+    pub fn is_read_only(&self) -> bool {
+        let asked = rustix::fs::access(&self.directory, Access::WRITE_OK);
+        asked == Err(rustix::io::Errno::ROFS)
+    }
+
     /// What is. Without head.json: nothing yet, except that numbers go on behind files that are there.
     pub fn head(&self) -> Result<Head> {
         let path = self.directory.join("head.json");
-        let text = match std::fs::read(&path) {
+        let text = match read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.fresh_head()),
-            Err(error) => return Err(denied_or(Exit::Configuration, &path, &error)),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(denied_or(Exit::Permission, &path, &error));
+            }
+            Err(error) => return Err(unusable_head(&path, error.to_string())),
         };
-        let unusable = |why: String| {
-            Box::new(Failure {
-                exit: Exit::Configuration,
-                what: "the state cannot be used".into(),
-                place: path.display().to_string(),
-                why,
-                in_force: Failure::NOTHING_TOUCHED.into(),
-                next: format!(
-                    "move it away (mv {0} {0}.broken) and run again: the tables in force then count as foreign, so nothing \
-                     that no source knows is removed without approval",
-                    path.display()
-                ),
-            })
-        };
+        let unusable = |why: String| unusable_head(&path, why);
         let damaged = |error: &dyn std::fmt::Display| unusable(format!("it is damaged: {error}"));
         let mut value: serde_json::Value =
             serde_json::from_slice(&text).map_err(|error| damaged(&error))?;
@@ -166,7 +156,61 @@ impl State {
         if let Some(head) = value.as_object_mut() {
             head.remove(head::DIGEST_KEY);
         }
-        serde_json::from_value(value).map_err(|error| damaged(&error))
+        let head = serde_json::from_value(value).map_err(|error| damaged(&error))?;
+        Ok(self.caught_up(head))
+    }
+
+    /// What is, and what was found by looking at it. A reader holds no lock, so a run may replace meanwhile what is looked at:
+    /// where it did, the look is taken again.
+    pub fn steadily<Found>(&self, mut look: impl FnMut(&Head) -> Result<Found>) -> Result<Found> {
+        const LOOKS_MAX: usize = 20;
+        let mut head = self.head()?;
+        for _ in 1..LOOKS_MAX {
+            let found = look(&head);
+            let now = self.head()?;
+            if now == head {
+                return found;
+            }
+            head = now;
+        }
+        look(&head)
+    }
+
+    /// A head that is older than what runs have published since was put back from a backup. Its numbers go on behind those,
+    /// and what hooks were told meanwhile is not known.
+    fn caught_up(&self, head: Head) -> Head {
+        let numbers = self.generation_numbers();
+        let later = numbers
+            .into_iter()
+            .filter(|number| *number > head.generation);
+        let later: Vec<u64> = later.collect();
+        if later.is_empty() {
+            return head;
+        }
+        // What a run left that died before it decided is no generation: no run was recorded with it.
+        let runs = self.runs();
+        let is_published = |number: &u64| {
+            let found = self.generation(*number).ok();
+            found.is_some_and(|found| {
+                let mut runs = runs.iter();
+                runs.any(|run| run.id == found.run && run.generation >= *number)
+            })
+        };
+        let Some(last) = later.into_iter().rev().find(is_published) else {
+            return head;
+        };
+        tracing::warn!(
+            "head.json is that of generation {}, and generation {last} was published: it was put back from a backup; the tables \
+             in force count as foreign where they differ, and every hook is owed",
+            head.generation
+        );
+        Head {
+            generation: last,
+            published: last,
+            hooks: BTreeMap::new(),
+            settled: None,
+            ..head
+        }
     }
 
     fn fresh_head(&self) -> Head {
@@ -204,12 +248,19 @@ impl State {
         let path = |name| self.directory.join(source_path(source, name));
         let base = known.base.ok_or(io::ErrorKind::NotFound);
         let base = base.map_err(|kind| Lost::Io(kind.into()))?;
-        let (base, missing) = Records::open(File::open(path(base_name(base)))?)?;
+        let (base, missing) = Records::open(open(&path(base_name(base)))?)?;
+        if base.digest() != known.base_digest {
+            return Err(Broken::Another.into());
+        }
         let mut records = SourceRecords::with_missing(base, missing);
-        let mut stored = Vec::new();
+        let (mut stored, mut digest) = (Vec::new(), String::new());
         for number in &known.changes {
-            let file = std::fs::read(path(changes_name(*number)))?;
+            let file = read(&path(changes_name(*number)))?;
             stored.push(files::changes_from_bytes(&file)?);
+            digest = digest_with(&digest, &sealed::digest_of(&file));
+        }
+        if digest != known.changes_digest {
+            return Err(Broken::Another.into());
         }
         records.look_up(stored.iter().chain(next))?;
         for changes in &stored {
@@ -291,7 +342,7 @@ impl State {
 
     /// Whether a base is whole and has this digest.
     fn is_base(&self, source: &str, number: u64, digest: &str) -> bool {
-        File::open(self.directory.join(source_path(source, base_name(number))))
+        open(&self.directory.join(source_path(source, base_name(number))))
             .map_err(Lost::Io)
             .and_then(Records::open)
             .is_ok_and(|(found, _)| found.digest() == digest)
@@ -303,9 +354,14 @@ impl State {
     }
 
     /// A table as it was published last.
-    pub fn ledger(&self, table: &str, number: u64) -> std::result::Result<Ledger, Lost> {
-        let file = std::fs::read(self.directory.join(ledger_path(table, number)))?;
-        Ok(Ledger::from_bytes(file)?)
+    pub fn ledger(&self, table: &str, known: &TableState) -> std::result::Result<Ledger, Lost> {
+        let file = read(&self.directory.join(ledger_path(table, known.ledger)))?;
+        let digest = sealed::digest_of(&file);
+        let ledger = Ledger::from_bytes(file)?;
+        if digest != known.ledger_digest {
+            return Err(Broken::Another.into());
+        }
+        Ok(ledger)
     }
 
     /// Writes a ledger.
@@ -326,7 +382,11 @@ impl State {
     /// One generation.
     pub fn generation(&self, number: u64) -> std::result::Result<Generation, Lost> {
         let path = self.directory.join("generation").join(number.to_string());
-        Ok(Generation::from_bytes(&std::fs::read(path)?)?)
+        let generation = Generation::from_bytes(&read(&path)?)?;
+        if generation.number != number {
+            return Err(Broken::Another.into());
+        }
+        Ok(generation)
     }
 
     /// Writes a generation.
@@ -356,9 +416,12 @@ impl State {
 
     /// The rows of a hold.
     pub fn hold(&self, digest: &str) -> std::result::Result<Hold, Lost> {
-        Ok(files::hold_from_bytes(&std::fs::read(
-            self.directory.join("hold").join(digest),
-        )?)?)
+        let hold = files::hold_from_bytes(&read(&self.directory.join("hold").join(digest))?)?;
+        // An approval names these rows and no others.
+        if hold.digest() != digest {
+            return Err(Broken::Another.into());
+        }
+        Ok(hold)
     }
 
     /// Writes the rows of a hold.
@@ -420,7 +483,7 @@ impl State {
 
     /// The last runs, newest last; lines that cannot be read are skipped.
     pub fn runs(&self) -> Vec<RunRecord> {
-        let bytes = std::fs::read(self.directory.join("runs.jsonl")).unwrap_or_default();
+        let bytes = read(&self.directory.join("runs.jsonl")).unwrap_or_default();
         String::from_utf8_lossy(&bytes)
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok())
@@ -437,7 +500,7 @@ impl State {
     /// Per hook, what it was told of how things stand. A damaged file is as good as none: everything is told again.
     pub fn notified(&self) -> BTreeMap<String, Memory> {
         let path = self.directory.join("notified.json");
-        let notified = match std::fs::read(&path) {
+        let notified = match read(&path) {
             Ok(text) => {
                 serde_json::from_slice::<Notified>(&text).map_err(|error| error.to_string())
             }
@@ -464,11 +527,28 @@ impl State {
         self.store(Path::new("notified.json"), &[text.as_bytes()])
     }
 
+    /// Nothing is stored in a directory that somebody put in the place of the one that is locked.
+    fn is_in_place(&self) -> io::Result<()> {
+        match &self.lock {
+            Some(lock) if !lock.is_of(&self.directory) => Err(io::Error::other(
+                "another directory stands in its place since this run began",
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn append_run(&self, run: &RunRecord) -> io::Result<()> {
+        self.is_in_place()?;
         let path = self.directory.join("runs.jsonl");
         let line = serde_json::to_string(run)?;
-        // A line of a run that died in the middle of it, or that the disk garbled, must not stop those behind it.
-        let bytes = std::fs::read(&path).unwrap_or_default();
+        let bytes = match read(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!("{}: {error}; it is begun anew", path.display());
+                return write_durably(&path, &[format!("{line}\n").as_bytes()]);
+            }
+            // A line of a run that died in the middle of it, or that the disk garbled, must not stop those behind it.
+            read => read.unwrap_or_default(),
+        };
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().collect();
         if lines.len() < LINES_KEPT + LINES_SLACK {
@@ -490,7 +570,10 @@ impl State {
 
     fn store(&self, relative: &Path, parts: &[&[u8]]) -> Result<()> {
         let path = self.directory.join(relative);
-        write_durably(&path, parts).map_err(|error| self.not_stored(&error))
+        let stored = self
+            .is_in_place()
+            .and_then(|()| write_durably(&path, parts));
+        stored.map_err(|error| self.not_stored(&error))
     }
 
     fn not_stored(&self, error: &io::Error) -> Box<Failure> {
@@ -503,9 +586,61 @@ impl State {
     }
 }
 
+impl Lock {
+    fn take(directory: &Path) -> Result<Lock> {
+        let path = directory.join("lock");
+        let failed = |error: &io::Error| denied_or(Exit::Configuration, &path, error);
+        let held = File::open(directory).map_err(|error| failed(&error))?;
+        // Not every file system of the network can lock a directory.
+        if matches!(held.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(locked(&path));
+        }
+        // What stands in its place may be a pipe, or lead elsewhere.
+        let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(flags.bits().cast_signed())
+            .open(&path)
+            .map_err(|error| failed(&error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock {
+                directory: held,
+                _file: file,
+            }),
+            Err(TryLockError::WouldBlock) => Err(locked(&path)),
+            Err(TryLockError::Error(error)) => Err(failed(&error)),
+        }
+    }
+
+    fn is_of(&self, directory: &Path) -> bool {
+        let inode = |found: Metadata| (found.dev(), found.ino());
+        let (held, now) = (self.directory.metadata(), directory.metadata());
+        held.ok().map(inode) == now.ok().map(inode)
+    }
+}
+
+fn locked(path: &Path) -> Box<Failure> {
+    Box::new(Failure {
+        exit: Exit::Locked,
+        what: "another run is under way".into(),
+        place: path.display().to_string(),
+        why: "it holds the lock".into(),
+        in_force: "this run touched nothing; the other one goes on".into(),
+        next: "wait for it; `rcptsync status` shows the last runs".into(),
+    })
+}
+
 /// SHA-256 in hexadecimal digits: what `sha256sum` prints.
 pub fn digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
+}
+
+/// What seals one file after the other, where the last one has this digest.
+pub fn digest_with(before: &str, last: &str) -> String {
+    digest(format!("{before} {last}").as_bytes())
 }
 
 /// The records and ledgers that a head names.
@@ -590,6 +725,26 @@ fn adopt(file: &File, from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
+/// Opens a file of the state to be read: a file, and nothing that somebody put in its place. A pipe would be waited for, and a
+/// link leads who knows where.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    Ok(file)
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn names_in(directory: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return Vec::new();
@@ -661,6 +816,21 @@ fn check_owner(directory: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn unusable_head(path: &Path, why: String) -> Box<Failure> {
+    Box::new(Failure {
+        exit: Exit::Configuration,
+        what: "the state cannot be used".into(),
+        place: path.display().to_string(),
+        why,
+        in_force: Failure::NOTHING_TOUCHED.into(),
+        next: format!(
+            "move it away (mv {0} {0}.broken) and run again: the tables in force then count as foreign, so nothing that no \
+             source knows is removed without approval",
+            path.display()
+        ),
+    })
 }
 
 fn account_name(uid: u32) -> String {

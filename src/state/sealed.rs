@@ -25,6 +25,9 @@ pub enum Broken {
     /// The digest does not match: cut short or changed.
     #[error("it is damaged (its digest does not match)")]
     Digest,
+    /// Whole, and not what was written under its name.
+    #[error("it is whole, but not the file that was written there")]
+    Another,
     /// The digest matches and the content makes no sense: a bug in the writer.
     #[error("its content makes no sense")]
     Content,
@@ -199,6 +202,11 @@ impl<'file> Reader<'file> {
         let count = self.number()?;
         (0..count).map(|_| each(self)).collect()
     }
+}
+
+/// What seals a file, in hexadecimal digits: the last octets of one that is whole.
+pub(super) fn digest_of(file: &[u8]) -> String {
+    hex(&file[file.len().saturating_sub(DIGEST_OCTETS)..])
 }
 
 /// The last octets of a payload, out of the whole file.

@@ -27,7 +27,7 @@ pub fn conflicts(config: &Config, table: &Table) -> Result<Vec<String>> {
     let state = State::view(&config.state_dir);
     let head = state.head()?;
     let published = head.tables.get(&table.name);
-    let ledger = published.and_then(|known| state.ledger(&table.name, known.ledger).ok());
+    let ledger = published.and_then(|known| state.ledger(&table.name, known).ok());
     let Some(ledger) = ledger else {
         return Ok(vec![format!(
             "table {} is no table of ours yet: publish it first (`rcptsync sync`)",

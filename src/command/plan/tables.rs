@@ -31,7 +31,7 @@ pub(super) fn ledger_of(state: &State, head: &Head, table: &Table) -> Option<Led
         .get(&table.name)
         .filter(|known| known.ledger > 0)?;
     state
-        .ledger(&table.name, known.ledger)
+        .ledger(&table.name, known)
         .inspect_err(|lost| {
             tracing::warn!(
                 "table {}: its ledger is lost ({lost}); the files count as foreign",
@@ -243,9 +243,17 @@ impl<'run> Desk<'_, 'run> {
         })
     }
 
-    /// What a generation once added was known to a source then.
+    /// What a generation once added was known to a source then, so that a source that is read and does not show it has
+    /// removed it. One that cannot be read may know it still: its last records can be older than the file, where state was
+    /// put back from a backup.
     fn forget_published(&self, unknown: &mut BTreeSet<Vec<u8>>) {
-        if unknown.is_empty() {
+        let is_unread = |source: &SourceNow| {
+            matches!(
+                source.status,
+                SourceStatus::Frozen(_) | SourceStatus::Never(_)
+            )
+        };
+        if unknown.is_empty() || self.sources.iter().any(is_unread) {
             return;
         }
         for generation in self

@@ -196,7 +196,7 @@ impl<'run> TableNow<'run> {
         };
         let known = head.tables.get(&table.name);
         let known = known.filter(|known| known.ledger > 0);
-        let (ledger, problem) = match known.map(|known| state.ledger(&table.name, known.ledger)) {
+        let (ledger, problem) = match known.map(|known| state.ledger(&table.name, known)) {
             Some(Ok(ledger)) => (Some(ledger), None),
             Some(Err(lost)) => (
                 None,

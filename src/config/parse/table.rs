@@ -8,6 +8,9 @@ use super::{name_is_plain, path_of, template};
 use crate::fold::Folding;
 use crate::table::value::{Meaning, RowValues, refuses};
 
+/// A name has 255 octets at most (NAME_MAX), and those beside the table have its own, a suffix and some more.
+const NAME_OCTETS_MAX: usize = 220;
+
 /// `[table.NAME]`, in the order in which they are published.
 pub(super) fn tables(root: &Section<'_, '_>, directory: &Path) -> Vec<Table> {
     let sections = root.named_sections("table").into_iter();
@@ -57,6 +60,11 @@ fn path(section: &Section<'_, '_>, formats: &[Format], directory: &Path) -> Opti
         Some(path) if path.file_name().is_none() => {
             section.problem("path", "is a directory, not a file")
         }
+        Some(path) if path.file_name().is_some_and(|name| name.len() > NAME_OCTETS_MAX) => section
+            .problem(
+                "path",
+                format!("its last part has more than {NAME_OCTETS_MAX} octets, and a longer name is needed beside it"),
+            ),
         Some(path) => {
             let name = path.to_string_lossy();
             let mut suffixes = Format::ALL.iter().map(|format| format.suffix());
