@@ -172,3 +172,37 @@ fn domains_that_are_not_relayed_as_they_are_written() {
         "warning access_sub_domains",
     );
 }
+
+/// Behind proxymap, a session that begins after a publication may be answered from the table before it.
+#[test]
+fn a_table_behind_proxymap_is_late() {
+    if !postfix::is_available() {
+        return;
+    }
+    const CLIENTS_OF_A_SMTPD: usize = 20;
+    // Where one smtpd has not done with its last client, there is another one.
+    const CLIENTS_MAX: usize = 10 * CLIENTS_OF_A_SMTPD;
+    for (map_type, expected) in [("cdb", 0..1), ("proxy:cdb", 1..CLIENTS_MAX)] {
+        let program = Rcptsync::plain("doctor-proxied", STAFF, "");
+        program.staff("anna");
+        program.run(&["sync"]).expect_code(0);
+        let options = Options {
+            relay_domains: vec!["example.com".into()],
+            // However long a client takes, a smtpd does not give up its connection to proxymap for that.
+            more: vec![
+                ("max_use", CLIENTS_OF_A_SMTPD.to_string()),
+                ("ipc_idle", "1h".into()),
+                ("max_idle", "1h".into()),
+            ],
+            ..Options::default()
+        };
+        let gateway = Gateway::start(&program.table(), map_type, &options);
+        let is_known = |address: &str| gateway.rcpt(&[address]).remove(0).code == 250;
+        assert!(is_known("anna@example.com") && !is_known("bob@example.com"));
+        program.staff("anna bob");
+        program.run(&["sync"]).expect_code(0);
+        let late_count = (0..CLIENTS_MAX).take_while(|_| !is_known("bob@example.com"));
+        let late_count = late_count.count();
+        assert!(expected.contains(&late_count), "{map_type}: {late_count}");
+    }
+}

@@ -371,7 +371,21 @@ pub(super) fn reload_hook(facts: &Facts<'_>) -> Vec<Told> {
         .filter(|map| meant(facts, map).is_some())
         .collect();
     let text = ours.iter().find(|map| map.kind == TEXT_TYPE);
-    match (text, reloads.first()) {
+    let proxied = ours.iter().find(|map| map.is_proxied);
+    match (text.or(proxied), reloads.first()) {
+        (Some(map), None) if map.is_proxied => vec![warning(
+            format!(
+                "{} is asked through proxymap, and no hook reloads Postfix",
+                map.text
+            ),
+            "proxymap looks for a new table only when a daemon connects to it anew, so each smtpd may answer from the old \
+             one for up to 100 clients more (max_use)",
+            format!(
+                "a table on this machine needs no proxymap: name {} without proxy: in relay_recipient_maps; or add a [[hook]] with \
+                 run = [\"/usr/sbin/postfix\", \"reload\"]",
+                full_name(map)
+            ),
+        )],
         (Some(map), None) => vec![warning(
             format!(
                 "{} is read once by each smtpd, and no hook reloads Postfix",

@@ -166,6 +166,12 @@ impl Gateway {
         String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned()
     }
 
+    /// `type:path` built from the text at `path`, without any warning.
+    #[track_caller]
+    pub fn postmap_build(&self, map_type: &str, path: &Path) {
+        self.instance.postmap_build(map_type, path);
+    }
+
     /// Runs postmap with this gateway's configuration.
     pub fn postmap(&self, arguments: &[&str]) -> Output {
         self.instance.postmap(arguments)
@@ -313,6 +319,8 @@ pub fn base(root: &Path) -> String {
          # Nothing is ever delivered.\n\
          default_transport = discard:\n\
          relay_transport = discard:\n\
+         # Messages begin and none is delivered: the first recipient of each would be kept waiting a second.\n\
+         in_flow_delay = 0\n\
          # A client may be wrong as often as it likes.\n\
          smtpd_error_sleep_time = 0\n\
          smtpd_soft_error_limit = 1000000\n\
@@ -366,6 +374,7 @@ fn postfix_ids() -> (u32, u32) {
 #[derive(Debug)]
 pub struct Session {
     reader: BufReader<TcpStream>,
+    is_smtputf8: bool,
 }
 
 impl Session {
@@ -376,18 +385,37 @@ impl Session {
         stream.set_nodelay(true)?;
         let mut session = Session {
             reader: BufReader::new(stream),
+            is_smtputf8: false,
         };
         session.expect(220)?;
         session.send("EHLO client.example.net\r\n")?;
-        let extensions = session.expect(250)?;
-        // A bounce: the sender that a backscatter source would use. 8-bit addresses need the extension.
-        session.send(if extensions.contains("SMTPUTF8") {
+        // 8-bit addresses need the extension.
+        session.is_smtputf8 = session.expect(250)?.contains("SMTPUTF8");
+        session.mail()?;
+        Ok(session)
+    }
+
+    /// Begins another message in the same session.
+    pub fn again(&mut self) -> std::io::Result<()> {
+        self.send("RSET\r\n")?;
+        self.expect(250)?;
+        self.mail()
+    }
+
+    /// Ends the session as a client should.
+    pub fn quit(mut self) -> std::io::Result<()> {
+        self.send("QUIT\r\n")?;
+        self.expect(221).map(drop)
+    }
+
+    fn mail(&mut self) -> std::io::Result<()> {
+        // A bounce: the sender that a backscatter source would use.
+        self.send(if self.is_smtputf8 {
             "MAIL FROM:<> SMTPUTF8\r\n"
         } else {
             "MAIL FROM:<>\r\n"
         })?;
-        session.expect(250)?;
-        Ok(session)
+        self.expect(250).map(drop)
     }
 
     /// What the server says to each address.
