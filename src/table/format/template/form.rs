@@ -148,23 +148,26 @@ impl Form {
 
     /// The key that a reader's word stands for; `None` if it stands for no row.
     fn key_of(self, word: &str) -> Option<String> {
-        let word = match self {
-            Form::Exim => word.strip_prefix('*').filter(|rest| rest.starts_with('@')),
+        match self {
+            // lsearch compares keys without their case.
+            Form::Exim => {
+                let word = word.to_ascii_lowercase();
+                let any = word.strip_prefix('*').filter(|rest| rest.starts_with('@'));
+                Some(external(any.unwrap_or(&word)))
+            }
             Form::Sendmail => {
                 let (tag, address) = word.split_at_checked(3)?;
                 let address = address.to_ascii_lowercase();
-                return tag.eq_ignore_ascii_case("To:").then(|| {
+                tag.eq_ignore_ascii_case("To:").then(|| {
                     if address.contains('@') {
                         external(&address)
                     } else {
                         format!("@{address}")
                     }
-                });
+                })
             }
-            Form::OpenSmtpd | Form::Rspamd | Form::Lines | Form::Json => None,
+            Form::OpenSmtpd | Form::Rspamd | Form::Lines | Form::Json => Some(external(word)),
         }
-        .unwrap_or(word);
-        Some(external(word))
     }
 
     /// Tells the rows of a file in its order, as its reader finds them; a row without a value where the form has none. A
@@ -268,7 +271,7 @@ fn each_of_lsearch(
         };
         let rest = rest.trim_ascii_start();
         let value = rest.strip_prefix(b":").unwrap_or(rest).trim_ascii();
-        match row.replace((key.to_ascii_lowercase(), value.to_vec())) {
+        match row.replace((key, value.to_vec())) {
             Some((key, value)) => each(&key, Some(&value)),
             None => Ok(()),
         }
