@@ -83,8 +83,34 @@ impl Form {
         let Ok(key) = std::str::from_utf8(key) else {
             return false;
         };
-        let spelled = self.spelling(key);
-        spelled.is_some_and(|spelled| self.key_of(&spelled).as_deref() == Some(key))
+        let is_plain = |octet: u8| {
+            octet.is_ascii_lowercase() || octet.is_ascii_digit() || b"@._-".contains(&octet)
+        };
+        self.spelling(key).is_some_and(|spelled| {
+            if key.contains('@') && key.bytes().all(is_plain) {
+                self.key_of(&spelled).as_deref() == Some(key)
+            } else {
+                self.reads_back(&spelled, key)
+            }
+        })
+    }
+
+    /// Whether the line of a word is one row, that of this key.
+    fn reads_back(self, word: &str, key: &str) -> bool {
+        let Ok(escaped) = self.escape(word) else {
+            return false;
+        };
+        let line = match self {
+            Form::Exim => format!("{escaped}: OK\n"),
+            Form::Sendmail => format!("{escaped}\tOK\n"),
+            Form::Json => format!("{{{escaped}: \"OK\"}}"),
+            Form::OpenSmtpd | Form::Rspamd | Form::Lines => format!("{escaped}\n"),
+        };
+        let (mut is_it, mut count) = (false, 0);
+        let read = self.each_row(line.as_bytes(), |found, _| {
+            (is_it, count) = (found == key.as_bytes(), count + 1);
+        });
+        read.is_ok() && is_it && count == 1
     }
 
     /// A key as its reader asks for it, without escapes; `None` if it is not to be told.
@@ -449,6 +475,19 @@ mod tests {
                     "{form:?} {}",
                     String::from_utf8_lossy(key)
                 );
+            }
+            // Keys that somebody else wrote into an index.
+            for (key, others) in [
+                ("Anna@example.com", &[Form::Exim, Form::Sendmail][..]),
+                ("a:b", &[Form::OpenSmtpd, Form::Sendmail]),
+                ("@a:b", &[Form::OpenSmtpd, Form::Rspamd]),
+                (
+                    "#a",
+                    &[Form::OpenSmtpd, Form::Sendmail, Form::Rspamd, Form::Lines],
+                ),
+            ] {
+                let expected = !others.contains(&form);
+                assert_eq!(form.can_say(key.as_bytes()), expected, "{form:?} {key}");
             }
             assert_eq!(
                 form.can_say(b"@example.com"),
