@@ -410,15 +410,17 @@ fn parse(line: &[u8]) -> Option<(u16, bool, String)> {
 }
 
 /// An address as it is said at `RCPT TO`, without angle brackets: with the ASCII form of its domain where nothing else
-/// stands against it, since every server understands that.
+/// stands against it, since every server understands that. Of the two forms one at least is short enough.
 pub fn said(address: &Address) -> String {
     let local = address.quoted_local();
     let domain = address.domain();
     let ascii = format!("{local}@{}", domain.ascii());
-    if local.is_ascii() && ascii.len() <= ADDRESS_OCTETS_MAX {
+    let unicode = format!("{local}@{}", domain.unicode());
+    if unicode.len() > ADDRESS_OCTETS_MAX || (local.is_ascii() && ascii.len() <= ADDRESS_OCTETS_MAX)
+    {
         ascii
     } else {
-        format!("{local}@{}", domain.unicode())
+        unicode
     }
 }
 
@@ -509,6 +511,14 @@ mod tests {
         ] {
             assert_eq!(enhanced(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_said_is_no_longer_than_an_address() {
+        let labels = "ü".repeat(50);
+        let address = format!("é{}@{labels}.{labels}.example", "a".repeat(100));
+        let address = Address::parse(&address).expect("an address");
+        assert!(said(&address).len() <= ADDRESS_OCTETS_MAX && needs_smtputf8(&address));
     }
 
     #[test]
