@@ -3,7 +3,10 @@
 //! `OU=Leavers,DC=corp` holds `CN=Anna, OU=leavers, DC=corp` and does not hold `CN=x,OU=NotLeavers,DC=corp`: a suffix of
 //! text is not a suffix of names. Not here: the DN as it was received, which entries and records keep for people to read.
 //!
-//! Invariant: a `DistinguishedName` is well-formed and folded, so equality of values is equality of names.
+//! Invariant: a `DistinguishedName` is well-formed and folded, so equality of values is equality of names, and as text it is
+//! read back as the same.
+
+use std::fmt;
 
 use crate::fold;
 
@@ -61,6 +64,13 @@ impl DistinguishedName {
     }
 }
 
+/// The parts as they are compared: folded, with a backslash before what would end one of them.
+impl fmt::Display for DistinguishedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.parts.join(","))
+    }
+}
+
 /// The name of the container of an entry, out of the entry's name as received; empty for the name of a root, and for what is
 /// no name.
 pub fn container_of(text: &str) -> &str {
@@ -93,13 +103,14 @@ fn parse_part(text: &str) -> Result<String, DnError> {
         .map(parse_pair)
         .collect::<Result<Vec<_>, _>>()?;
     pairs.sort_unstable();
-    Ok(pairs.join("\u{0}"))
+    Ok(pairs.join("+"))
 }
 
 fn parse_pair(text: &str) -> Result<String, DnError> {
     let (kind, value) = text.split_once('=').ok_or(DnError::NoEquals)?;
     let kind = kind.trim();
-    if kind.is_empty() {
+    // What hides a separator is part of a value; a type that held it would not end where it seems to.
+    if kind.is_empty() || kind.contains(['"', '\\']) {
         return Err(DnError::NoType);
     }
     let value = unescape(trim_unescaped(value))?;
@@ -112,8 +123,20 @@ fn parse_pair(text: &str) -> Result<String, DnError> {
     Ok(format!(
         "{}={}",
         kind.to_ascii_lowercase(),
-        fold::unicode(&squeezed)
+        escaped(&fold::unicode(&squeezed))
     ))
+}
+
+/// A value so that nothing in it ends it: two names are the same text only if they are the same name.
+fn escaped(value: &str) -> String {
+    let mut escaped = String::with_capacity(value.len());
+    for character in value.chars() {
+        if matches!(character, '\\' | '"' | '+' | ',') {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+    }
+    escaped
 }
 
 fn split_unescaped(text: &str, separator: char) -> Vec<&str> {
@@ -257,6 +280,10 @@ mod tests {
         check("CN=MÜLLER,DC=x", "cn=m\\C3\\BCller,dc=X", true);
         check("CN=\"a,b\",DC=x", "CN=a\\,b,DC=x", true);
         check("OU=b+CN=a,DC=x", "CN=a+OU=B,DC=x", true);
+        // One value is not two, whatever stands in it.
+        check("CN=a\\00OU=b,DC=x", "CN=a+OU=b,DC=x", false);
+        check("CN=a\\+OU=b,DC=x", "CN=a+OU=b,DC=x", false);
+        check("CN=a\\2BOU\\3Db,DC=x", "CN=a\\+ou=b,DC=x", true);
         check("DC=x", "", true);
     }
 
@@ -264,6 +291,7 @@ mod tests {
     fn broken_names_are_told() {
         assert_eq!(DistinguishedName::parse("Leavers"), Err(DnError::NoEquals));
         assert_eq!(DistinguishedName::parse("=x,DC=y"), Err(DnError::NoType));
+        assert_eq!(DistinguishedName::parse("C\\N=x"), Err(DnError::NoType));
         assert_eq!(DistinguishedName::parse("CN=a\\"), Err(DnError::Escape));
         assert_eq!(DistinguishedName::parse("CN=\\FF"), Err(DnError::Escape));
     }

@@ -195,7 +195,7 @@ impl Spool {
     }
 
     /// To be called when nothing is missing among the records taken. Leaves an empty spool.
-    pub(crate) fn finish(&mut self, missing: &[Missing]) -> Result<Records, SpoolError> {
+    pub fn finish(&mut self, missing: &[Missing]) -> Result<Records, SpoolError> {
         if self.is_half {
             let path = self.path.clone().unwrap_or_default();
             let error = io::Error::other("a part of it could not be written");
@@ -261,7 +261,7 @@ impl SpoolError {
 impl Records {
     /// The records in a stored file, each octet of which is held against its digest here; and those that are missing beside
     /// them.
-    pub(crate) fn open(file: File) -> Result<(Records, Vec<Missing>), Lost> {
+    pub fn open(file: File) -> Result<(Records, Vec<Missing>), Lost> {
         let length = file.metadata()?.len();
         let head = records_head();
         let begins = read_at(&file, 0, (head.len() as u64).min(length))?;

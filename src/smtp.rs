@@ -159,8 +159,7 @@ pub struct Patience {
 #[derive(Debug)]
 pub struct Session {
     stream: TcpStream,
-    /// Octets that were received and not taken yet.
-    unread: Vec<u8>,
+    incoming: Incoming,
     patience: Patience,
     offers_smtputf8: bool,
 }
@@ -172,7 +171,7 @@ impl Session {
         let addresses = addresses.map_err(SmtpError::Unresolved)?;
         let mut session = Session {
             stream: connect(addresses, patience)?,
-            unread: Vec::new(),
+            incoming: Incoming::default(),
             patience,
             offers_smtputf8: false,
         };
@@ -229,7 +228,7 @@ impl Session {
 
     fn ask(&mut self, command: &str) -> Result<Reply, SmtpError> {
         debug_assert!(!command.contains(['\r', '\n']), "a command is one line");
-        if !self.unread.is_empty() {
+        if self.incoming.has_begun() {
             // A farewell may come at any time, and answers whatever is asked now.
             return self.reply().and_then(|reply| match reply.code {
                 421 => Ok(reply),
@@ -256,71 +255,48 @@ impl Session {
 
     fn reply(&mut self) -> Result<Reply, SmtpError> {
         let asked = Instant::now();
-        let (mut lines, mut octets, mut code) = (Vec::new(), 0, None);
         loop {
-            let line = self.line(asked, code.is_some())?;
-            octets += line.len();
-            if octets > REPLY_OCTETS_MAX {
-                return Err(SmtpError::TooMuch);
-            }
-            let (found, is_last, text) = parse(&line)
-                .filter(|(found, ..)| code.is_none_or(|code| code == *found))
-                .ok_or_else(|| {
-                    let start: String = String::from_utf8_lossy(&line).chars().take(80).collect();
-                    SmtpError::NotSmtp(start)
-                })?;
-            lines.push(text);
-            if is_last {
+            if let Some((code, lines)) = self.incoming.reply()? {
                 let took = asked.elapsed();
-                let code = found;
                 return Ok(Reply { code, lines, took });
             }
-            code = Some(found);
+            self.receive(asked)?;
         }
     }
 
-    /// One line without its end.
-    fn line(&mut self, asked: Instant, has_begun: bool) -> Result<Vec<u8>, SmtpError> {
-        loop {
-            let end = self.unread.iter().position(|octet| *octet == b'\n');
-            if end.unwrap_or(self.unread.len()) > LINE_OCTETS_MAX {
-                return Err(SmtpError::TooMuch);
+    /// Waits for more octets of the reply to what was asked then.
+    fn receive(&mut self, asked: Instant) -> Result<(), SmtpError> {
+        let late = |incoming: &Incoming, patience: Patience| {
+            if patience.deadline <= Instant::now() {
+                SmtpError::TimeIsUp
+            } else if incoming.has_begun() {
+                SmtpError::Dripping(patience.reply)
+            } else {
+                SmtpError::Silent(patience.reply)
             }
-            if let Some(end) = end {
-                let mut line: Vec<u8> = self.unread.drain(..=end).collect();
-                line.truncate(line.trim_ascii_end().len());
-                return Ok(line);
+        };
+        let left = self.left(asked);
+        if left.is_zero() {
+            return Err(late(&self.incoming, self.patience));
+        }
+        let mut block = [0; 1024];
+        let set = self.stream.set_read_timeout(Some(left));
+        match set.and_then(|()| self.stream.read(&mut block)) {
+            Ok(0) => Err(SmtpError::Closed),
+            Ok(count) => {
+                self.incoming.take(&block[..count]);
+                Ok(())
             }
-            let has_begun = has_begun || !self.unread.is_empty();
-            let late = || {
-                if self.patience.deadline <= Instant::now() {
-                    SmtpError::TimeIsUp
-                } else if has_begun {
-                    SmtpError::Dripping(self.patience.reply)
-                } else {
-                    SmtpError::Silent(self.patience.reply)
-                }
-            };
-            let left = self.left(asked);
-            if left.is_zero() {
-                return Err(late());
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) =>
+            {
+                Err(late(&self.incoming, self.patience))
             }
-            let mut block = [0; 1024];
-            let set = self.stream.set_read_timeout(Some(left));
-            match set.and_then(|()| self.stream.read(&mut block)) {
-                Ok(0) => return Err(SmtpError::Closed),
-                Ok(count) => self.unread.extend_from_slice(&block[..count]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                    ) =>
-                {
-                    return Err(late());
-                }
-                Err(error) => return Err(SmtpError::Broken(error)),
-            }
+            Err(error) => Err(SmtpError::Broken(error)),
         }
     }
 
@@ -337,6 +313,65 @@ impl Session {
             SocketAddr::V4(own) => format!("[{}]", own.ip()),
             SocketAddr::V6(own) => format!("[IPv6:{}]", own.ip()),
         })
+    }
+}
+
+/// What a server sends, put together to replies, however it comes in pieces. It waits for nothing.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    /// Octets that were received and not taken yet.
+    unread: Vec<u8>,
+    /// The lines so far of the reply that has begun.
+    lines: Vec<String>,
+    octets: usize,
+    code: Option<u16>,
+}
+
+impl Incoming {
+    /// Takes octets in.
+    pub fn take(&mut self, octets: &[u8]) {
+        self.unread.extend_from_slice(octets);
+    }
+
+    /// Whether there is something of a reply.
+    pub fn has_begun(&self) -> bool {
+        self.code.is_some() || !self.unread.is_empty()
+    }
+
+    /// The next whole reply, its code and what stands behind it line by line; `None` while its end is missing.
+    pub fn reply(&mut self) -> Result<Option<(u16, Vec<String>)>, SmtpError> {
+        while let Some(line) = self.line()? {
+            self.octets += line.len();
+            if self.octets > REPLY_OCTETS_MAX {
+                return Err(SmtpError::TooMuch);
+            }
+            let (code, is_last, text) = parse(&line)
+                .filter(|(found, ..)| self.code.is_none_or(|code| code == *found))
+                .ok_or_else(|| {
+                    let start: String = String::from_utf8_lossy(&line).chars().take(80).collect();
+                    SmtpError::NotSmtp(start)
+                })?;
+            self.lines.push(text);
+            if is_last {
+                (self.octets, self.code) = (0, None);
+                return Ok(Some((code, std::mem::take(&mut self.lines))));
+            }
+            self.code = Some(code);
+        }
+        Ok(None)
+    }
+
+    /// One line without its end.
+    fn line(&mut self) -> Result<Option<Vec<u8>>, SmtpError> {
+        let end = self.unread.iter().position(|octet| *octet == b'\n');
+        if end.unwrap_or(self.unread.len()) > LINE_OCTETS_MAX {
+            return Err(SmtpError::TooMuch);
+        }
+        Ok(end.map(|end| {
+            let mut line: Vec<u8> = self.unread.drain(..=end).collect();
+            line.truncate(line.trim_ascii_end().len());
+            line
+        }))
     }
 }
 
@@ -375,15 +410,17 @@ fn parse(line: &[u8]) -> Option<(u16, bool, String)> {
 }
 
 /// An address as it is said at `RCPT TO`, without angle brackets: with the ASCII form of its domain where nothing else
-/// stands against it, since every server understands that.
+/// stands against it, since every server understands that. Of the two forms one at least is short enough.
 pub fn said(address: &Address) -> String {
     let local = address.quoted_local();
     let domain = address.domain();
     let ascii = format!("{local}@{}", domain.ascii());
-    if local.is_ascii() && ascii.len() <= ADDRESS_OCTETS_MAX {
+    let unicode = format!("{local}@{}", domain.unicode());
+    if unicode.len() > ADDRESS_OCTETS_MAX || (local.is_ascii() && ascii.len() <= ADDRESS_OCTETS_MAX)
+    {
         ascii
     } else {
-        format!("{local}@{}", domain.unicode())
+        unicode
     }
 }
 
@@ -474,6 +511,14 @@ mod tests {
         ] {
             assert_eq!(enhanced(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_said_is_no_longer_than_an_address() {
+        let labels = "ü".repeat(50);
+        let address = format!("é{}@{labels}.{labels}.example", "a".repeat(100));
+        let address = Address::parse(&address).expect("an address");
+        assert!(said(&address).len() <= ADDRESS_OCTETS_MAX && needs_smtputf8(&address));
     }
 
     #[test]

@@ -28,15 +28,15 @@ mod gssapi;
 mod gssapi;
 pub mod introduction;
 #[cfg(feature = "gssapi")]
-mod keytab;
+pub mod keytab;
 mod look;
 pub mod message;
-mod paged;
-mod range;
+pub mod paged;
+pub mod range;
 mod rootdse;
 #[cfg(feature = "gssapi")]
-mod sasl;
-mod session;
+pub mod sasl;
+pub mod session;
 mod wire;
 
 use std::collections::BTreeSet;

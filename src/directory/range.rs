@@ -14,10 +14,11 @@ use super::session::Session;
 
 /// A range as an attribute's name tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Range {
-    from: u32,
-    // `None` is `*`: up to the last value there is.
-    to: Option<u32>,
+pub struct Range {
+    /// The number of the first value, from 0.
+    pub from: u32,
+    /// That of the last one; `None` is `*`: up to the last value there is.
+    pub to: Option<u32>,
 }
 
 /// Whether some of the entry's attributes came in pieces.
@@ -131,7 +132,7 @@ fn is_ranged(name: &str) -> bool {
 }
 
 /// Splits `name;range=0-1499`. `None` where the name has no such option; an inner `None` where the range is no range.
-fn split_name(name: &str) -> Option<(&str, Option<Range>)> {
+pub fn split_name(name: &str) -> Option<(&str, Option<Range>)> {
     const OPTION: &str = "range=";
     let (base, options) = name.split_once(';')?;
     let range = options.split(';').find_map(|option| {

@@ -24,6 +24,7 @@ use super::bind::Credentials;
 use super::failure::{Cause, Step, Trouble};
 use super::filter::{Batch, Filter, Lost};
 use super::message::{self, DirSyncEnd, Found, Outcome};
+use super::wire::Stream;
 use super::{gssapi, wire};
 
 /// The control of RFC 2696.
@@ -180,18 +181,9 @@ impl Session {
             .server_certificate
             .as_deref()
             .and_then(|der| Some(Certificate::read(der).ok()?.not_after));
-        let broken = |error| Trouble::new(Step::Connect, Cause::Connect(error));
-        let (filter, stream) = Filter::start(connection.stream).map_err(broken)?;
-        let settings = LdapConnSettings::new().set_std_stream(StdStream::Unix(stream));
-        let (connection, ldap) = LdapConnAsync::with_settings(settings, "ldapi:///")
-            .await
-            .map_err(|error| Trouble::new(Step::Connect, Cause::Library(error.to_string())))?;
         let mut session = Session {
-            ldap,
-            driver: tokio::spawn(connection.drive()),
-            filter,
-            patience,
             certificate_ends,
+            ..Session::over(connection.stream, patience).await?
         };
         match session.bind(credentials).await {
             Ok(()) => Ok(session),
@@ -200,6 +192,23 @@ impl Session {
                 Err(Trouble::new(Step::Bind(credentials.identity()), cause))
             }
         }
+    }
+
+    /// Puts the filter and the LDAP crate on top of a connection. Nothing is said yet.
+    pub async fn over(stream: Box<dyn Stream>, patience: Patience) -> Result<Session, Trouble> {
+        let broken = |error| Trouble::new(Step::Connect, Cause::Connect(error));
+        let (filter, stream) = Filter::start(stream).map_err(broken)?;
+        let settings = LdapConnSettings::new().set_std_stream(StdStream::Unix(stream));
+        let (connection, ldap) = LdapConnAsync::with_settings(settings, "ldapi:///")
+            .await
+            .map_err(|error| Trouble::new(Step::Connect, Cause::Library(error.to_string())))?;
+        Ok(Session {
+            ldap,
+            driver: tokio::spawn(connection.drive()),
+            filter,
+            patience,
+            certificate_ends: None,
+        })
     }
 
     async fn bind(&mut self, credentials: &Credentials) -> Result<(), Cause> {

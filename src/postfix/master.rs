@@ -36,8 +36,8 @@ impl Service {
     }
 }
 
-/// The services that run smtpd.
-pub(super) fn parse(services: &str, overrides: &str) -> Vec<Service> {
+/// The services that run smtpd, from the answers to both questions.
+pub fn parse(services: &str, overrides: &str) -> Vec<Service> {
     let mut found: Vec<Service> = services.lines().filter_map(service).collect();
     for line in overrides.lines() {
         let Some((place, value)) = line.split_once('=') else {

@@ -126,7 +126,7 @@ struct Pattern {
 }
 
 /// The words of a list: separated by commas and white space, but not within braces.
-pub(crate) fn tokens(text: &str) -> impl Iterator<Item = &str> {
+pub fn tokens(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_usize;
     let is_separator = move |character: char| {
         match character {

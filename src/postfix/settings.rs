@@ -83,7 +83,8 @@ fn postconf(arguments: &[&str]) -> Result<String, PostconfError> {
     }
 }
 
-fn parse(output: &str) -> BTreeMap<String, String> {
+/// The settings in an answer of `postconf`, one a line.
+pub fn parse(output: &str) -> BTreeMap<String, String> {
     let setting = |line: &str| {
         let (name, value) = line.split_once('=')?;
         Some((name.trim().to_owned(), value.trim().to_owned()))

@@ -375,8 +375,8 @@ impl Clock {
     }
 }
 
-/// The text of a whole file: UTF-8 or UTF-16, with or without a byte order mark.
-fn decode(bytes: Vec<u8>) -> Result<String, FileError> {
+/// The text of a whole file: UTF-8 or UTF-16, with or without a byte order mark. It ends with a line end and holds no NUL.
+pub fn decode(bytes: Vec<u8>) -> Result<String, FileError> {
     let text = match bytes.as_slice() {
         [0xef, 0xbb, 0xbf, rest @ ..] => decode_utf8(rest.to_vec())?,
         [0xff, 0xfe, rest @ ..] => decode_utf16(rest, u16::from_le_bytes)?,

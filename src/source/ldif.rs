@@ -95,6 +95,12 @@ pub enum LdifError {
         /// The attribute.
         attribute: String,
     },
+    /// A name that ldapsearch writes into a comment, where its line end begins a line of the file.
+    #[error("a name holds a line end, and ldapsearch wrote it into a comment as it is")]
+    LineEndInName {
+        /// The line of the name itself, behind the comment.
+        line: usize,
+    },
     /// `proxyAddresses;range=0-1499`
     #[error("the export holds only a part of the values: {attribute:?}")]
     Range {
@@ -189,7 +195,7 @@ pub fn parse(
         if text.is_empty() {
             reading.end_block()?;
         } else if let Some(comment) = text.strip_prefix('#') {
-            reading.comment(line, comment)?;
+            reading.comment(line, comment, lines.entry_is_next())?;
         } else if !trailer::is_prompt(&text) {
             reading.attribute(&Attribute::split(line, &text)?)?;
         }
@@ -209,6 +215,7 @@ impl LdifError {
             | LdifError::SecondDn { line }
             | LdifError::Base64 { line, .. }
             | LdifError::Url { line, .. }
+            | LdifError::LineEndInName { line }
             | LdifError::Range { line, .. }
             | LdifError::ChangeRecord { line, .. }
             | LdifError::SearchFailed { line, .. }
@@ -231,6 +238,9 @@ impl LdifError {
             LdifError::Version { .. } => "RFC 2849 defines version 1 alone",
             LdifError::Base64 { .. } => "characters are missing, or the DN is not UTF-8",
             LdifError::Url { .. } => "files that LDIF refers to are never opened",
+            LdifError::LineEndInName { .. } => {
+                "whoever chose that name may have written the lines before it"
+            }
             LdifError::Range { .. } => {
                 "the server gives so many values at once and no more, and the export did not ask for the others"
             }
@@ -256,6 +266,9 @@ impl LdifError {
             }
             LdifError::Version { .. } => "export as LDIF version 1",
             LdifError::Url { .. } => "export the values themselves (ldapsearch without -t)",
+            LdifError::LineEndInName { .. } => {
+                "export without comments (ldapsearch -LLL), or give the object another name"
+            }
             LdifError::Range { .. } => {
                 "read this directory with `kind = \"ldap\"`, which fetches every range"
             }
@@ -354,11 +367,16 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn comment(&mut self, line: usize, comment: &str) -> Result<(), LdifError> {
-        // What `ref:` is in plain output, `-L` writes as `# refldap://…`.
+    fn comment(
+        &mut self,
+        line: usize,
+        comment: &str,
+        is_before_entry: bool,
+    ) -> Result<(), LdifError> {
+        // What `ref:` is in plain output, `-L` writes as `# refldap://…`. Right before an entry stands its name.
         if let Some(url) = comment
             .strip_prefix(" ref")
-            .filter(|url| url.get(..4).is_some_and(|scheme| scheme == "ldap"))
+            .filter(|url| url.get(..4).is_some_and(|scheme| scheme == "ldap") && !is_before_entry)
         {
             return self.reference(url.to_owned());
         }
@@ -394,7 +412,13 @@ impl Reading<'_> {
             }
         }
         self.trailer.begin_entry()?;
-        self.block = Block::Entry(Entry::named(&attribute.text()?));
+        let name = attribute.text()?;
+        if self.trailer.has_names_in_comments() && holds_line_end(&name) {
+            return Err(LdifError::LineEndInName {
+                line: attribute.line,
+            });
+        }
+        self.block = Block::Entry(Entry::named(&name));
         Ok(())
     }
 
@@ -469,6 +493,32 @@ fn add_to_entry(entry: &mut Entry, attribute: &Attribute<'_>) -> Result<(), Ldif
     entry.add_name(wanted);
     entry.add_value(&value);
     Ok(())
+}
+
+/// Whether a line end stands in a name, as it is or escaped (`\0A`, as in the names that Active Directory gives to the loser of a
+/// replication conflict).
+fn holds_line_end(name: &str) -> bool {
+    let mut characters = name.chars();
+    while let Some(character) = characters.next() {
+        let is_line_end = match character {
+            '\\' if characters
+                .as_str()
+                .get(..2)
+                .is_some_and(|digits| digits.eq_ignore_ascii_case("0a")) =>
+            {
+                true
+            }
+            '\\' => {
+                characters.next();
+                false
+            }
+            other => other == '\n',
+        };
+        if is_line_end {
+            return true;
+        }
+    }
+    false
 }
 
 /// The bytes of a GUID that stands there as text, which is what `ldbsearch` writes: `ab427668-dc05-437f-80c5-7203588b990e`.
@@ -696,6 +746,41 @@ mod tests {
         check(
             &format!("# numEntries: 7, People\n# returned records\n{ANNA}"),
             "CN=a|smtp:a@x",
+        );
+    }
+
+    /// Names of objects are written by whoever may make objects; ldapsearch 2.5 puts them into comments, line ends included.
+    #[test]
+    fn a_name_in_a_comment_says_nothing() {
+        let end = "search: 2\nresult: 0 Success\n\n# numResponses: 2\n# numEntries: 1\n";
+        let head = "# extended LDIF\n#\n# LDAPv3\n\n";
+        let whole = |before: &str| format!("{head}{before}{ANNA}\n{end}");
+        for comment in [
+            "# refldap://x/dc\\3Dy, x\n",
+            "# pagedresults: cookie\\3DAA, x\n",
+            "# pagedresults: cookie=AA, x\n",
+            "# numResponses: 7, x\n",
+        ] {
+            check(&whole(comment), "CN=a|smtp:a@x");
+        }
+        // The name of the object below, of which ldapsearch wrote every line.
+        let injected = "# a\ndn: CN=victim\nproxyAddresses: smtp:victim@x\n\n# numResponses: 1\n# numEntries: 1\n# z, x\n";
+        let named = "dn:: Y249YQpkbjogQ049dmljdGltCnByb3h5QWRkcmVzc2VzOiBzbXRwOnZpY3RpbUB4CgojIG51bVJlc3BvbnNlczogMQojIG51bUVudHJpZXM6IDEKIyB6LGRjPXg=\nproxyAddresses: smtp:a@x\n";
+        let told = "a name holds a line end, and ldapsearch wrote it into a comment as it is";
+        check(
+            &format!("{head}{injected}{named}\n{end}"),
+            &format!("line 12: {told}"),
+        );
+        let conflict = "dn: CN=a\\0ACNF:1,DC=x\nproxyAddresses: smtp:a@x\n";
+        check(
+            &format!("{head}# a\\0ACNF:1, x\n{conflict}\n{end}"),
+            &format!("line 6: {told}"),
+        );
+        // Without comments such a name is a name like others.
+        check(conflict, "CN=a\\0ACNF:1,DC=x|smtp:a@x");
+        check(
+            &whole("").replace("CN=a\n", "CN=a\\\\0A\n"),
+            "CN=a\\\\0A|smtp:a@x",
         );
     }
 

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use crate::config::FileSource;
 use crate::record::Record;
-use crate::records::Spool;
+use crate::records::{Spool, SpoolError};
 use crate::snapshot::{Snapshot, SourceProgress};
 use crate::time::Timestamp;
 
@@ -27,6 +27,16 @@ pub fn read(
     progress: &SourceProgress,
 ) -> Result<Snapshot, FileFailure> {
     let text = file::read(source, now, deadline)?;
+    parse(&text, spool, progress)?;
+    Ok(Snapshot::of_complete_read(
+        spool,
+        source.path.display().to_string(),
+        Vec::new(),
+    )?)
+}
+
+/// Reads the text of a whole list into a spool: one record for each line that is neither blank nor a comment.
+pub fn parse(text: &str, spool: &mut Spool, progress: &SourceProgress) -> Result<(), SpoolError> {
     for (index, line) in text.lines().enumerate() {
         let address = without_comment(line).trim();
         if address.is_empty() {
@@ -35,11 +45,7 @@ pub fn read(
         spool.push(record(index + 1, address).view())?;
         progress.count_entry();
     }
-    Ok(Snapshot::of_complete_read(
-        spool,
-        source.path.display().to_string(),
-        Vec::new(),
-    )?)
+    Ok(())
 }
 
 fn record(line_number: usize, address: &str) -> Record {

@@ -20,6 +20,13 @@ impl<'text> Lines<'text> {
         }
     }
 
+    /// Whether the next line begins an entry.
+    pub(super) fn entry_is_next(&mut self) -> bool {
+        let next = self.rest.peek();
+        next.and_then(|(_, line)| line.get(..3))
+            .is_some_and(|name| name.eq_ignore_ascii_case("dn:"))
+    }
+
     /// The next whole line, with the number of the physical line it begins on.
     pub(super) fn next_unfolded(&mut self) -> Result<Option<(usize, Cow<'text, str>)>, LdifError> {
         let Some((line, first)) = self.rest.next() else {

@@ -25,6 +25,8 @@ pub(super) struct Trailer {
     /// The line of a cookie that asks for another page.
     more_pages: Option<usize>,
     claimed: Option<Claimed>,
+    /// A head was there: of output with a comment before each entry that holds its name.
+    has_head: bool,
 }
 
 /// Counts that the text gives: line and number; all are known when something else follows.
@@ -47,6 +49,11 @@ impl Trailer {
 
     pub(super) fn count_reference(&mut self) {
         self.references_count += 1;
+    }
+
+    /// Whether the text is of a kind in which the name of every entry stands in a comment before it.
+    pub(super) fn has_names_in_comments(&self) -> bool {
+        self.has_head
     }
 
     pub(super) fn begin_entry(&mut self) -> Result<(), LdifError> {
@@ -87,10 +94,12 @@ impl Trailer {
             }
             "LDAPv3" => {
                 self.settle()?;
+                self.has_head = true;
                 self.owes_counts = self.owes_counts.or(Some((line, COUNTS)));
             }
             _ => match comment.split_once(' ') {
-                Some(("pagedresults:", pages)) => self.cookie(line, pages),
+                // Without a comma: that of base64 has none, that of a name in its place has.
+                Some(("pagedresults:", pages)) if !pages.contains(',') => self.cookie(line, pages),
                 Some((name, rest)) => self.count(line, name, rest),
                 None => {}
             },

@@ -83,8 +83,34 @@ impl Form {
         let Ok(key) = std::str::from_utf8(key) else {
             return false;
         };
-        let spelled = self.spelling(key);
-        spelled.is_some_and(|spelled| self.key_of(&spelled).as_deref() == Some(key))
+        let is_plain = |octet: u8| {
+            octet.is_ascii_lowercase() || octet.is_ascii_digit() || b"@._-".contains(&octet)
+        };
+        self.spelling(key).is_some_and(|spelled| {
+            if key.contains('@') && key.bytes().all(is_plain) {
+                self.key_of(&spelled).as_deref() == Some(key)
+            } else {
+                self.reads_back(&spelled, key)
+            }
+        })
+    }
+
+    /// Whether the line of a word is one row, that of this key.
+    fn reads_back(self, word: &str, key: &str) -> bool {
+        let Ok(escaped) = self.escape(word) else {
+            return false;
+        };
+        let line = match self {
+            Form::Exim => format!("{escaped}: OK\n"),
+            Form::Sendmail => format!("{escaped}\tOK\n"),
+            Form::Json => format!("{{{escaped}: \"OK\"}}"),
+            Form::OpenSmtpd | Form::Rspamd | Form::Lines => format!("{escaped}\n"),
+        };
+        let (mut is_it, mut count) = (false, 0);
+        let read = self.each_row(line.as_bytes(), |found, _| {
+            (is_it, count) = (found == key.as_bytes(), count + 1);
+        });
+        read.is_ok() && is_it && count == 1
     }
 
     /// A key as its reader asks for it, without escapes; `None` if it is not to be told.
@@ -148,23 +174,26 @@ impl Form {
 
     /// The key that a reader's word stands for; `None` if it stands for no row.
     fn key_of(self, word: &str) -> Option<String> {
-        let word = match self {
-            Form::Exim => word.strip_prefix('*').filter(|rest| rest.starts_with('@')),
+        match self {
+            // lsearch compares keys without their case.
+            Form::Exim => {
+                let word = word.to_ascii_lowercase();
+                let any = word.strip_prefix('*').filter(|rest| rest.starts_with('@'));
+                Some(external(any.unwrap_or(&word)))
+            }
             Form::Sendmail => {
                 let (tag, address) = word.split_at_checked(3)?;
                 let address = address.to_ascii_lowercase();
-                return tag.eq_ignore_ascii_case("To:").then(|| {
+                tag.eq_ignore_ascii_case("To:").then(|| {
                     if address.contains('@') {
                         external(&address)
                     } else {
                         format!("@{address}")
                     }
-                });
+                })
             }
-            Form::OpenSmtpd | Form::Rspamd | Form::Lines | Form::Json => None,
+            Form::OpenSmtpd | Form::Rspamd | Form::Lines | Form::Json => Some(external(word)),
         }
-        .unwrap_or(word);
-        Some(external(word))
     }
 
     /// Tells the rows of a file in its order, as its reader finds them; a row without a value where the form has none. A
@@ -268,7 +297,7 @@ fn each_of_lsearch(
         };
         let rest = rest.trim_ascii_start();
         let value = rest.strip_prefix(b":").unwrap_or(rest).trim_ascii();
-        match row.replace((key.to_ascii_lowercase(), value.to_vec())) {
+        match row.replace((key, value.to_vec())) {
             Some((key, value)) => each(&key, Some(&value)),
             None => Ok(()),
         }
@@ -446,6 +475,19 @@ mod tests {
                     "{form:?} {}",
                     String::from_utf8_lossy(key)
                 );
+            }
+            // Keys that somebody else wrote into an index.
+            for (key, others) in [
+                ("Anna@example.com", &[Form::Exim, Form::Sendmail][..]),
+                ("a:b", &[Form::OpenSmtpd, Form::Sendmail]),
+                ("@a:b", &[Form::OpenSmtpd, Form::Rspamd]),
+                (
+                    "#a",
+                    &[Form::OpenSmtpd, Form::Sendmail, Form::Rspamd, Form::Lines],
+                ),
+            ] {
+                let expected = !others.contains(&form);
+                assert_eq!(form.can_say(key.as_bytes()), expected, "{form:?} {key}");
             }
             assert_eq!(
                 form.can_say(b"@example.com"),
