@@ -108,19 +108,16 @@ fn ledger(state: &State, head: &Head, table: &Table) -> Result<Option<Ledger>> {
     let Some(known) = known.filter(|known| known.ledger > 0) else {
         return Ok(None);
     };
-    state
-        .ledger(&table.name, known.ledger)
-        .map(Some)
-        .map_err(|lost| {
-            Box::new(Failure {
-                exit: exit_of(&lost),
-                what: format!("table {} cannot go back", table.name),
-                place: state.directory().display().to_string(),
-                why: format!("its ledger is lost: {lost}"),
-                in_force: Failure::NOTHING_TOUCHED.into(),
-                next: "run `rcptsync sync`, which writes the ledger anew, then go back".into(),
-            })
+    state.ledger(&table.name, known).map(Some).map_err(|lost| {
+        Box::new(Failure {
+            exit: exit_of(&lost),
+            what: format!("table {} cannot go back", table.name),
+            place: state.directory().display().to_string(),
+            why: format!("its ledger is lost: {lost}"),
+            in_force: Failure::NOTHING_TOUCHED.into(),
+            next: "run `rcptsync sync`, which writes the ledger anew, then go back".into(),
         })
+    })
 }
 
 /// What is damaged or gone stays so; what cannot be read now may be read later.
