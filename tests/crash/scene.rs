@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use super::disk::Disk;
 use super::reader::Reader;
 use crate::common::calls::{self, Call, Ended, Fault, Point};
 use crate::common::postfix::{Gateway, Options};
@@ -50,6 +51,8 @@ enum Verb {
 }
 
 pub struct Scene {
+    /// Goes before the directory that it lies in.
+    disk: Option<Disk>,
     pub program: Rcptsync,
     verb: Verb,
     arguments: Vec<String>,
@@ -107,8 +110,29 @@ fn files_for_the_hook(tables: Tables) -> String {
     copied.map(|(file, _)| file).collect::<Vec<_>>().join(" ")
 }
 
-fn install(name: &str, tables: Tables, more: &str, reader: &Reader) -> Rcptsync {
+/// Where an installation lies.
+#[derive(PartialEq)]
+enum Place {
+    Memory,
+    SmallDisk,
+}
+
+fn install(name: &str, tables: Tables, reader: &Reader) -> Rcptsync {
+    install_on(Place::Memory, name, tables, reader).0
+}
+
+fn install_on(
+    place: Place,
+    name: &str,
+    tables: Tables,
+    reader: &Reader,
+) -> (Rcptsync, Option<Disk>) {
     let mut program = Rcptsync::in_memory(name);
+    let disk = (place == Place::SmallDisk).then(|| Disk::mounted(program.directory()));
+    if disk.is_some() {
+        // What was made there is below the disk now.
+        std::fs::create_dir(program.directory().join("tables")).expect("a directory of our own");
+    }
     program.mail_config = Some(reader.instance.config_directory());
     let directory = program.directory().display().to_string();
     let script = |name: &str, text: &str| {
@@ -139,9 +163,9 @@ fn install(name: &str, tables: Tables, more: &str, reader: &Reader) -> Rcptsync 
          [source.people]\nkind = \"list\"\npath = \"{directory}/people.list\"\n{sections}\
          [metrics]\ntextfile = \"{directory}/metrics/rcptsync.prom\"\n\
          [[hook]]\nname = \"told\"\nrun = [\"/bin/sh\", \"{directory}/hook\"]\n\
-         [[hook]]\nname = \"tell\"\nrun = [\"/bin/sh\", \"{directory}/tell\"]\nwhen = [\"refused\", \"failed\", \"owed\", \"recovered\"]\n{more}",
+         [[hook]]\nname = \"tell\"\nrun = [\"/bin/sh\", \"{directory}/tell\"]\nwhen = [\"refused\", \"failed\", \"owed\", \"recovered\"]\n",
     ));
-    program
+    (program, disk)
 }
 
 impl Scene {
@@ -188,9 +212,22 @@ impl Scene {
         scene
     }
 
+    /// A change on a disk that has room for little else.
+    pub fn on_small_disk(name: &str) -> Scene {
+        Scene::of_change_on(Place::SmallDisk, name, OWN, 30)
+    }
+
+    pub fn on_small_disk_with_built(name: &str) -> Scene {
+        Scene::of_change_on(Place::SmallDisk, name, BUILT, 30)
+    }
+
     fn of_change_of(name: &str, tables: Tables, count: usize) -> Scene {
+        Scene::of_change_on(Place::Memory, name, tables, count)
+    }
+
+    fn of_change_on(place: Place, name: &str, tables: Tables, count: usize) -> Scene {
         let reader = Reader::new();
-        let program = install(name, tables, "", &reader);
+        let (program, disk) = install_on(place, name, tables, &reader);
         list(&program, 0..count);
         program.run(&["sync"]).expect_code(0);
         let edited = tables.last().map(|(name, _)| *name);
@@ -201,6 +238,7 @@ impl Scene {
         std::fs::write(&path, &foreign).expect("a table");
         list(&program, 1..count + 3);
         let mut scene = Scene::set(program, tables, reader, Verb::Sync, &["sync"]);
+        scene.disk = disk;
         scene.foreign = Some(foreign);
         scene.with_places_of_others();
         scene.rehearsed(65)
@@ -209,7 +247,7 @@ impl Scene {
     /// Nothing at all, not even a state directory.
     pub fn of_first_run(name: &str) -> Scene {
         let reader = Reader::new();
-        let program = install(name, OWN, "", &reader);
+        let program = install(name, OWN, &reader);
         list(&program, 0..30);
         let mut scene = Scene::set(program, OWN, reader, Verb::Sync, &["sync"]);
         scene.with_places_of_others();
@@ -219,7 +257,7 @@ impl Scene {
     /// Two generations, and going back to the first.
     pub fn of_rollback(name: &str) -> Scene {
         let reader = Reader::new();
-        let program = install(name, OWN, "", &reader);
+        let program = install(name, OWN, &reader);
         for numbers in [0..30, 1..33] {
             list(&program, numbers);
             program.run(&["sync"]).expect_code(0);
@@ -230,7 +268,7 @@ impl Scene {
     /// Removals that wait, and their approval.
     pub fn of_approval(name: &str) -> Scene {
         let reader = Reader::new();
-        let program = install(name, &OWN[..1], "", &reader);
+        let program = install(name, &OWN[..1], &reader);
         list(&program, 0..30);
         program.run(&["sync"]).expect_code(0);
         list(&program, 0..10);
@@ -251,7 +289,7 @@ impl Scene {
         write_file(&copy, "nobody@example.com OK\n");
         reader.instance.postmap_build("cdb", &copy);
         let gateway = Gateway::start(&copy, "cdb", &Options::default());
-        let program = install(name, &OWN[..1], "", &reader);
+        let program = install(name, &OWN[..1], &reader);
         list(&program, 0..30);
         program.run(&["sync"]).expect_code(0);
         let known = program.directory().join("tables/first");
@@ -292,6 +330,7 @@ impl Scene {
         arguments: &[&str],
     ) -> Scene {
         Scene {
+            disk: None,
             program,
             verb,
             arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
@@ -469,6 +508,33 @@ impl Scene {
         meant
     }
 
+    /// Runs below another program.
+    pub fn run_under(&self, wrapper: &[&str]) -> Ended {
+        self.reset();
+        let words = [&["--quiet"], self.arguments().as_slice()].concat();
+        let outcome = self.program.run_under(wrapper, &words);
+        Ended {
+            code: outcome.code.filter(|code| *code < 128),
+            is_reached: true,
+            stderr: outcome.stderr,
+        }
+    }
+
+    /// Runs while so many pages of the disk are left.
+    pub fn run_on_full_disk(&self, pages: u64) -> Ended {
+        let disk = self.disk.as_ref().expect("a scene on a small disk");
+        self.reset();
+        disk.leave(pages);
+        let words = [&["--quiet"], self.arguments().as_slice()].concat();
+        let outcome = self.program.run(&words);
+        disk.empty();
+        Ended {
+            code: outcome.code,
+            is_reached: true,
+            stderr: outcome.stderr,
+        }
+    }
+
     pub fn run_with_fault(&self, point: &Point) -> Ended {
         self.reset();
         calls::run_with_fault(&self.words(), &self.path("strace.log"), point)
@@ -481,7 +547,13 @@ impl Scene {
 
     /// Whether the last run is the one that came upon a fault.
     fn is_recorded(&self) -> bool {
-        self.lines("state/runs.jsonl").len() > self.lines("kept/state/runs.jsonl").len()
+        // A line that the disk cut is none.
+        let last = self.lines("state/runs.jsonl").pop().unwrap_or_default();
+        let before = self
+            .lines("kept/state/runs.jsonl")
+            .pop()
+            .unwrap_or_default();
+        last != before && !self.last_run().is_null()
     }
 
     /// What must be true as soon as the run has ended, however it did.
@@ -540,9 +612,11 @@ impl Scene {
         let pending = head["pending"].as_array().map_or(0, Vec::len);
         assert_eq!(is_told("decided and not done"), pending > 0, "{said}");
         if pending == 0 {
-            assert!(self.pictures.contains(now), "{said}\na mixture");
+            // A table that could not be read stays as it was while others are published.
+            self.check_tables_whole(now, &said);
+            let is_whole = ended.code.is_none() || self.is_said_to_be_done(ended.code);
             // Without a head.json it says so, and counts on from the files that are there.
-            if !head.is_null() && status["generation"] == self.generation {
+            if is_whole && !head.is_null() && status["generation"] == self.generation {
                 assert!(*now == self.after, "{said}\nof another generation");
             }
         }
@@ -554,6 +628,24 @@ impl Scene {
         }
         if let Some(code) = ended.code.filter(|_| self.is_recorded()) {
             assert_eq!(status["runs"][0]["code"], code, "{said}");
+        }
+    }
+
+    /// All files of a table are of one picture.
+    #[track_caller]
+    fn check_tables_whole(&self, now: &Content, said: &str) {
+        for (table, _) in self.tables {
+            let path = format!("tables/{table}");
+            let of_table = |content: &Content| -> Content {
+                let both = files(self.tables).zip(content);
+                let both = both.filter(|((file, _), _)| {
+                    Path::new(file).with_extension("") == Path::new(&path)
+                });
+                both.map(|(_, content)| content.clone()).collect()
+            };
+            let now = of_table(now);
+            let is_whole = self.pictures.iter().any(|picture| of_table(picture) == now);
+            assert!(is_whole, "{said}\n{table} is a mixture");
         }
     }
 
