@@ -60,6 +60,8 @@ pub struct Evidence<'run> {
     pub standing: &'run [Standing],
     /// The time of the run.
     pub now: Timestamp,
+    /// Rows that are leaving have been so since then at the longest: the clock was set ahead.
+    pub steady_since: Timestamp,
 }
 
 /// What the guard must know of a source.
@@ -819,10 +821,11 @@ fn loses(was: Row<'_>, is: Option<Row<'_>>) -> bool {
 
 /// When a row whose removal flows began to leave, if its grace is not over yet.
 fn leaving_since(facts: Facts, evidence: &Evidence<'_>) -> Option<Timestamp> {
-    // A clock that was ahead when the row began to leave must not make its grace longer.
-    let since = facts
-        .leaving_since
-        .map_or(evidence.now, |since| since.min(evidence.now));
+    // A clock that was ahead when the row began to leave must not make its grace longer, and one that was set ahead since
+    // must not make it shorter.
+    let since = facts.leaving_since.map_or(evidence.now, |since| {
+        since.max(evidence.steady_since).min(evidence.now)
+    });
     let stays = facts.counts() && evidence.now < since.after(evidence.grace);
     stays.then_some(since)
 }
@@ -906,6 +909,7 @@ mod tests {
         window: Counts,
         released: Released,
         standing: Vec<Standing>,
+        steady_since: Timestamp,
     }
 
     const NOW: Timestamp = Timestamp(1_000_000);
@@ -967,6 +971,7 @@ mod tests {
             window: Counts::default(),
             released: Released::default(),
             standing: Vec::new(),
+            steady_since: Timestamp(0),
         }
     }
 
@@ -992,6 +997,7 @@ mod tests {
                 released: &self.released,
                 standing: &self.standing,
                 now: NOW,
+                steady_since: self.steady_since,
             })
         }
     }
@@ -1402,11 +1408,15 @@ mod tests {
             .expect("it stays");
         assert_eq!(row.facts().leaving_since, Some(NOW));
 
-        for (began, rows_expected) in [
-            (NOW.before(Duration::from_secs(9)), 100),
-            (NOW.before(leaving.grace), 99),
-            (NOW.after(Duration::from_secs(1_000_000)), 100),
+        let long_ago = NOW.before(leaving.grace);
+        for (began, steady_since, rows_expected) in [
+            (NOW.before(Duration::from_secs(9)), Timestamp(0), 100),
+            (long_ago, Timestamp(0), 99),
+            (long_ago, NOW.before(Duration::from_secs(9)), 100),
+            (long_ago, long_ago, 99),
+            (NOW.after(Duration::from_secs(1_000_000)), Timestamp(0), 100),
         ] {
+            leaving.steady_since = steady_since;
             let mut in_force = RowsBuilder::default();
             for key in numbered(1..100, X) {
                 in_force.push(key.as_bytes(), from_source(0));

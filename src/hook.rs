@@ -70,7 +70,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub fn run(hook: &Hook, told: &Told, run_deadline: Option<Instant>) -> Result<(), HookError> {
     let left = run_deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let limit = left.map_or(hook.timeout, |left| left.min(hook.timeout));
-    let deadline = Instant::now() + limit;
+    let deadline = crate::time::deadline(Instant::now(), limit);
     let (mut child, said) = start(hook, told).map_err(HookError::Start)?;
     let group = Pid::from_child(&child);
     let output = attach(&mut child, said, told.input.clone()).map_err(|error| {

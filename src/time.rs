@@ -1,10 +1,10 @@
 //! A point in time, as one number that can be stored, compared and printed.
 //!
-//! The clock is read once a run ([`Timestamp::now`] in `command::Run`) and passed in from there; nothing pure asks for
-//! it. Not here: durations of waiting (`std::time::Instant`), which no record keeps.
+//! The clock is read once a run ([`Clocks::now`] in `command::begin`) and passed in from there; nothing pure asks for
+//! it. Durations of waiting (`std::time::Instant`) are no points in time: no record keeps them.
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,40 @@ impl Timestamp {
     }
 }
 
+/// Two clocks read at once: the one that people and time servers set, and the one that nobody sets, which counts on while the
+/// machine is suspended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clocks {
+    /// What the system's clock says.
+    pub now: Timestamp,
+    /// Seconds since the machine was started (`CLOCK_BOOTTIME`).
+    pub seconds_since_boot: u64,
+}
+
+impl Clocks {
+    /// The system's.
+    pub fn now() -> Clocks {
+        let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Clocks {
+            now: Timestamp::now(),
+            seconds_since_boot: u64::try_from(since_boot.tv_sec).unwrap_or(0),
+        }
+    }
+
+    /// By how much the clock was set ahead since `earlier`; `None` also where the machine was started anew since then, so that
+    /// nothing tells. Less than a time server corrects at once is no matter.
+    pub fn set_ahead_since(self, earlier: Clocks) -> Option<Duration> {
+        const CORRECTION_MAX: Duration = Duration::from_secs(600);
+        let passed = self
+            .seconds_since_boot
+            .checked_sub(earlier.seconds_since_boot)?;
+        let ahead = self.now.since(earlier.now);
+        let ahead = ahead.saturating_sub(Duration::from_secs(passed));
+        (ahead > CORRECTION_MAX).then_some(ahead)
+    }
+}
+
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         Timestamp(
@@ -59,6 +93,12 @@ impl fmt::Display for Timestamp {
         let time = UNIX_EPOCH + Duration::from_secs(self.0.min(LAST_PRINTABLE));
         write!(f, "{}", humantime::format_rfc3339_seconds(time))
     }
+}
+
+/// So long after a moment. Beyond what the clock can say means no limit.
+pub fn deadline(started: Instant, limit: Duration) -> Instant {
+    const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 86_400);
+    started.checked_add(limit).unwrap_or(started + FAR_AWAY)
 }
 
 /// A duration for people: the two largest units, so `3d 4h` and not `3d 4h 12m 9s`.
@@ -81,6 +121,27 @@ mod tests {
     fn time_does_not_run_backwards() {
         assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
         assert_eq!(Timestamp(5).before(Duration::from_secs(9)), Timestamp(0));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_ahead_is_seen_by_one_that_nobody_sets() {
+        let at = |now: u64, seconds_since_boot: u64| Clocks {
+            now: Timestamp(now),
+            seconds_since_boot,
+        };
+        let day = 86_400;
+        for (later, expected) in [
+            (at(1_000 + day, 500 + day), None),
+            (at(1_000 + day + 600, 500 + day), None),
+            (at(1_000 + day + 601, 500 + day), Some(601)),
+            (at(u64::MAX, 500), Some(u64::MAX - 1_000)),
+            // Set back, and started anew.
+            (at(0, 500 + day), None),
+            (at(1_000 + day, 3), None),
+        ] {
+            let expected = expected.map(Duration::from_secs);
+            assert_eq!(later.set_ahead_since(at(1_000, 500)), expected, "{later:?}");
+        }
     }
 
     #[test]

@@ -433,6 +433,190 @@ fn the_output_of_hooks_is_logged_harmless_and_bounded() {
     assert!(outcome.stderr.len() < 100_000, "{}", outcome.stderr.len());
 }
 
+/// A hook that ends the run it belongs to: what was published stays, and the hook is owed until it has succeeded.
+#[test]
+fn a_hook_that_kills_its_run_is_owed() {
+    let desk = Desk::new(&[
+        ("one", "", TELL),
+        ("two", "", "kill -9 $PPID; sleep 1007.25"),
+    ]);
+    let died = desk.program.run(&["sync"]);
+    assert!(!matches!(died.code, Some(0..=127)), "{died:?}");
+    assert_eq!(desk.log(), "one.sh +4 -0 =4 #1");
+    assert_eq!(desk.program.keys(), "anna bob carl dora");
+    desk.program
+        .run(&["status"])
+        .expect_output(&["hook two is owed"]);
+    desk.hooks(&[("one", "", TELL), ("two", "", TELL)]);
+    desk.check("", 0, "two.sh +4 -0 =4 #1");
+    for sleeper in processes("sleep 1007.25") {
+        let _ = common::process::command("kill").arg(sleeper).status();
+    }
+}
+
+/// Numbers of processes with this command line.
+fn processes(line: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").expect("proc");
+    let number = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.ok()?.path();
+        let found = std::fs::read(path.join("cmdline")).ok()?;
+        let found = String::from_utf8_lossy(&found).replace('\0', " ");
+        let number = path.file_name()?.to_string_lossy().into_owned();
+        (found.trim_end() == line).then_some(number)
+    };
+    processes.filter_map(number).collect()
+}
+
+/// Whatever a hook does to itself, to its output and to what belongs to the run, the run ends, in its time and its memory, and
+/// the tables are those that it published.
+#[test]
+fn hooks_that_misbehave_hurt_nobody_else() {
+    let flood = format!(
+        "head -c {} /dev/zero; head -c 1000000 /dev/zero >&2",
+        common::campaign::extent(200_000_000, 8_000_000_000)
+    );
+    let rows = [
+        (flood.as_str(), 0, ""),
+        // Escapes the process group with the pipe in its hands.
+        ("setsid sleep 8.125 & exit 0", 0, ""),
+        ("setsid sleep 8.125 & exit 3", 69, "exit code 3"),
+        ("setsid head -c 500000000 /dev/zero & exit 0", 0, ""),
+        ("kill -STOP $$", 69, "did not end within"),
+        (
+            "(trap '' TERM; kill -STOP $$; sleep 1008.25) & wait",
+            69,
+            "did not end within",
+        ),
+        ("kill -TERM 0; sleep 9", 69, "signal 15"),
+        ("kill -SEGV $$", 69, "signal 11"),
+        ("kill -PIPE $$", 69, "signal 13"),
+        ("exec <&- >&- 2>&-; exit 0", 0, ""),
+        (": >/proc/$PPID/fd/1; : >/proc/self/fd/0; exit 0", 0, ""),
+        ("ulimit -f 0; yes | head -c 100000", 0, ""),
+    ];
+    for (body, code, cause) in rows {
+        let desk = Desk::new(&[("wild", "timeout = \"4s\"", body), ("next", "", TELL)]);
+        // What a run may have of its own beside what its programs take.
+        let limits = ["prlimit", "--data=300000000"];
+        let outcome = desk.program.run_under(&limits, &["sync"]).expect_code(code);
+        if code == 0 {
+            assert_eq!(desk.log(), "next.sh +4 -0 =4 #1", "{body}");
+        } else {
+            outcome.expect_answers(&[cause, "hook wild failed"]);
+        }
+        assert_eq!(desk.program.keys(), "anna bob carl dora", "{body}");
+        desk.hooks(&[("wild", "", "exit 0"), ("next", "", TELL)]);
+        desk.sync(0);
+        desk.program.run(&["status"]).expect_code(0);
+    }
+    common::campaign::tell(rows.len(), "hooks that misbehave");
+}
+
+/// A hook may ask the program anything; what writes is refused, as the run that it belongs to is not over.
+#[test]
+fn a_hook_that_runs_the_program_is_no_deadlock() {
+    let desk = Desk::new(&[]);
+    let ask = |verb: &str| {
+        format!(
+            "{} --config {} {verb} >/dev/null 2>&1; echo \"{verb} $?\" >>$log; ",
+            env!("CARGO_BIN_EXE_rcptsync"),
+            desk.program.config_file().display()
+        )
+    };
+    let verbs = [
+        "sync",
+        "rollback 1",
+        "approve 0123456789",
+        "diff",
+        "explain anna@example.com",
+        "history",
+    ];
+    let body: String = verbs.iter().map(|verb| ask(verb)).collect();
+    desk.hooks(&[("asks", "timeout = \"60s\"", &body)]);
+    desk.check(
+        "",
+        0,
+        "sync 74; rollback 1 74; approve 0123456789 74; diff 0; explain anna@example.com 0; history 0",
+    );
+}
+
+/// A hook that writes where only the program should: its table is found foreign, its state is the run's own again, and nobody is
+/// lost by either.
+#[test]
+fn a_hook_that_writes_over_tables_or_state_is_found_out() {
+    let desk = Desk::new(&[]);
+    let (table, state) = (desk.program.table(), desk.program.state_dir());
+    let (table, state) = (table.display(), state.display());
+    desk.hooks(&[(
+        "edits",
+        "",
+        &format!("echo 'evil@example.com OK' >>{table}"),
+    )]);
+    desk.sync(0);
+    desk.hooks(&[("edits", "", "exit 0")]);
+    let (holds, _) = {
+        desk.sync(65);
+        desk.program.holds()
+    };
+    assert_eq!(holds, ["foreign_table relay_recipients: -evil"]);
+    for (body, code) in [
+        (format!("echo >{state}/head.json"), 0),
+        (format!("rm {state}/ledger/* {state}/source/*/*"), 0),
+        (format!("rm -rf {state}"), 73),
+        (format!("rm {table}; mkdir {table}; rmdir {table}"), 0),
+        (format!("rm {state}/lock"), 0),
+    ] {
+        let desk = Desk::new(&[("edits", "", "exit 0")]);
+        desk.sync(0);
+        let own = desk.program.directory().display().to_string();
+        let of_first = state.to_string().replace("/state", "");
+        desk.hooks(&[("edits", "", &body.replace(&of_first, &own))]);
+        desk.program.staff("anna bob carl dora eve");
+        desk.sync(code);
+        desk.hooks(&[("edits", "", "exit 0")]);
+        desk.sync(0);
+        assert_eq!(desk.program.keys(), "anna bob carl dora eve", "{body}");
+        desk.sync(0);
+    }
+}
+
+/// A program that somebody is writing at this moment is started by the next run.
+#[test]
+fn a_program_that_is_being_written_is_owed() {
+    let desk = Desk::new(&[]);
+    let path = desk.path("push");
+    succeed_copy("/bin/true", &path);
+    let section = format!(
+        "[[hook]]\nname = \"push\"\nrun = [\"{}\"]\n",
+        path.display()
+    );
+    desk.program.configure(&["example.com"], STAFF, &section);
+    let writing = std::fs::File::options().append(true).open(&path);
+    let writing = writing.expect("our own file");
+    desk.sync(69)
+        .expect_answers(&["could not be started", "Text file busy"]);
+    drop(writing);
+    desk.sync(0);
+}
+
+fn succeed_copy(from: &str, to: &std::path::Path) {
+    common::process::succeed(common::process::command("cp").arg(from).arg(to));
+}
+
+/// A time limit beyond what a clock can say is no limit, and no overflow.
+#[test]
+fn a_time_limit_may_be_longer_than_time() {
+    let desk = Desk::new(&[]);
+    let limit = "timeout = \"500000000000years\"\nrun = [\"/bin/true\"]\n";
+    let hooks = format!(
+        "[[hook]]\nname = \"push\"\n{limit}[[hook]]\nname = \"alarm\"\nwhen = [\"failed\"]\n{limit}"
+    );
+    desk.program.configure(&["example.com"], STAFF, &hooks);
+    desk.sync(0);
+    std::fs::remove_file(desk.path("staff.list")).expect("our own file");
+    desk.sync(75);
+}
+
 /// A file that not even root can replace, until it is dropped.
 struct Immovable(PathBuf);
 

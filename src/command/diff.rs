@@ -50,12 +50,14 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8>
     map_types::require(&config.tables)?;
     let state = State::view(&config.state_dir);
     let (planned, difference) = state.steadily(|head| {
+        let mut head = head.clone();
+        super::see_clocks(&run, &mut head);
         let planned = progress::shown(&entries, !options.is_quiet, || {
-            plan::make(&run, &state, head, &mut Stages::default())
+            plan::make(&run, &state, &head, &mut Stages::default())
         });
         let mut difference = planned.difference(config, usize::MAX);
         if let Some(plan) = planned.made() {
-            places::tell(&state, head, plan, &mut difference);
+            places::tell(&state, &head, plan, &mut difference);
         }
         Ok((planned, difference))
     })?;

@@ -57,6 +57,10 @@ pub fn store_undone(run: &Run<'_>, state: &State, plan: &Plan<'_>, head: &mut He
 /// Removals behind the window count no more, and holds not seen for a day can be approved no more.
 pub fn forget_old(run: &Run<'_>, head: &mut Head) {
     let begins = run.now.before(run.config.guard.window);
+    let steady_since = head.steady_since;
+    for removals in &mut head.removals {
+        removals.at = removals.at.max(steady_since).min(run.now);
+    }
     head.removals.retain(|removals| removals.at > begins);
     head.holds.retain(|_, known| {
         let last = known

@@ -20,14 +20,13 @@ pub mod status;
 pub mod sync;
 pub mod verify;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::Config;
 use crate::log;
 use crate::snapshot::Progress;
-use crate::time::Timestamp;
-
-const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 86_400);
+use crate::state::head::Head;
+use crate::time::{Clocks, Timestamp, deadline, rough};
 
 /// The one place where a run takes the time.
 fn begin<'run>(
@@ -36,20 +35,30 @@ fn begin<'run>(
     is_full: bool,
     progress: &'run Progress,
 ) -> plan::Run<'run> {
-    let now = Timestamp::now();
+    let clocks = Clocks::now();
+    let now = clocks.now;
     let id = run_id(now, std::process::id());
     log::run_begins(&id);
     plan::Run {
         config,
         id,
         now,
-        // Beyond what the clock can say means no limit.
-        deadline: started
-            .checked_add(config.run_timeout)
-            .unwrap_or(started + FAR_AWAY),
+        clocks,
+        deadline: deadline(started, config.run_timeout),
         is_full,
         is_stored: false,
         progress,
+    }
+}
+
+/// A clock that is set ahead must not end what waits for a time: removals would go that nobody waited for.
+fn see_clocks(run: &plan::Run<'_>, head: &mut Head) {
+    if let Some(ahead) = head.see(run.clocks) {
+        tracing::warn!(
+            "the clock was set ahead by {} since the last run: grace, replication_delay and the window of the guard count anew \
+             from now on",
+            rough(ahead)
+        );
     }
 }
 

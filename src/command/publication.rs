@@ -435,7 +435,7 @@ pub fn prune(run: &Run<'_>, state: &State, head: &Head) {
     {
         let oldest = run.now.before(run.config.history_keep);
         match state.generation(number) {
-            Ok(generation) if generation.at >= oldest => break,
+            Ok(generation) if head.waiting_since(generation.at, run.now) >= oldest => break,
             Ok(_) => state.remove_generation(number),
             Err(lost) => tracing::warn!("generation {number} is lost: {lost}"),
         }

@@ -117,6 +117,7 @@ fn carry_out(
 ) -> Result<()> {
     map_types::require(&run.config.tables)?;
     let mut head = state.head()?;
+    super::see_clocks(run, &mut head);
     let recovered = publish::recover(state, &mut head, &run.config.tables, run.deadline)?;
     if recovered > 0 {
         tracing::warn!("{recovered} renames that a dead run had decided are done now");

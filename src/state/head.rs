@@ -17,7 +17,7 @@ use crate::exchange::Organisation;
 use crate::guard::Counts;
 use crate::hold::{Cause, Place};
 use crate::snapshot::Cursor;
-use crate::time::Timestamp;
+use crate::time::{Clocks, Timestamp};
 
 /// The layout of the state directory that this version reads and writes.
 pub const FORMAT: u32 = 1;
@@ -79,6 +79,12 @@ pub struct Head {
     pub hooks: BTreeMap<String, u64>,
     /// Renames that were decided and may not have happened.
     pub pending: Vec<PendingRename>,
+    /// The clocks as the last run found them.
+    #[serde(default)]
+    pub clocks: Option<Clocks>,
+    /// When the clock was last seen to be set ahead: what waits for a time that passes has waited since then at the longest.
+    #[serde(default)]
+    pub steady_since: Timestamp,
     /// What is still to be asked about the last publication.
     #[serde(default)]
     pub to_prove: Option<ToProve>,
@@ -105,6 +111,20 @@ impl Head {
     pub fn owes(&self, hook: &str) -> bool {
         self.hooks.get(hook).copied().unwrap_or(0) < self.published
     }
+
+    /// Takes in what the clocks of a run say. Gives by how much the time was set ahead since the last one.
+    pub fn see(&mut self, clocks: Clocks) -> Option<Duration> {
+        self.steady_since = self.steady_since.min(clocks.now);
+        let earlier = self.clocks.replace(clocks)?;
+        let ahead = clocks.set_ahead_since(earlier)?;
+        self.steady_since = clocks.now;
+        Some(ahead)
+    }
+
+    /// Since when something has waited that began to wait then, whatever the clock did meanwhile.
+    pub fn waiting_since(&self, began: Timestamp, now: Timestamp) -> Timestamp {
+        began.max(self.steady_since).min(now)
+    }
 }
 
 impl Default for Head {
@@ -122,6 +142,8 @@ impl Default for Head {
             removals: Vec::new(),
             hooks: BTreeMap::new(),
             pending: Vec::new(),
+            clocks: None,
+            steady_since: Timestamp::default(),
             to_prove: None,
             settled: None,
         }

@@ -31,7 +31,7 @@ use crate::state::runs::{Stage, Stages};
 use crate::state::{Lost, State};
 use crate::table::rows::Rows;
 use crate::table::wanted::{self, Wanted};
-use crate::time::Timestamp;
+use crate::time::{Clocks, Timestamp};
 use domains::DomainsNow;
 use tables::Desk;
 
@@ -44,6 +44,8 @@ pub struct Run<'run> {
     pub id: String,
     /// When it began.
     pub now: Timestamp,
+    /// The clocks then.
+    pub clocks: Clocks,
     /// When it must be over.
     pub deadline: Instant,
     /// Whether everything is read, whatever could be followed.

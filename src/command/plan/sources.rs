@@ -112,6 +112,7 @@ pub(super) fn now(
             state,
             source,
             known: head.sources.get(&source.name),
+            head,
         };
         let mut found = reading.map(|reading| desk.now(reading));
         if let Ok(None) = found {
@@ -136,6 +137,7 @@ struct Desk<'desk, 'run> {
     state: &'desk State,
     source: &'desk Source,
     known: Option<&'desk SourceState>,
+    head: &'desk Head,
 }
 
 impl Desk<'_, '_> {
@@ -198,7 +200,10 @@ impl Desk<'_, '_> {
             return Some(SourceRecords::shown(shown));
         }
         let Some((stored, (before, answering))) = self.stored(None).zip(before) else {
-            let is_late = |at: Timestamp| self.run.now <= at.after(ldap.replication_delay);
+            let is_late = |at: Timestamp| {
+                let since = self.head.waiting_since(at, self.run.now);
+                self.run.now <= since.after(ldap.replication_delay)
+            };
             let may_be_late =
                 !ldap.replication_delay.is_zero() && known.current_at.is_some_and(is_late);
             let is_unproven = before.is_some_and(is_other) && may_be_late;
@@ -313,7 +318,11 @@ impl Desk<'_, '_> {
     /// The records as they are stored; what `next` names is looked up in them.
     fn stored(&self, next: Option<&Changes>) -> Option<SourceRecords> {
         let known = self.known.filter(|known| known.base.is_some())?;
-        self.whole(self.state.records(&self.source.name, known, next))
+        let mut records = self.whole(self.state.records(&self.source.name, known, next))?;
+        for missing in &mut records.missing {
+            missing.since = missing.since.max(self.head.steady_since);
+        }
+        Some(records)
     }
 
     /// What came of a look at the stored records, unless they are lost.

@@ -106,6 +106,7 @@ impl<'run> Desk<'_, 'run> {
             released: &released,
             standing: &self.standing(),
             now: self.run.now,
+            steady_since: self.head.steady_since,
         };
         let table_values = &self.table.values;
         // Nearly always everything flows, and then this is the difference.
@@ -309,7 +310,8 @@ impl<'run> Desk<'_, 'run> {
         let begins = self.run.now.before(self.run.config.guard.window);
         let mut counts = Counts::default();
         for removals in &self.head.removals {
-            if removals.table == self.table.name && removals.at > begins {
+            let at = self.head.waiting_since(removals.at, self.run.now);
+            if removals.table == self.table.name && at > begins {
                 counts.add(&removals.counts);
             }
         }

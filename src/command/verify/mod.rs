@@ -91,6 +91,7 @@ pub fn run(config: &Config, options: &Options, out: &mut dyn Write) -> Result<u8
     let run = super::begin(config, started, true, &entries);
     // What the last run found is no witness for it.
     head.settled = None;
+    super::see_clocks(&run, &mut head);
     let planned = options.is_full.then(|| {
         progress::shown(&entries, !options.is_quiet, || {
             plan::make(&run, &state, &head, &mut Stages::default())

@@ -88,6 +88,7 @@ impl Publication {
             window: &Counts::default(),
             released: &Released::default(),
             now: Timestamp::now(),
+            steady_since: Timestamp::default(),
         });
         assert!(judgement.holds.is_empty(), "{:?}", judgement.holds);
         let approved = judgement.approved;
