@@ -59,13 +59,25 @@ impl Address {
         } else {
             split_plain(text)?
         };
-        if local.is_empty() || local == "*" {
+        if is_wildcard(&local) {
             return Err(AddressError::Wildcard);
         }
-        let address = Address {
-            local,
-            domain: Domain::parse(domain)?,
-        };
+        Address::bounded(local, Domain::parse(domain)?)
+    }
+
+    /// The address of a local part in internal form, whatever stands in it.
+    pub fn of(local: &str, domain: &Domain) -> Result<Self, AddressError> {
+        if local.contains(is_control) {
+            return Err(AddressError::Control);
+        }
+        if is_wildcard(local) {
+            return Err(AddressError::Wildcard);
+        }
+        Address::bounded(local.to_owned(), domain.clone())
+    }
+
+    fn bounded(local: String, domain: Domain) -> Result<Self, AddressError> {
+        let address = Address { local, domain };
         let domain_octets = address
             .domain
             .ascii()
@@ -142,6 +154,10 @@ pub fn split_external(key: &str) -> Option<(Cow<'_, str>, &str)> {
     }
     let (local, domain) = key.rsplit_once('@')?;
     Some((local.into(), domain))
+}
+
+fn is_wildcard(local: &str) -> bool {
+    local.is_empty() || local == "*"
 }
 
 fn split_plain(text: &str) -> Result<(String, &str), AddressError> {
