@@ -544,7 +544,7 @@ fn check_lookups(
     let keys = rules.keys(objects);
     let gateway = second::Gateway {
         is_smtputf8: rules.folding != Folding::Ascii,
-        delimiter: generator.random.pick(&["", "+", "-", "+-"]),
+        delimiter: generator.random.pick::<&str>(&["", "+", "-", "+-"]),
     };
     let asked = questions(generator, rules, objects);
     for (local, domain) in &asked {
