@@ -14,9 +14,8 @@ use crate::keys::{Key, folded_forms};
 pub fn order(kind: TableKind, address: &Address, folding: Folding, delimiter: &str) -> Vec<String> {
     let whole = [Some(address.clone()), without_extension(address, delimiter)];
     let addresses = || {
-        let keys = whole.iter().flatten();
-        keys.flat_map(|address| Key::all_of(address, folding))
-            .map(|key| key.as_str().to_owned())
+        let addresses = whole.iter().flatten();
+        addresses.flat_map(|address| forms(address, folding))
     };
     let domains = || {
         let forms = forms_of(address.domain(), folding);
@@ -46,6 +45,22 @@ pub fn order(kind: TableKind, address: &Address, folding: Folding, delimiter: &s
     }
 }
 
+/// An address as it is asked for: in external form, then in internal form where that is another. So the key of `a b@…`, which
+/// is `"a b"@…`, is found for the local part `"a b"` with quotes of its own, too.
+fn forms(address: &Address, folding: Folding) -> Vec<String> {
+    let keys = Key::all_of(address, folding).into_iter();
+    let mut forms: Vec<String> = keys.map(|key| key.as_str().to_owned()).collect();
+    let domain = address.domain();
+    for domain in [domain.ascii(), domain.unicode()] {
+        for form in folded_forms(&format!("{}@{domain}", address.local()), folding) {
+            if !forms.contains(&form) {
+                forms.push(form);
+            }
+        }
+    }
+    forms
+}
+
 /// A name, then each of its parents with and without a dot, the nearest first.
 fn with_parents(name: String) -> Vec<String> {
     let mut names = vec![name.clone()];
@@ -69,12 +84,7 @@ fn without_extension(address: &Address, delimiter: &str) -> Option<Address> {
     let at = local
         .find(|character| delimiter.contains(character))
         .filter(|at| *at > 0 && !is_reserved)?;
-    Address::parse(&format!(
-        "\"{}\"@{}",
-        &local[..at],
-        address.domain().ascii()
-    ))
-    .ok()
+    Address::of(&local[..at], address.domain()).ok()
 }
 
 #[cfg(test)]
@@ -104,6 +114,21 @@ mod tests {
         check("owner-list@example.com", "-", all);
         let all = "owner+list@example.com owner@example.com @example.com";
         check("owner+list@example.com", "+", all);
+        // What needs quotes is asked for with and without them; the local part may hold some of its own.
+        let all = r#""a,b"@example.com a,b@example.com @example.com"#;
+        check(r#""A,b"@example.com"#, "+", all);
+        let all = r#""\"a,b\""@example.com "a,b"@example.com @example.com"#;
+        check(r#""\"a,b\""@example.com"#, "+", all);
+        let all = concat!(
+            r#""a\"+x"@example.com a"+x@example.com "#,
+            r#""a\""@example.com a"@example.com @example.com"#
+        );
+        check(r#""a\"+x"@example.com"#, "+", all);
+        let all = concat!(
+            r#""a\\b+x"@example.com a\b+x@example.com "#,
+            r#""a\\b"@example.com a\b@example.com @example.com"#
+        );
+        check(r#""a\\b+x"@example.com"#, "+", all);
     }
 
     #[test]

@@ -294,10 +294,7 @@ pub fn always<'run>(
     domains: &'run Domains,
 ) -> impl Iterator<Item = Address> + 'run {
     recipients.always.iter().flat_map(move |local| {
-        let address = move |listed: &ListedDomain| {
-            let quoted = local.replace('\\', "\\\\").replace('"', "\\\"");
-            Address::parse(&format!("\"{quoted}\"@{}", listed.domain.ascii())).ok()
-        };
+        let address = move |listed: &ListedDomain| Address::of(local, &listed.domain).ok();
         let listed = domains.iter().filter(|listed| listed.reach.is_itself());
         listed.filter_map(address)
     })
