@@ -191,6 +191,7 @@ impl<'read> Following<'read> {
             }
         }
         let changes = rereading.changes;
+        super::nothing_behind(session).await?;
         let cursor = Cursor {
             cookie: BASE64.encode(cookie),
             // Who is shown a deletion sees deletions; who saw them before and is shown none sees them still.

@@ -11,7 +11,7 @@
 //! (what it says of Exchange), `look` (all servers, for `doctor`), `introduction` (one server, step by step, for `init`). Beside them `discover` (which servers there are) and `global_catalog` (whether one shows
 //! enough).
 //!
-//! Invariant: a snapshot is made in one place, after every base was read to its end on one connection.
+//! Invariant: a snapshot is made in one place, after every base was read to its end on one connection, and nothing came behind.
 
 pub mod ber;
 mod bind;
@@ -377,15 +377,22 @@ impl Reader<'_> {
             )
             .await?;
         }
+        nothing_behind(session).await?;
         Ok(found.references)
     }
+}
+
+/// To be called when everything was asked.
+async fn nothing_behind(session: &mut Session) -> Result<(), Trouble> {
+    let nothing = session.expect_nothing_behind().await;
+    nothing.map_err(|cause| Trouble::new(Step::End, cause))
 }
 
 fn not_stored(error: SpoolError) -> Trouble {
     Trouble::new(Step::RootDse, error.into())
 }
 
-/// To be called when every base was read to its end on one connection.
+/// To be called when every base was read to its end on one connection, and nothing came behind.
 fn complete(
     spool: &mut Spool,
     references: BTreeSet<String>,
