@@ -60,7 +60,7 @@ pub use look::{Clock, Posture, RemoteDomain, ServerSeen, SourceSeen, look};
 
 use dirsync::Following;
 use global_catalog::Catalog;
-use paged::{Budget, Found};
+use paged::Found;
 use rootdse::RootDse;
 use session::{Patience, Session};
 
@@ -364,7 +364,7 @@ impl Reader<'_> {
                 _ => spool.push(record),
             }
         };
-        let (mut found, mut budget) = (Found::into(&mut sink), Budget::of_pages());
+        let mut found = Found::into(&mut sink);
         for base in bases {
             paged::read_base(
                 session,
@@ -372,7 +372,6 @@ impl Reader<'_> {
                 &self.source.filter,
                 self.source.page_size,
                 &mut found,
-                &mut budget,
                 self.progress,
             )
             .await?;
