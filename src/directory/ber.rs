@@ -45,6 +45,9 @@ pub enum BerError {
     /// More elements than the limit.
     #[error("more than {0} elements in one message")]
     TooManyElements(usize),
+    /// Which of them counts, nobody can say.
+    #[error("it is there twice")]
+    Twice,
     /// Not the element that belongs here.
     #[error("no {0} where one belongs")]
     Missing(&'static str),

@@ -26,13 +26,19 @@ use crate::snapshot::{Cursor, Reported, SourceProgress};
 
 use super::Earlier;
 use super::failure::{Cause, Step, Trouble};
-use super::paged::{self, Budget, Found};
+use super::paged::{self, Found};
 use super::range;
 use super::rootdse::RootDse;
 use super::session::{Answer, Query, Reach, Session, With, success};
 
 /// More objects than these are not read one by one: a complete read is then cheaper, and bounded.
 const CHANGES_MAX: usize = 2_000;
+
+/// More of what changed is not held in memory: a complete read says it too, and hands on what it finds.
+const CHANGES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Names of more objects are not held either.
+const REPORTS_MAX: usize = 500_000;
 
 /// Answers without an entry that still say that more follows: a server that looks at a large directory for nobody gives
 /// some, but each brings it further. So many in a row lead nowhere, and neither does one that stands still.
@@ -172,7 +178,7 @@ impl<'read> Following<'read> {
             following: *self,
             session,
             progress,
-            budget: Budget::default(),
+            changes_bytes: 0,
             changes: Changes::default(),
         };
         for (guid, report) in reports {
@@ -189,8 +195,16 @@ impl<'read> Following<'read> {
                 }
                 Err(trouble) => return Err(trouble),
             }
+            if rereading.changes_bytes > CHANGES_BYTES_MAX {
+                tracing::info!(
+                    "{}: what changed takes more than {CHANGES_BYTES_MAX} bytes, too many to follow: a complete read",
+                    self.naming_context
+                );
+                return Ok(None);
+            }
         }
         let changes = rereading.changes;
+        super::nothing_behind(session).await?;
         let cursor = Cursor {
             cookie: BASE64.encode(cookie),
             // Who is shown a deletion sees deletions; who saw them before and is shown none sees them still.
@@ -236,7 +250,7 @@ impl<'read> Following<'read> {
         }
     }
 
-    /// Which objects changed since a cursor. `None`: the server does not know the cursor.
+    /// Which objects changed since a cursor. `None`: the server does not know the cursor, or there are too many.
     async fn reports(
         &self,
         session: &mut Session,
@@ -246,7 +260,14 @@ impl<'read> Following<'read> {
             return Ok(None);
         };
         match self.ask(session, EVERYBODY, cookie).await {
-            Ok(found) => Ok(Some(found)),
+            Ok((Some(reports), cookie)) => Ok(Some((reports, cookie))),
+            Ok((None, _)) => {
+                tracing::info!(
+                    "{}: more than {REPORTS_MAX} objects changed, too many to follow: a complete read",
+                    self.naming_context
+                );
+                Ok(None)
+            }
             Err(Cause::Refused(outcome)) => {
                 tracing::info!(
                     "{}: the changes cannot be followed on ({}): a complete read",
@@ -259,15 +280,14 @@ impl<'read> Following<'read> {
         }
     }
 
-    /// Asks until the server has nothing more to tell.
+    /// Asks until the server has nothing more to tell. `None` instead of more than [`REPORTS_MAX`] reports.
     async fn ask(
         &self,
         session: &mut Session,
         filter: &str,
         mut cookie: Vec<u8>,
-    ) -> Result<(BTreeMap<Vec<u8>, Report>, Vec<u8>), Cause> {
-        let mut reports: BTreeMap<Vec<u8>, Report> = BTreeMap::new();
-        let mut budget = Budget::default();
+    ) -> Result<(Option<BTreeMap<Vec<u8>, Report>>, Vec<u8>), Cause> {
+        let mut reports: Option<BTreeMap<Vec<u8>, Report>> = Some(BTreeMap::new());
         let mut empty_rounds_count = 0;
         let query = Query {
             base: self.naming_context,
@@ -285,12 +305,14 @@ impl<'read> Following<'read> {
                 match answers.next().await? {
                     Answer::Entry(entry) => {
                         is_empty = false;
-                        budget.spend_entry(entry)?;
                         let (guid, report) = report(entry)?;
-                        let known = reports.entry(guid).or_default();
-                        // The last word on being deleted, and every word on having moved.
-                        known.is_deleted = report.is_deleted;
-                        known.may_have_moved |= report.may_have_moved;
+                        if let Some(reports) = &mut reports {
+                            let known = reports.entry(guid).or_default();
+                            // The last word on being deleted, and every word on having moved.
+                            known.is_deleted = report.is_deleted;
+                            known.may_have_moved |= report.may_have_moved;
+                        }
+                        reports = reports.filter(|reports| reports.len() <= REPORTS_MAX);
                     }
                     Answer::Reference(_) => {}
                     Answer::End(end) => break end,
@@ -349,7 +371,7 @@ fn report(entry: &Entry) -> Result<(Vec<u8>, Report), Cause> {
     ))
 }
 
-/// Whether a search finds anything.
+/// Whether a search for a page of one entry finds any.
 async fn has_any(
     session: &mut Session,
     query: &Query<'_>,
@@ -359,6 +381,7 @@ async fn has_any(
     let mut answers = session.search(query, with).await?;
     loop {
         match answers.next().await? {
+            Answer::Entry(_) if is_any => return Err(Cause::TooManyEntries { asked: 1 }),
             Answer::Entry(_) => is_any = true,
             Answer::Reference(_) => {}
             Answer::End(end) => return success(end.outcome).map(|()| is_any),
@@ -371,7 +394,8 @@ struct Rereading<'read, 'session> {
     following: Following<'read>,
     session: &'session mut Session,
     progress: &'read SourceProgress,
-    budget: Budget,
+    /// What they take, and over the limit also what was not taken.
+    changes_bytes: usize,
     changes: Changes,
 }
 
@@ -418,9 +442,8 @@ impl Rereading<'_, '_> {
         let Some(mut entry) = entry else {
             return Ok(None);
         };
-        self.budget.spend_entry(&entry).map_err(trouble)?;
         if range::has_range(&entry) {
-            entry = range::complete(self.session, &entry, ATTRIBUTES, &mut self.budget).await?;
+            entry = range::complete(self.session, &entry, ATTRIBUTES).await?;
         }
         self.progress.count_entry();
         Ok(Some(Record::from_entry(&entry)))
@@ -443,8 +466,13 @@ impl Rereading<'_, '_> {
     async fn read_below(&mut self, base: &str) -> Result<(), Trouble> {
         let source = self.following.source;
         let mut records = Vec::new();
-        let mut sink = |record| {
-            records.push(record);
+        let mut bytes = self.changes_bytes;
+        let mut sink = |record: Record| {
+            bytes += bytes_of(&record);
+            // Read to its end all the same: the connection answers one search at a time.
+            if bytes <= CHANGES_BYTES_MAX {
+                records.push(record);
+            }
             Ok(())
         };
         paged::read_base(
@@ -453,23 +481,28 @@ impl Rereading<'_, '_> {
             &source.filter,
             source.page_size,
             &mut Found::into(&mut sink),
-            &mut self.budget,
             self.progress,
         )
         .await?;
         for record in records {
             self.take(record);
         }
+        self.changes_bytes = bytes;
         Ok(())
     }
 
     fn take(&mut self, record: Record) {
+        self.changes_bytes += bytes_of(&record);
         if self.following.covers(record.view().dn()) {
             self.changes.changed.push(record);
         } else {
             self.changes.gone.push(record.view().guid().to_vec());
         }
     }
+}
+
+fn bytes_of(record: &Record) -> usize {
+    record.view().octets().len() + size_of::<Record>()
 }
 
 const NO_SUCH_OBJECT: u32 = 32;

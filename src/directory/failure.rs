@@ -113,6 +113,8 @@ pub enum Step {
         /// Counted from 1 in each base.
         number: u64,
     },
+    /// Looking whether something came behind the last answer.
+    End,
     /// Fetching the rest of an attribute.
     Range {
         /// Of which entry.
@@ -381,7 +383,8 @@ impl Trouble {
             | Step::ServiceTicket { .. }
             | Step::Bind(_)
             | Step::GlobalCatalog
-            | Step::RootDse => server.to_owned(),
+            | Step::RootDse
+            | Step::End => server.to_owned(),
         }
     }
 
@@ -731,6 +734,7 @@ impl Step {
             Step::DirSync { .. } => 7,
             Step::Page { .. } => 8,
             Step::Range { .. } => 9,
+            Step::End => 10,
         }
     }
 }
@@ -756,6 +760,7 @@ impl fmt::Display for Step {
             Step::DirSync { .. } => f.write_str("the search for changes"),
             Step::Page { number, .. } => write!(f, "page {number}"),
             Step::Range { attribute, .. } => write!(f, "the rest of {}", safe(attribute)),
+            Step::End => f.write_str("the end of all answers"),
         }
     }
 }

@@ -161,6 +161,11 @@ impl Filter {
         self.shared.state().lost.take()
     }
 
+    /// Whoever asks next is told again why the connection is over.
+    pub fn tell_again(&self, lost: Lost) {
+        self.shared.state().lost = Some(lost);
+    }
+
     /// Waits until what the crate wrote last has been sent.
     pub async fn flushed(mut self, patience: Duration) {
         let _ = tokio::time::timeout(patience, &mut self.task).await;

@@ -26,8 +26,11 @@ const FRAME_LIMITS: Limits = Limits {
     elements_max: FRAME_ELEMENTS_MAX,
 };
 
-/// A cookie is kept between runs. It has some octets for each controller that ever was in a domain: a hundred for the first.
+/// A cookie of DirSync is kept between runs. It has some octets for each controller that ever was in a domain: a hundred for the first.
 const COOKIE_OCTETS_MAX: usize = 1024 * 1024;
+
+/// Active Directory's names of parts have 255 characters at most; whoever takes a name apart has to hold each of its parts.
+const DN_OCTETS_MAX: usize = 64 * 1024;
 
 /// ExtendedRequest with message id 1 and the name of StartTLS, 1.3.6.1.4.1.1466.20037 (RFC 4511 section 4.14.1).
 pub const START_TLS_REQUEST: &[u8] = b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037";
@@ -186,6 +189,9 @@ fn read_entry(operation: Element<'_>, entry: &mut Entry) -> Result<(), &'static 
     let mut parts = operation.elements();
     let dn = std::str::from_utf8(expect(&mut parts, OCTET_STRING)?.content)
         .map_err(|_| "an entry whose DN is not UTF-8")?;
+    if dn.len() > DN_OCTETS_MAX {
+        return Err("an entry whose DN is longer than any directory's");
+    }
     entry.begin(dn);
     let mut attributes = expect(&mut parts, SEQUENCE)?.elements();
     if !parts.is_over() {
@@ -294,6 +300,11 @@ pub fn paging_cookie(value: &[u8]) -> Result<Vec<u8>, BerError> {
     let mut elements = outer.expect(SEQUENCE, "paging control")?.elements();
     elements.expect(INTEGER, "size in the paging control")?;
     let cookie = elements.expect(OCTET_STRING, "cookie in the paging control")?;
+    if cookie.content.len() > COOKIE_OCTETS_MAX {
+        return Err(BerError::Missing(
+            "cookie of believable size in the paging control",
+        ));
+    }
     match (elements.read()?, outer.read()?) {
         (None, None) => Ok(cookie.content.to_vec()),
         (Some(_), _) | (_, Some(_)) => Err(BerError::Missing("end of the paging control")),

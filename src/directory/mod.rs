@@ -11,7 +11,7 @@
 //! (what it says of Exchange), `look` (all servers, for `doctor`), `introduction` (one server, step by step, for `init`). Beside them `discover` (which servers there are) and `global_catalog` (whether one shows
 //! enough).
 //!
-//! Invariant: a snapshot is made in one place, after every base was read to its end on one connection.
+//! Invariant: a snapshot is made in one place, after every base was read to its end on one connection, and nothing came behind.
 
 pub mod ber;
 mod bind;
@@ -60,7 +60,7 @@ pub use look::{Clock, Posture, RemoteDomain, ServerSeen, SourceSeen, look};
 
 use dirsync::Following;
 use global_catalog::Catalog;
-use paged::{Budget, Found};
+use paged::Found;
 use rootdse::RootDse;
 use session::{Patience, Session};
 
@@ -364,7 +364,7 @@ impl Reader<'_> {
                 _ => spool.push(record),
             }
         };
-        let (mut found, mut budget) = (Found::into(&mut sink), Budget::of_pages());
+        let mut found = Found::into(&mut sink);
         for base in bases {
             paged::read_base(
                 session,
@@ -372,20 +372,26 @@ impl Reader<'_> {
                 &self.source.filter,
                 self.source.page_size,
                 &mut found,
-                &mut budget,
                 self.progress,
             )
             .await?;
         }
+        nothing_behind(session).await?;
         Ok(found.references)
     }
+}
+
+/// To be called when everything was asked.
+async fn nothing_behind(session: &mut Session) -> Result<(), Trouble> {
+    let nothing = session.expect_nothing_behind().await;
+    nothing.map_err(|cause| Trouble::new(Step::End, cause))
 }
 
 fn not_stored(error: SpoolError) -> Trouble {
     Trouble::new(Step::RootDse, error.into())
 }
 
-/// To be called when every base was read to its end on one connection.
+/// To be called when every base was read to its end on one connection, and nothing came behind.
 fn complete(
     spool: &mut Spool,
     references: BTreeSet<String>,

@@ -23,11 +23,13 @@ const EMPTY_PAGES_MAX: u32 = 100;
 
 /// A forest has a handful of domains; references are kept between runs.
 const REFERENCES_MAX: usize = 1_000;
+const REFERENCES_BYTES_MAX: usize = 1024 * 1024;
 
-/// What entries may take in memory until they are handed on as records: three million recipients with ten addresses each,
-/// where a page has thousands. A server that gives more is not one of a mail organisation, or does not end. What records
-/// take is bounded by whoever takes them.
-const READ_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
+/// What may be held in memory of what a server sends, beside the message that is looked at: the objects of a page whose
+/// values come in pieces, all values of one of them, the entries of a configuration. Four times the largest message; a
+/// thousand objects with as many addresses as Active Directory gives at once take as much. Records are handed on one by
+/// one, and what they take is bounded by whoever takes them.
+const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Takes the records that are read.
 pub type Sink<'sink> = &'sink mut dyn FnMut(Record) -> Result<(), SpoolError>;
@@ -40,11 +42,9 @@ pub struct Found<'sink> {
     pub references: BTreeSet<String>,
 }
 
-/// What may still be kept.
+/// What may still be held.
 pub struct Budget {
     bytes_left: usize,
-    references_bytes: usize,
-    is_of_pages: bool,
 }
 
 impl<'sink> Found<'sink> {
@@ -60,38 +60,16 @@ impl<'sink> Found<'sink> {
 impl Default for Budget {
     fn default() -> Self {
         Budget {
-            bytes_left: READ_BYTES_MAX,
-            references_bytes: 0,
-            is_of_pages: false,
+            bytes_left: HELD_BYTES_MAX,
         }
     }
 }
 
 impl Budget {
-    /// For records that are spooled: what a page took is free again behind it.
-    pub fn of_pages() -> Budget {
-        Budget {
-            is_of_pages: true,
-            ..Budget::default()
-        }
-    }
-
     /// Accounts for values.
     pub fn spend_values(&mut self, values: &[Vec<u8>]) -> Result<(), Cause> {
         let octets: usize = values.iter().map(Vec::len).sum();
         self.spend(octets.saturating_add(size_of_val(values)))
-    }
-
-    fn spend_reference(&mut self, url: &str) -> Result<(), Cause> {
-        let bytes = url.len() + size_of::<String>();
-        self.references_bytes += bytes;
-        self.spend(bytes)
-    }
-
-    fn end_page(&mut self) {
-        if self.is_of_pages {
-            self.bytes_left = READ_BYTES_MAX.saturating_sub(self.references_bytes);
-        }
     }
 
     /// Accounts for an entry.
@@ -106,7 +84,7 @@ impl Budget {
                 self.bytes_left = left;
                 Ok(())
             }
-            None => Err(Cause::TooLarge(READ_BYTES_MAX as u64)),
+            None => Err(Cause::TooLarge(HELD_BYTES_MAX as u64)),
         }
     }
 }
@@ -118,30 +96,31 @@ pub async fn read_base(
     filter: &str,
     page_size: u32,
     found: &mut Found<'_>,
-    budget: &mut Budget,
     progress: &SourceProgress,
 ) -> Result<(), Trouble> {
     let query = of_recipients(base, filter);
     let mut pages = Pages::of(&query, page_size);
     while !pages.are_over {
         let mut in_pieces = Vec::new();
+        // What a page took is free again behind it.
+        let mut budget = Budget::default();
         let take = |entry: &Entry| {
             progress.count_entry();
             if range::has_range(entry) {
+                budget.spend_entry(entry)?;
                 in_pieces.push(entry.clone());
             } else {
                 (found.sink)(Record::from_entry(entry))?;
             }
             Ok(())
         };
-        pages.next(session, budget, take).await?;
+        pages.next(session, take).await?;
         // Between pages: the connection answers one search at a time.
         for entry in &in_pieces {
-            let whole = range::complete(session, entry, ATTRIBUTES, budget).await?;
+            let whole = range::complete(session, entry, ATTRIBUTES).await?;
             let taken = (found.sink)(Record::from_entry(&whole));
             taken.map_err(|error| pages.trouble(error.into()))?;
         }
-        budget.end_page();
     }
     found.references.append(&mut pages.references);
     Ok(())
@@ -158,11 +137,13 @@ pub async fn read_first_page(
     let query = of_recipients(base, filter);
     let mut pages = Pages::of(&query, page_size);
     let mut records = Vec::new();
+    let mut budget = Budget::default();
     let take = |entry: &Entry| {
+        budget.spend_entry(entry)?;
         records.push(Record::from_entry(entry));
         Ok(())
     };
-    pages.next(session, &mut Budget::default(), take).await?;
+    pages.next(session, take).await?;
     Ok((records, !pages.are_over))
 }
 
@@ -186,10 +167,11 @@ pub async fn read_entries(
     let mut pages = Pages::of(query, page_size);
     while !pages.are_over {
         let take = |entry: &Entry| {
+            budget.spend_entry(entry)?;
             all.push(entry.clone());
             Ok(())
         };
-        pages.next(session, budget, take).await?;
+        pages.next(session, take).await?;
     }
     Ok(all)
 }
@@ -224,11 +206,10 @@ impl<'query> Pages<'query> {
     async fn next(
         &mut self,
         session: &mut Session,
-        budget: &mut Budget,
         take: impl FnMut(&Entry) -> Result<(), Cause>,
     ) -> Result<(), Trouble> {
         self.number += 1;
-        let read = self.read(session, budget, take).await;
+        let read = self.read(session, take).await;
         let entries_count = read.map_err(|cause| self.trouble(cause))?;
         self.are_over = self.cookie.is_empty();
         self.empty_pages_count = if entries_count == 0 {
@@ -251,7 +232,6 @@ impl<'query> Pages<'query> {
     async fn read(
         &mut self,
         session: &mut Session,
-        budget: &mut Budget,
         mut take: impl FnMut(&Entry) -> Result<(), Cause>,
     ) -> Result<u32, Cause> {
         let mut entries_count = 0;
@@ -265,18 +245,9 @@ impl<'query> Pages<'query> {
                         return Err(Cause::TooManyEntries { asked: self.size });
                     }
                     entries_count += 1;
-                    budget.spend_entry(entry)?;
                     take(entry)?;
                 }
-                Answer::Reference(urls) => {
-                    for url in urls {
-                        budget.spend_reference(&url)?;
-                        self.references.insert(url);
-                        if self.references.len() > REFERENCES_MAX {
-                            return Err(Cause::TooManyReferences(REFERENCES_MAX));
-                        }
-                    }
-                }
+                Answer::Reference(urls) => refer(&mut self.references, urls)?,
                 Answer::End(end) => {
                     // The result first: what a refusal says counts more than that it came without a control.
                     let cookie = end.cookie();
@@ -287,4 +258,15 @@ impl<'query> Pages<'query> {
             }
         }
     }
+}
+
+fn refer(known: &mut BTreeSet<String>, urls: Vec<String>) -> Result<(), Cause> {
+    for url in urls {
+        let is_new = known.insert(url);
+        let bytes = || known.iter().map(String::len).sum::<usize>();
+        if is_new && (known.len() > REFERENCES_MAX || bytes() > REFERENCES_BYTES_MAX) {
+            return Err(Cause::TooManyReferences(REFERENCES_MAX));
+        }
+    }
+    Ok(())
 }

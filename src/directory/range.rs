@@ -31,8 +31,8 @@ pub async fn complete(
     session: &mut Session,
     entry: &Entry,
     asked: &[&str],
-    budget: &mut Budget,
 ) -> Result<Entry, Trouble> {
+    let mut budget = Budget::default();
     let mut whole = entry.only(|name| !is_ranged(name));
     for name in entry.names() {
         let Some((base_name, _)) = split_name(name) else {
@@ -57,7 +57,7 @@ pub async fn complete(
                 "an attribute both whole and in pieces",
             )));
         }
-        let values = fetch(session, attribute, entry, budget)
+        let values = fetch(session, attribute, entry, &mut budget)
             .await
             .map_err(trouble)?;
         whole.add_name(attribute);
@@ -84,6 +84,12 @@ async fn fetch(
         }
         let wanted = format!("{attribute};range={}-*", values.len());
         let found = session.read_entry(entry.dn(), vec![wanted]).await?;
+        if found
+            .iter()
+            .any(|found| !found.dn().eq_ignore_ascii_case(entry.dn()))
+        {
+            return Err(Cause::Entry("another entry than the one asked for"));
+        }
         next_piece = found.iter().find_map(|entry| piece(entry, attribute));
         if let Some((_, values)) = &next_piece {
             budget.spend_values(values)?;

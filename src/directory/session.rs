@@ -20,6 +20,7 @@ use crate::config::{LdapSource, ServerAddress};
 use crate::entry::Entry;
 use crate::time::Timestamp;
 
+use super::ber::BerError;
 use super::bind::Credentials;
 use super::failure::{Cause, Step, Trouble};
 use super::filter::{Batch, Filter, Lost};
@@ -141,19 +142,28 @@ pub struct End {
 impl End {
     /// The cookie of the next page; empty after the last one.
     pub fn cookie(&self) -> Result<Vec<u8>, Cause> {
-        let value = self.value_of(PAGED_RESULTS).ok_or(Cause::NoPagingControl)?;
+        let value = self.value_of(PAGED_RESULTS).map_err(Cause::PagingControl)?;
+        let value = value.ok_or(Cause::NoPagingControl)?;
         message::paging_cookie(value).map_err(Cause::PagingControl)
     }
 
     /// How a DirSync answer ended.
     pub fn dirsync(&self) -> Result<DirSyncEnd, Cause> {
-        let value = self.value_of(DIRSYNC).ok_or(Cause::NoDirSyncControl)?;
+        let value = self.value_of(DIRSYNC).map_err(Cause::DirSyncControl)?;
+        let value = value.ok_or(Cause::NoDirSyncControl)?;
         message::dirsync_end(value).map_err(Cause::DirSyncControl)
     }
 
-    fn value_of(&self, name: &str) -> Option<&[u8]> {
-        let found = self.controls.iter().find(|control| control.ctype == name)?;
-        Some(found.val.as_deref().unwrap_or_default())
+    /// Two that contradict each other: the one says that nothing follows, and the other that something does.
+    fn value_of(&self, name: &str) -> Result<Option<&[u8]>, BerError> {
+        let mut found = self.controls.iter().filter(|control| control.ctype == name);
+        let value = found
+            .next()
+            .map(|control| control.val.as_deref().unwrap_or_default());
+        match found.next() {
+            None => Ok(value),
+            Some(_) => Err(BerError::Twice),
+        }
     }
 }
 
@@ -252,12 +262,31 @@ impl Session {
             match answers.next().await? {
                 Answer::Entry(entry) if entries.is_empty() => entries.push(entry.clone()),
                 Answer::Entry(_) => return Err(Cause::TooManyEntries { asked: 1 }),
-                Answer::Reference(_) => {}
+                // Whoever refers to somebody else has not said that there is no entry.
+                Answer::Reference(_) => {
+                    return Err(Cause::Entry("a reference where an entry was asked for"));
+                }
                 Answer::End(end) => {
                     success(end.outcome)?;
                     return Ok(entries);
                 }
             }
+        }
+    }
+
+    /// To be called behind the last answer that counts. Whatever a server sends behind a result is out of turn, and may be
+    /// what belonged in front of it; it is met on the way to the answer of one question more. That the server has gone
+    /// meanwhile says nothing against what it had told.
+    pub async fn expect_nothing_behind(&mut self) -> Result<(), Cause> {
+        const NO_ATTRIBUTES: &str = "1.1";
+        let asked = self.read_entry("", vec![NO_ATTRIBUTES.to_owned()]).await;
+        match asked {
+            Ok(_) | Err(Cause::Refused(_)) => Ok(()),
+            Err(Cause::Lost(lost @ (Lost::Closed | Lost::Broken(_) | Lost::Notice(_)))) => {
+                self.filter.tell_again(lost);
+                Ok(())
+            }
+            Err(cause) => Err(cause),
         }
     }
 

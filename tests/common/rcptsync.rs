@@ -157,6 +157,17 @@ impl Rcptsync {
         }
     }
 
+    /// Runs the program to its end: how that was, and the most memory that it held, in KiB (GNU time).
+    pub fn run_measured(&self, arguments: &[&str]) -> (Outcome, u64) {
+        let measured = self.directory().join("measured");
+        let output = measured.display().to_string();
+        let wrapper = ["time", "--quiet", "--format=%M", "--output", &output];
+        let outcome = self.run_under(&wrapper, arguments);
+        let text = std::fs::read_to_string(&measured).expect("GNU time has written");
+        let kib = text.lines().last().and_then(|line| line.parse().ok());
+        (outcome, kib.expect("a number of KiB"))
+    }
+
     /// The words of a command line that runs the program on a terminal (`script` gives it one).
     pub fn words(&self, arguments: &[&str]) -> Vec<String> {
         let program = PROGRAM.expect("built for integration tests, which know the program");

@@ -9,6 +9,7 @@ use rustls::{ServerConnection, StreamOwned};
 
 use crate::ber::{Reader, element, header, number};
 use crate::filter::Filter;
+use crate::sequence::{End, Pieces, Script};
 use crate::{
     DIR_SYNC, Directory, Fault, Identity, Moment, NoticeForm, Object, SHOW_DELETED, SearchSeen,
     Shared, controller,
@@ -25,6 +26,9 @@ const ENTRY: u8 = 0x64;
 const DONE: u8 = 0x65;
 const REFERENCE: u8 = 0x73;
 const EXTENDED_RESPONSE: u8 = 0x78;
+
+/// No client of ours asks for more at once.
+const REQUEST_OCTETS_MAX: usize = 64 * 1024 * 1024;
 
 /// The connection is to end.
 struct Over;
@@ -51,6 +55,9 @@ struct Connection<'shared> {
     is_bound: bool,
     // Rounds of DirSync on this connection.
     rounds_count: u32,
+    // Answers on this connection, and the last of them.
+    answers_count: u32,
+    answer_before: Vec<u8>,
 }
 
 struct Search {
@@ -78,6 +85,8 @@ pub(crate) fn serve(stream: TcpStream, shared: &Shared) {
         directory: shared.directory(),
         is_bound: false,
         rounds_count: 0,
+        answers_count: 0,
+        answer_before: Vec::new(),
     };
     if let Some(identity) = &shared.directory().identity
         && connection.directory.is_ldaps
@@ -163,6 +172,9 @@ impl Connection<'_> {
             self.transport.read_exact(&mut octet)?;
             frame.push(octet[0]);
         };
+        if content_octets > REQUEST_OCTETS_MAX {
+            return Err(Over);
+        }
         frame.resize(header_octets + content_octets, 0);
         self.transport.read_exact(&mut frame[header_octets..])?;
         let mut stats = self.shared.stats();
@@ -172,8 +184,43 @@ impl Connection<'_> {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Over> {
+        let directory = Arc::clone(&self.directory);
+        if let Some(script) = &directory.script {
+            return self.send_twisted(bytes, script);
+        }
         self.shared.stats().sent_bytes += bytes.len();
         Ok(self.transport.write_all(bytes)?)
+    }
+
+    fn send_twisted(&mut self, bytes: &[u8], script: &Script) -> Result<(), Over> {
+        self.answers_count += 1;
+        let twisted = script.apply(self.answers_count, bytes, &self.answer_before);
+        self.answer_before = bytes.to_vec();
+        let mut stats = self.shared.stats();
+        stats.sent_bytes += twisted.octets.len();
+        stats.touched.extend(twisted.touched);
+        drop(stats);
+        match script.pieces {
+            Pieces::Answers => self.transport.write_all(&twisted.octets)?,
+            Pieces::Octets(count) => {
+                for piece in twisted.octets.chunks(count) {
+                    self.transport.write_all(piece)?;
+                }
+            }
+        }
+        match twisted.end {
+            None => Ok(()),
+            Some(End::Close) => Err(Over),
+            Some(End::Reset) => Err(self.reset()),
+            Some(End::Silence) => self.wait_for_the_end(),
+        }
+    }
+
+    fn reset(&mut self) -> Over {
+        let _ = rustix::net::sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
+        self.transport = Transport::Gone;
+        self.shared.sockets().clear();
+        Over
     }
 
     fn bind(&mut self, id: u32, mut operation: Reader<'_>) -> Result<(), Over> {
@@ -485,6 +532,11 @@ impl Connection<'_> {
                     pause: wanted,
                 } if *page == number => pause = Some(*wanted),
                 Fault::BytesInPage { page, bytes } if *page == number => extra.clone_from(bytes),
+                Fault::RepeatedInPage { page, bytes, times } if *page == number => {
+                    for _ in 0..*times {
+                        self.send(bytes)?;
+                    }
+                }
                 Fault::BytesBehindPage { page, bytes } if *page == number => {
                     behind.clone_from(bytes)
                 }
@@ -524,18 +576,11 @@ impl Connection<'_> {
 
     /// Does what the faults of this moment say instead of the answer.
     fn fail_at(&mut self, id: u32, moment: Moment, tag: u8) -> Result<(), Over> {
-        let shared = self.shared;
         let directory = Arc::clone(&self.directory);
         for fault in &directory.faults {
             match fault {
                 Fault::Close(when) if *when == moment => return Err(Over),
-                Fault::Reset(when) if *when == moment => {
-                    let _ =
-                        rustix::net::sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
-                    self.transport = Transport::Gone;
-                    shared.sockets().clear();
-                    return Err(Over);
-                }
+                Fault::Reset(when) if *when == moment => return Err(self.reset()),
                 Fault::Silence(when) if *when == moment => return self.wait_for_the_end(),
                 Fault::Bytes(when, bytes) if *when == moment => {
                     self.send(bytes)?;
@@ -563,10 +608,12 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Says nothing more; whatever still comes is only remembered.
+    /// Says nothing more; whatever still comes, a request or not, is only remembered.
     fn wait_for_the_end(&mut self) -> Result<(), Over> {
+        let mut octet = [0];
         loop {
-            self.receive()?;
+            self.transport.read_exact(&mut octet)?;
+            self.shared.stats().received.push(octet[0]);
         }
     }
 }
@@ -714,7 +761,7 @@ fn done(id: u32, code: u32, text: &[u8], control: Option<(&[u8], &[u8])>) -> Vec
     message(id, &result(DONE, code, text, &[]), &controls)
 }
 
-fn notice(form: NoticeForm) -> Vec<u8> {
+pub(crate) fn notice(form: NoticeForm) -> Vec<u8> {
     let name = element(0x8a, &[NOTICE]);
     match form {
         NoticeForm::Standard => message(

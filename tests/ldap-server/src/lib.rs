@@ -15,6 +15,7 @@ mod ber;
 mod connection;
 mod controller;
 mod filter;
+pub mod sequence;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -46,6 +47,7 @@ pub struct Directory {
     lacks_dir_sync: bool,
     references: Vec<String>,
     faults: Vec<Fault>,
+    script: Option<sequence::Script>,
     identity: Option<Identity>,
     is_ldaps: bool,
 }
@@ -144,6 +146,15 @@ pub enum Fault {
         /// A whole message, or not.
         bytes: Vec<u8>,
     },
+    /// A message comes so many times before the result of a page, each in a write of its own.
+    RepeatedInPage {
+        /// Which page.
+        page: u32,
+        /// A whole message.
+        bytes: Vec<u8>,
+        /// How often.
+        times: usize,
+    },
     /// These octets come in one write with the result of a page, behind it.
     BytesBehindPage {
         /// Which page.
@@ -220,6 +231,8 @@ pub struct Stats {
     pub received: Vec<u8>,
     /// How much was sent, before encryption.
     pub sent_bytes: usize,
+    /// What a script kept from being told as it is ([`sequence`]).
+    pub touched: Vec<Vec<u8>>,
 }
 
 /// A search as a client sent it.
@@ -352,9 +365,24 @@ impl Directory {
         self
     }
 
+    /// Twists its answers so.
+    pub fn script(mut self, script: sequence::Script) -> Directory {
+        self.script = Some(script);
+        self
+    }
+
     /// Fails no more.
     pub fn without_faults(mut self) -> Directory {
         self.faults.clear();
+        self
+    }
+
+    /// With the accounts and the TLS of another.
+    pub fn protected_like(mut self, other: &Directory) -> Directory {
+        self.accounts.clone_from(&other.accounts);
+        self.is_bind_needed = other.is_bind_needed;
+        self.identity.clone_from(&other.identity);
+        self.is_ldaps = other.is_ldaps;
         self
     }
 

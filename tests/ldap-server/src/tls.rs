@@ -6,9 +6,11 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 
 /// A certificate authority.
@@ -24,6 +26,31 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// A chain of certificates, the server's own first, and its key; all PEM, and right or not.
+    pub fn of_pem(chain: &str, key: &str) -> Identity {
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain.as_bytes())
+            .collect::<Result<_, _>>()
+            .expect("certificates");
+        let certificate = chain.first().expect("a certificate").to_vec();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = provider
+            .key_provider
+            .load_private_key(key)
+            .expect("a key that can sign");
+        // Not through the usual way, which looks whether certificate and key belong together and is a good one.
+        let shown = Arc::new(CertifiedKey::new(chain, key));
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
+        Identity {
+            config: Arc::new(config),
+            certificate,
+        }
+    }
+
     /// The certificate itself (DER).
     pub fn certificate(&self) -> &[u8] {
         &self.certificate
