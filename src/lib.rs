@@ -35,6 +35,7 @@ pub mod error;
 pub mod exit;
 pub mod leb128;
 pub mod log;
+pub mod surroundings;
 pub mod time;
 
 pub mod config;

@@ -14,9 +14,10 @@ use rcptsync::command::{
 use rcptsync::error::{Failure, Result};
 use rcptsync::exit::Exit;
 use rcptsync::log::Results;
-use rcptsync::{config, log, report};
+use rcptsync::{config, log, report, surroundings};
 
 fn main() -> ExitCode {
+    surroundings::settle();
     tell_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -20,6 +20,9 @@ use crate::time::rough;
 /// Where the programs of Postfix lie. No `PATH` finds them.
 const DIRECTORIES: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
+/// The search path of those programs; of our environment they get the place of main.cf alone.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// How long a question takes at most that nobody's data makes longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -168,6 +171,10 @@ fn start(program: &str, arguments: &[&str], setting: &Setting<'_>) -> io::Result
         }
         tried = command
             .args(arguments)
+            .env_clear()
+            .env("PATH", PATH)
+            .env("LANG", "C")
+            .envs(std::env::var_os("MAIL_CONFIG").map(|directory| ("MAIL_CONFIG", directory)))
             .current_dir(setting.directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
