@@ -58,6 +58,9 @@ fn run(cli: &Cli, results: Results) -> Result<u8> {
         }
         (Err(failure), _) => return Err(failure),
     };
+    if cli.command.acts() {
+        config.trusted()?;
+    }
     match &cli.command {
         Command::Sync { dry_run, full } => {
             let options = sync::Options {

@@ -7,7 +7,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -160,6 +160,17 @@ pub(crate) fn introduced(said: &str) -> String {
         "" => String::new(),
         said => format!("; it said:\n{said}"),
     }
+}
+
+/// Where those of these programs lie that are there.
+pub(crate) fn places(programs: &[&str]) -> Vec<PathBuf> {
+    let of_program = |program: &&str| {
+        let mut places = DIRECTORIES
+            .iter()
+            .map(|directory| Path::new(directory).join(program));
+        places.find(|place| place.is_file())
+    };
+    programs.iter().filter_map(of_program).collect()
 }
 
 fn start(program: &str, arguments: &[&str], setting: &Setting<'_>) -> io::Result<Child> {

@@ -31,6 +31,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::OFlags;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -39,11 +40,19 @@ use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::hold::{Hold, hex};
 use crate::notice::Memory;
+use crate::owners;
 use crate::records::{Records, Spool, SpoolError};
+use crate::regular;
 use files::{Generation, Ledger};
 use head::{FORMAT, Head, SourceState};
 use runs::{LINES_KEPT, LINES_SLACK, RunRecord};
 pub use sealed::{Broken, Sealed};
+
+/// A file of the state and not what a link names; a pipe in its place is not waited for.
+const ITSELF: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK);
+
+/// A million recipients make a ledger of some sixty megabytes.
+const FILE_OCTETS_MAX: u64 = 1 << 30;
 
 /// Ends the name of a file that is being written; a dot begins it.
 const TEMPORARY_SUFFIX: &str = ".new";
@@ -82,6 +91,14 @@ pub enum Lost {
 impl State {
     /// Opens the directory for the one writer, making it where it is missing.
     pub fn lock(directory: &Path) -> Result<State> {
+        // Whoever can put another directory in its place decides what was published last.
+        if let Some(hand) = owners::refused_above(directory) {
+            return Err(owners::refusal(
+                "the state directory is not trusted",
+                directory,
+                &hand,
+            ));
+        }
         if !directory.exists() {
             make_with_open_parents(directory)
                 .map_err(|error| denied_or(Exit::Configuration, directory, &error))?;
@@ -93,7 +110,9 @@ impl State {
             .truncate(false)
             .write(true)
             .mode(0o600)
-            .open(&path);
+            .custom_flags(ITSELF.bits().cast_signed())
+            .open(&path)
+            .and_then(regular::regular);
         let lock = lock.map_err(|error| denied_or(Exit::Configuration, &path, &error))?;
         match lock.try_lock() {
             Ok(()) => Ok(State {
@@ -130,7 +149,7 @@ impl State {
     /// What is. Without head.json: nothing yet, except that numbers go on behind files that are there.
     pub fn head(&self) -> Result<Head> {
         let path = self.directory.join("head.json");
-        let text = match std::fs::read(&path) {
+        let text = match read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.fresh_head()),
             Err(error) => return Err(denied_or(Exit::Configuration, &path, &error)),
@@ -204,11 +223,11 @@ impl State {
         let path = |name| self.directory.join(source_path(source, name));
         let base = known.base.ok_or(io::ErrorKind::NotFound);
         let base = base.map_err(|kind| Lost::Io(kind.into()))?;
-        let (base, missing) = Records::open(File::open(path(base_name(base)))?)?;
+        let (base, missing) = Records::open(regular::open_itself(&path(base_name(base)))?)?;
         let mut records = SourceRecords::with_missing(base, missing);
         let mut stored = Vec::new();
         for number in &known.changes {
-            let file = std::fs::read(path(changes_name(*number)))?;
+            let file = read(&path(changes_name(*number)))?;
             stored.push(files::changes_from_bytes(&file)?);
         }
         records.look_up(stored.iter().chain(next))?;
@@ -291,7 +310,8 @@ impl State {
 
     /// Whether a base is whole and has this digest.
     fn is_base(&self, source: &str, number: u64, digest: &str) -> bool {
-        File::open(self.directory.join(source_path(source, base_name(number))))
+        let path = self.directory.join(source_path(source, base_name(number)));
+        regular::open_itself(&path)
             .map_err(Lost::Io)
             .and_then(Records::open)
             .is_ok_and(|(found, _)| found.digest() == digest)
@@ -304,7 +324,7 @@ impl State {
 
     /// A table as it was published last.
     pub fn ledger(&self, table: &str, number: u64) -> std::result::Result<Ledger, Lost> {
-        let file = std::fs::read(self.directory.join(ledger_path(table, number)))?;
+        let file = read(&self.directory.join(ledger_path(table, number)))?;
         Ok(Ledger::from_bytes(file)?)
     }
 
@@ -326,7 +346,7 @@ impl State {
     /// One generation.
     pub fn generation(&self, number: u64) -> std::result::Result<Generation, Lost> {
         let path = self.directory.join("generation").join(number.to_string());
-        Ok(Generation::from_bytes(&std::fs::read(path)?)?)
+        Ok(Generation::from_bytes(&read(&path)?)?)
     }
 
     /// Writes a generation.
@@ -356,9 +376,8 @@ impl State {
 
     /// The rows of a hold.
     pub fn hold(&self, digest: &str) -> std::result::Result<Hold, Lost> {
-        Ok(files::hold_from_bytes(&std::fs::read(
-            self.directory.join("hold").join(digest),
-        )?)?)
+        let path = self.directory.join("hold").join(digest);
+        Ok(files::hold_from_bytes(&read(&path)?)?)
     }
 
     /// Writes the rows of a hold.
@@ -420,7 +439,7 @@ impl State {
 
     /// The last runs, newest last; lines that cannot be read are skipped.
     pub fn runs(&self) -> Vec<RunRecord> {
-        let bytes = std::fs::read(self.directory.join("runs.jsonl")).unwrap_or_default();
+        let bytes = read(&self.directory.join("runs.jsonl")).unwrap_or_default();
         String::from_utf8_lossy(&bytes)
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok())
@@ -437,7 +456,7 @@ impl State {
     /// Per hook, what it was told of how things stand. A damaged file is as good as none: everything is told again.
     pub fn notified(&self) -> BTreeMap<String, Memory> {
         let path = self.directory.join("notified.json");
-        let notified = match std::fs::read(&path) {
+        let notified = match read(&path) {
             Ok(text) => {
                 serde_json::from_slice::<Notified>(&text).map_err(|error| error.to_string())
             }
@@ -468,15 +487,22 @@ impl State {
         let path = self.directory.join("runs.jsonl");
         let line = serde_json::to_string(run)?;
         // A line of a run that died in the middle of it, or that the disk garbled, must not stop those behind it.
-        let bytes = std::fs::read(&path).unwrap_or_default();
+        // Whatever else lies there is replaced and not written to, and so is a file with another name.
+        let is_ours = match path.symlink_metadata() {
+            Ok(found) => found.is_file() && found.nlink() == 1 && found.len() <= FILE_OCTETS_MAX,
+            Err(_) => true,
+        };
+        let bytes = read(&path).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
-        let lines: Vec<&str> = text.lines().collect();
-        if lines.len() < LINES_KEPT + LINES_SLACK {
+        let mut lines: Vec<&str> = text.lines().collect();
+        if is_ours && lines.len() < LINES_KEPT + LINES_SLACK {
             let mut file = OpenOptions::new()
                 .create(true)
                 .append(true)
                 .mode(0o600)
-                .open(&path)?;
+                .custom_flags(ITSELF.bits().cast_signed())
+                .open(&path)
+                .and_then(regular::regular)?;
             let end_of_last = if text.is_empty() || text.ends_with('\n') {
                 ""
             } else {
@@ -484,8 +510,10 @@ impl State {
             };
             return file.write_all(format!("{end_of_last}{line}\n").as_bytes());
         }
-        let kept = lines[lines.len() - LINES_KEPT..].join("\n");
-        write_durably(&path, &[format!("{kept}\n{line}\n").as_bytes()])
+        let mut kept = lines.split_off(lines.len().saturating_sub(LINES_KEPT));
+        kept.push(&line);
+        kept.push("");
+        write_durably(&path, &[kept.join("\n").as_bytes()])
     }
 
     fn store(&self, relative: &Path, parts: &[&[u8]]) -> Result<()> {
@@ -598,6 +626,12 @@ fn names_in(directory: &Path) -> Vec<String> {
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect()
+}
+
+/// The octets of a file of the state. Whoever looks may be root, and the account of the timer somebody else's by now: no link
+/// is followed, no pipe waited for, and what is larger than any state is not read.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    regular::read_itself(path, FILE_OCTETS_MAX)
 }
 
 /// Removes a file whose absence is all that matters.
