@@ -294,6 +294,28 @@ pub struct Init {
     install: bool,
 }
 
+impl Command {
+    /// Whether it reads secrets, runs programs or writes anything because the configuration says so; `check` is for whoever is
+    /// about to. `doctor` tells what is wrong with a configuration instead of refusing it.
+    pub fn acts(&self) -> bool {
+        match self {
+            Command::Sync { .. }
+            | Command::Diff { .. }
+            | Command::Approve { .. }
+            | Command::Rollback { .. }
+            | Command::Verify(_)
+            | Command::Check
+            | Command::Init(_) => true,
+            Command::Explain { .. }
+            | Command::Status { .. }
+            | Command::Doctor { .. }
+            | Command::History { .. }
+            | Command::Completions { .. }
+            | Command::Man { .. } => false,
+        }
+    }
+}
+
 impl Init {
     /// Whose lines are to be put in their place, where that is asked for.
     pub fn target(&self) -> Option<Target> {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::config::{Hook, HookInput};
+use crate::owners::{self, Hand};
 
 /// What a hook is told.
 #[derive(Clone, Debug)]
@@ -30,6 +31,9 @@ pub enum HookError {
     /// Not there, not executable.
     #[error("it could not be started: {0}")]
     Start(io::Error),
+    /// Somebody else decides what it does.
+    #[error("it was not started: {0}, who could put another program in its place")]
+    NotTrusted(Hand),
     /// It ended with a failure.
     #[error("it ended with {status}{output}", output = quoted(output))]
     Failed {
@@ -71,6 +75,9 @@ pub fn run(hook: &Hook, told: &Told, run_deadline: Option<Instant>) -> Result<()
     let left = run_deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let limit = left.map_or(hook.timeout, |left| left.min(hook.timeout));
     let deadline = crate::time::deadline(Instant::now(), limit);
+    if let Some(hand) = owners::refused(&hook.program) {
+        return Err(HookError::NotTrusted(hand));
+    }
     let (mut child, said) = start(hook, told).map_err(HookError::Start)?;
     let group = Pid::from_child(&child);
     let output = attach(&mut child, said, told.input.clone()).map_err(|error| {

@@ -35,6 +35,9 @@ pub mod error;
 pub mod exit;
 pub mod leb128;
 pub mod log;
+pub mod owners;
+pub mod regular;
+pub mod surroundings;
 pub mod time;
 
 pub mod config;

@@ -14,9 +14,10 @@ use rcptsync::command::{
 use rcptsync::error::{Failure, Result};
 use rcptsync::exit::Exit;
 use rcptsync::log::Results;
-use rcptsync::{config, log, report};
+use rcptsync::{config, log, report, surroundings};
 
 fn main() -> ExitCode {
+    surroundings::settle();
     tell_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -57,6 +58,9 @@ fn run(cli: &Cli, results: Results) -> Result<u8> {
         }
         (Err(failure), _) => return Err(failure),
     };
+    if cli.command.acts() {
+        config.trusted()?;
+    }
     match &cli.command {
         Command::Sync { dry_run, full } => {
             let options = sync::Options {

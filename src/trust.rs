@@ -14,6 +14,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
+use crate::owners::{self, Hand, Who};
+use crate::regular;
+
 /// Why there is nobody to trust.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
@@ -38,6 +41,12 @@ pub enum TrustError {
     Empty {
         /// The file.
         path: PathBuf,
+    },
+    /// Every account may write it, or put another in its place.
+    #[error("{hand}, and so decide which servers are trusted; `{mend}` mends that", mend = hand.mend())]
+    OpenToAll {
+        /// Where.
+        hand: Hand,
     },
     /// The system has no roots.
     #[error("no root certificate of this system could be loaded{detail}")]
@@ -86,10 +95,16 @@ fn roots_of_file(path: &Path) -> Result<RootCertStore, TrustError> {
         path: path.to_owned(),
         reason,
     };
-    let pem = std::fs::read(path).map_err(|error| TrustError::Unreadable {
-        path: path.to_owned(),
-        error,
-    })?;
+    let pem =
+        regular::read(path, regular::SMALL_OCTETS_MAX).map_err(|error| TrustError::Unreadable {
+            path: path.to_owned(),
+            error,
+        })?;
+    // Whoever writes it can be every server.
+    let everybody = owners::hands_on(path, &owners::trusted());
+    if let Some(hand) = everybody.iter().find(|hand| hand.who == Who::Everybody) {
+        return Err(TrustError::OpenToAll { hand: hand.clone() });
+    }
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|error| damaged(format!("not PEM: {error:?}")))?;

@@ -948,6 +948,7 @@ fn every_check_has_a_seeded_fault() {
         include_str!("doctor.rs"),
         include_str!("doctor_directory.rs"),
         include_str!("doctor_pmg.rs"),
+        include_str!("local_attackers.rs"),
     ];
     let is_seeded = |code: &str| {
         let mut severities = ["error", "warning", "info"].into_iter();

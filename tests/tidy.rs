@@ -129,6 +129,7 @@ fn each_power_lives_in_one_place() {
         &["Timestamp::now"],
     );
     check_only(&["src/certificate.rs"], &["x509_parser::"]);
+    check_only(&["src/surroundings.rs"], &["signal_hook::"]);
     check_only(&["src/guard.rs"], &["Approved {"]);
     // Files that are new, and never in the place of another.
     check_only(&["src/command/init/new_file.rs"], &["hard_link"]);
@@ -380,6 +381,7 @@ fn dependencies_are_decided() {
         "serde",
         "serde_json",
         "sha2",
+        "signal-hook",
         "strsim",
         "textwrap",
         "thiserror",

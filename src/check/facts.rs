@@ -11,6 +11,7 @@ use crate::domain::Domain;
 use crate::domains::{Domains, Entry};
 use crate::error::Failure;
 use crate::exchange::Organisation;
+use crate::owners::Hand;
 use crate::postfix::settings::Settings;
 use crate::state::head::Head;
 use crate::time::Timestamp;
@@ -65,8 +66,12 @@ pub struct Stat {
 pub struct Files {
     /// Who owns the state and so runs `sync`: a number; `None` before the first run.
     pub owner: Option<u32>,
-    /// The configuration and its directory.
-    pub configuration: Vec<Seen<Stat>>,
+    /// The configuration.
+    pub configuration: Seen<Stat>,
+    /// Who else could put another in its place.
+    pub configuration_hands: Vec<Hand>,
+    /// Who else could put another in the place of what runs read, run or write, and of what.
+    pub exposed: Vec<Exposed>,
     /// The state directory; `None` before the first run.
     pub state: Option<Seen<Stat>>,
     /// head.json; `None` where the account may not read it.
@@ -89,6 +94,36 @@ impl Stat {
     }
 }
 
+/// Something that somebody else could replace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposed {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Who could.
+    pub hand: Hand,
+}
+
+/// What a file or a directory is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// A program that runs.
+    Program,
+    /// A password, a key or a keytab.
+    Secret,
+    /// Certificates.
+    Certificates,
+    /// What makes a table.
+    Template,
+    /// The records of the last runs.
+    State,
+    /// A list or an export.
+    Source,
+    /// A table, or its directory.
+    Table,
+}
+
 /// A secret that was read, and forgotten at once.
 #[derive(Debug)]
 pub struct SecretFacts {
@@ -105,6 +140,8 @@ pub enum SecretOutcome {
     Good,
     /// It was read, and accounts of its group may replace it.
     WrittenByGroup(PathBuf),
+    /// It was read, and accounts of this group may read it, too; of an access control list without one.
+    ReadByGroup(PathBuf, Option<u32>),
     /// It was read by root, and the account that owns the state cannot read it.
     ClosedToOwner(PathBuf),
     /// This account may not read it, and need not.

@@ -1,45 +1,107 @@
 //! Judging this program's own files: configuration, secrets, state, hooks, room.
 
-use super::facts::{Facts, SecretOutcome, Stat};
-use super::{Told, error, info, not_checked, warning};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::facts::{Exposed, Facts, Purpose, SecretOutcome};
+use super::{Severity, Told, error, info, not_checked, some_of, told, warning};
+use crate::owners::Who;
 use crate::report::number;
 
-const WRITTEN_BY_OTHERS: u32 = 0o002;
-const STICKY: u32 = 0o1000;
-
 pub(super) fn configuration(facts: &Facts<'_>) -> Vec<Told> {
-    let is_open = |stat: &Stat| stat.mode & WRITTEN_BY_OTHERS != 0 && stat.mode & STICKY == 0;
-    let tell = |stat: &Stat| {
-        let path = stat.path.display();
-        error(
-            format!("every account may write {path} (mode {:04o})", stat.mode),
-            "whoever changes the configuration names the programs that run as hooks, and the domains that are accepted",
-            format!("chmod o-w {path}"),
-        )
-    };
-    let mut found = Vec::new();
-    for seen in &facts.files.configuration {
-        match seen {
-            Ok(stat) if is_open(stat) => found.push(tell(stat)),
-            Ok(_) => {}
-            Err(why) => found.push(not_checked("who may write the configuration", why, "")),
+    let files = &facts.files;
+    let mut found: Vec<Told> = (files.configuration_hands.iter())
+        .map(|hand| {
+            let severity = severity(facts, hand.who);
+            let why = "whoever changes the configuration names the programs that run as hooks, and the domains that are accepted";
+            told(severity, hand.to_string(), why, hand.mend())
+        })
+        .collect();
+    match (&files.configuration, files.owner) {
+        (Ok(stat), Some(owner)) if stat.is_closed_to(owner) => {
+            let path = stat.path.display();
+            found.push(error(
+                format!(
+                    "the account that owns the state cannot read {path} (mode {:04o})",
+                    stat.mode
+                ),
+                "the timer runs as that account, and every run ends with 77",
+                format!("chmod 0644 {path}: it holds no secret"),
+            ));
         }
-    }
-    let configuration = facts.files.configuration.first();
-    if let (Some(Ok(stat)), Some(owner)) = (configuration, facts.files.owner)
-        && stat.is_closed_to(owner)
-    {
-        let path = stat.path.display();
-        found.push(error(
-            format!(
-                "the account that owns the state cannot read {path} (mode {:04o})",
-                stat.mode
-            ),
-            "the timer runs as that account, and every run ends with 77",
-            format!("chmod 0644 {path}: it holds no secret"),
-        ));
+        (Ok(_), _) => {}
+        (Err(why), _) => found.push(not_checked("who may write the configuration", why, "")),
     }
     found
+}
+
+/// How much it matters who else can replace something: what root does for another account is that account's.
+fn severity(facts: &Facts<'_>, who: Who) -> Severity {
+    let is_run_by_root = facts.files.owner.map_or(facts.is_root, |owner| owner == 0);
+    match who {
+        Who::Everybody => Severity::Error,
+        Who::Owner(_) if is_run_by_root => Severity::Error,
+        Who::Owner(_) | Who::Group(_) | Who::Listed => Severity::Warning,
+    }
+}
+
+/// One finding a place, however much lies below it.
+pub(super) fn replaceable(facts: &Facts<'_>) -> Vec<Told> {
+    let mut places: BTreeMap<(&Path, String), Vec<&Exposed>> = BTreeMap::new();
+    let is_told = |exposed: &&Exposed| facts.files.configuration_hands.contains(&exposed.hand);
+    for exposed in facts
+        .files
+        .exposed
+        .iter()
+        .filter(|exposed| !is_told(exposed))
+    {
+        let place = (exposed.hand.place.as_path(), exposed.hand.to_string());
+        places.entry(place).or_default().push(exposed);
+    }
+    let tell = |((place, what), mut exposed): ((&Path, String), Vec<&Exposed>)| {
+        exposed.sort_by_key(|exposed| exposed.purpose);
+        let first = exposed.first()?;
+        let mut below: Vec<String> = (exposed.iter())
+            .filter(|exposed| exposed.path != place)
+            .map(|exposed| exposed.path.display().to_string())
+            .collect();
+        below.dedup();
+        let above = match below.is_empty() {
+            true => String::new(),
+            false => format!(", on the way to {}", some_of(&below)),
+        };
+        // In the directory of another account nothing leads out of it, and its tables are that account's anyway.
+        let is_of_table = first.purpose == Purpose::Table;
+        let severity = match matches!(first.hand.who, Who::Owner(_)) && is_of_table {
+            true => Severity::Warning,
+            false => severity(facts, first.hand.who),
+        };
+        Some(told(
+            severity,
+            format!("{what}{above}"),
+            why(first.purpose),
+            first.hand.mend(),
+        ))
+    };
+    places.into_iter().filter_map(tell).collect()
+}
+
+fn why(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Program => {
+            "whoever can replace a program that is run has all that the account of the timer has"
+        }
+        Purpose::Secret => "whoever can replace a secret chooses as whom the directory is asked",
+        Purpose::Certificates => {
+            "whoever can replace the trusted certificates can answer in place of every server"
+        }
+        Purpose::Template => "whoever can replace a template decides what the mail system reads",
+        Purpose::State => {
+            "whoever can put another state in its place decides what counts as published, and where runs write"
+        }
+        Purpose::Source => "whoever can replace the file of a source decides who gets mail",
+        Purpose::Table => "whoever can replace a table decides who gets mail",
+    }
 }
 
 pub(super) fn secrets(facts: &Facts<'_>) -> Vec<Told> {
@@ -52,6 +114,23 @@ pub(super) fn secrets(facts: &Facts<'_>) -> Vec<Told> {
                 format!("source {source}: accounts of its group may replace {}", path.display()),
                 "a secret that somebody else can replace lets them choose as whom the directory is asked",
                 format!("chmod g-w {}", path.display()),
+            )),
+            SecretOutcome::ReadByGroup(path, group) => found.push(warning(
+                match group {
+                    Some(group) => format!(
+                        "source {source}: accounts of the group {group} may read {}",
+                        path.display()
+                    ),
+                    None => format!(
+                        "source {source}: accounts that an access control list names may read {}",
+                        path.display()
+                    ),
+                },
+                "a secret is for the account of the timer alone; its group is one that others may be in",
+                match group {
+                    Some(_) => format!("chmod g-r {}", path.display()),
+                    None => format!("setfacl -b {}", path.display()),
+                },
             )),
             SecretOutcome::ClosedToOwner(path) => found.push(error(
                 format!(

@@ -160,6 +160,7 @@ pub const CHECKS: &[Check] = &[
     check("configuration", "the configuration can be changed by nobody else", files::configuration),
     check("secrets", "passwords and keys can be read, by nobody else", files::secrets),
     check("state", "the state directory is private and can be used", files::state),
+    check("replaceable", "nobody else can replace what a run reads, runs or writes", files::replaceable),
     check("disk_space", "there is room for a second copy of everything", files::disk_space),
     check("hooks", "hooks can be run", files::hooks),
     check("metrics", "metrics can be written where they shall be", files::metrics),

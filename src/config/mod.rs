@@ -16,6 +16,8 @@ use crate::domain::Domain;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::notice::Rules;
+use crate::owners;
+use crate::regular;
 use crate::smtp::Endpoint;
 use crate::table::format::Said;
 use crate::table::format::template::Template;
@@ -29,9 +31,10 @@ use secret::SecretPlace;
 /// Reads and checks the file at `path`.
 pub fn load(path: &Path) -> Result<Config> {
     let absolute = std::path::absolute(path).map_err(|error| unreadable(path, &error))?;
-    let bytes = std::fs::read(&absolute).map_err(|error| unreadable(path, &error))?;
+    let small = |file: &Path| regular::read(file, regular::SMALL_OCTETS_MAX);
+    let bytes = small(&absolute).map_err(|error| unreadable(path, &error))?;
     let parsed = match std::str::from_utf8(&bytes) {
-        Ok(text) => parse_with(&absolute, text, Some(&|file| std::fs::read(file))),
+        Ok(text) => parse_with(&absolute, text, Some(&small)),
         Err(error) => Err(vec![not_utf8(&bytes[..error.valid_up_to()])]),
     };
     parsed.map_err(|problems| {
@@ -114,6 +117,16 @@ pub struct Metrics {
 }
 
 impl Config {
+    /// Fails where another account decides what is in it: it names the programs that are run, the secrets that are read, and
+    /// who gets to see them.
+    pub fn trusted(&self) -> Result<()> {
+        let what = "the configuration is not trusted";
+        match owners::refused(&self.path) {
+            None => Ok(()),
+            Some(hand) => Err(owners::refusal(what, &self.path, &hand)),
+        }
+    }
+
     /// Every `[[hook]]`, whatever it is run for.
     pub fn all_hooks(&self) -> impl Iterator<Item = &Hook> {
         let notices = self.notices.iter().map(|notice| &notice.hook);

@@ -5,13 +5,12 @@
 //! [`SecretFile`] have no `Display` and no `Serialize`, and their `Debug` shows nothing.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use rustix::fs::OFlags;
+use crate::regular;
 
 /// Where a password, a key or a keytab stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,17 +123,15 @@ impl SecretPlace {
             path: path.clone(),
             error,
         };
-        let mut options = File::options();
-        options.read(true);
         // Root reads whatever a link names, and another account may own the directory of the link.
-        if rustix::process::geteuid().is_root() {
-            let is_link = path.symlink_metadata().map_err(unreadable)?.is_symlink();
-            if is_link {
-                return Err(SecretError::Link { path });
-            }
-            options.custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0));
-        }
-        let file = options.open(&path).map_err(unreadable)?;
+        let opened = if !rustix::process::geteuid().is_root() {
+            regular::open(&path)
+        } else if path.symlink_metadata().map_err(unreadable)?.is_symlink() {
+            return Err(SecretError::Link { path });
+        } else {
+            regular::open_itself(&path)
+        };
+        let file = opened.map_err(unreadable)?;
         let mode = file.metadata().map_err(unreadable)?.mode() & 0o7777;
         if mode & 0o007 != 0 {
             return Err(SecretError::ReadByOthers { path, mode });

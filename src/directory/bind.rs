@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::Bind;
 use crate::config::secret::{Secret, SecretError};
+use crate::regular;
 
 use super::gssapi::Kerberos;
 
@@ -162,7 +163,8 @@ impl Credentials {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
-    let pem = std::fs::read(path).map_err(|error| CredentialsError::Unreadable {
+    let read = regular::read(path, regular::SMALL_OCTETS_MAX);
+    let pem = read.map_err(|error| CredentialsError::Unreadable {
         path: path.to_owned(),
         error,
     })?;

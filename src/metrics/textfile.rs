@@ -11,6 +11,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::owners;
+
 const MODE: Mode = Mode::from_raw_mode(0o644);
 
 /// Why there are no new metrics; the old ones stay.
@@ -38,8 +40,7 @@ pub fn write(path: &Path, text: &str) -> Result<(), TextfileError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
     };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(parent, flags, Mode::empty())?;
+    let directory = owners::open_directory(parent)?;
     let stat = rustix::fs::fstat(&directory)?;
     if Mode::from_raw_mode(stat.st_mode).contains(Mode::WOTH) {
         return Err(TextfileError::OpenDirectory);

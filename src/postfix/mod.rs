@@ -11,7 +11,7 @@ pub mod map_types;
 pub mod master;
 pub mod parameters;
 pub(crate) mod postmap;
-mod program;
+pub(crate) mod program;
 pub mod relay_domains;
 pub mod settings;
 

@@ -7,7 +7,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +19,9 @@ use crate::time::rough;
 
 /// Where the programs of Postfix lie. No `PATH` finds them.
 const DIRECTORIES: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+
+/// The search path of those programs; of our environment they get the place of main.cf alone.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// How long a question takes at most that nobody's data makes longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -170,6 +173,17 @@ pub(crate) fn introduced(said: &str) -> String {
     }
 }
 
+/// Where those of these programs lie that are there.
+pub(crate) fn places(programs: &[&str]) -> Vec<PathBuf> {
+    let of_program = |program: &&str| {
+        let mut places = DIRECTORIES
+            .iter()
+            .map(|directory| Path::new(directory).join(program));
+        places.find(|place| place.is_file())
+    };
+    programs.iter().filter_map(of_program).collect()
+}
+
 fn start(program: &str, arguments: &[&str], setting: &Setting<'_>) -> io::Result<Child> {
     let mut tried = Err(io::ErrorKind::NotFound.into());
     for place in DIRECTORIES {
@@ -179,6 +193,10 @@ fn start(program: &str, arguments: &[&str], setting: &Setting<'_>) -> io::Result
         }
         tried = command
             .args(arguments)
+            .env_clear()
+            .env("PATH", PATH)
+            .env("LANG", "C")
+            .envs(std::env::var_os("MAIL_CONFIG").map(|directory| ("MAIL_CONFIG", directory)))
             .current_dir(setting.directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -21,11 +21,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::prepare::{is_shared, keep_owner, open_directory};
+use super::prepare::{Proven, is_shared, keep_owner, open_directory};
 use super::{not_written, rename, stream, temporary_path};
 use crate::at_once::at_once;
 use crate::config::{MapType, Table};
 use crate::error::{Failure, Result};
+use crate::owners;
 use crate::postfix::postmap::{Map, PostmapError};
 use crate::table::format::{self, KeyValue, RenderError, Said};
 use crate::table::value::RowValues;
@@ -60,16 +61,16 @@ impl From<Errno> for BuildError {
     }
 }
 
-/// Builds and proves a table, sets it beside the live one, and gives its digest.
+/// Builds and proves a table, and sets it beside the live one.
 pub(super) fn build(
     table: &Table,
     map_type: MapType,
     said: &Said<'_>,
     values: &RowValues,
     deadline: Instant,
-) -> Result<String> {
+) -> Result<Proven> {
     let path = table.file(said.format());
-    let of_bench = || -> std::result::Result<String, BuildError> {
+    let of_bench = || -> std::result::Result<Proven, BuildError> {
         let bench = Bench::set_up(&path)?;
         build_on(&bench, table, map_type, said, values, deadline)
     };
@@ -87,7 +88,7 @@ fn build_on(
     said: &Said<'_>,
     values: &RowValues,
     deadline: Instant,
-) -> std::result::Result<String, BuildError> {
+) -> std::result::Result<Proven, BuildError> {
     let path = table.file(said.format());
     let text = bench.create(NAME)?;
     let with_threads = is_shared(said.rows_count());
@@ -111,7 +112,7 @@ fn build_on(
     };
     let file: File = proven().map_err(|error| with_what_was_told(error, &told))?;
 
-    keep_owner(&file, &path);
+    keep_owner(&file, &bench.parent, &path);
     rustix::fs::fchmod(&file, Mode::from_raw_mode(table.mode))?;
     file.sync_all()?;
     let seal = stream::seal_of_rest(stream::reading(&file))?;
@@ -123,7 +124,7 @@ fn build_on(
         &bench.parent,
         temporary_name,
     )?;
-    Ok(seal.digest)
+    Ok(Proven::of(&file, seal.digest)?)
 }
 
 /// A line that postmap dropped is told in its complaints alone.
@@ -233,7 +234,7 @@ fn with_map<Found>(
     let (Some(name), Some(parent)) = (name, path.parent()) else {
         return Err("its name is not UTF-8".into());
     };
-    let directory = open_directory(parent).map_err(|error| error.to_string())?;
+    let directory = owners::open_directory(parent).map_err(|error| error.to_string())?;
     ask(&Map {
         directory: &path_of(&directory),
         map_type,
@@ -331,7 +332,7 @@ fn bench_path(path: &Path) -> PathBuf {
 
 /// Removes the private directory of a table, with all that postmap left in it. Gives whether there was one.
 pub(super) fn remove(path: &Path) -> io::Result<bool> {
-    let parent = match open_directory(path.parent().unwrap_or(Path::new("/"))) {
+    let parent = match owners::open_directory(path.parent().unwrap_or(Path::new("/"))) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         parent => parent?,
     };

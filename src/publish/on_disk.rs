@@ -5,20 +5,25 @@
 //! no link is followed: a table path that is a link is refused, because replacing it would surprise whoever made it.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 
 use super::{built, not_written, relation, stream};
 use crate::config::{Format, MapType, Table};
 use crate::error::{Failure, Result};
 use crate::fold::Folding;
+use crate::owners;
+use crate::regular;
 use crate::state::digest;
 use crate::state::head::{Artefact, PendingRename, Stamp, TableState};
 use crate::table::format::{self, KeyValue, ReadError};
 use crate::table::value::Meaning;
+
+/// A CDB can have no more, and a text of more is none that a gateway reads.
+const TABLE_OCTETS_MAX: u64 = 1 << 32;
 
 /// One file of a table.
 #[derive(Debug)]
@@ -104,19 +109,8 @@ fn content(
             ));
         }
     };
-    if !metadata.is_file() {
-        let what = if metadata.is_symlink() {
-            "is a symbolic link"
-        } else {
-            "is not a regular file"
-        };
-        let why = format!("it {what}, and rcptsync neither follows nor replaces such a thing");
-        return Err(not_written(
-            "a table was not touched",
-            path,
-            why,
-            "name the file itself in [table.NAME] path, or remove it",
-        ));
+    if let Some(refusal) = refusal(path, &metadata) {
+        return Err(refusal);
     }
     if metadata.nlink() > 1 {
         tracing::warn!(
@@ -152,6 +146,35 @@ fn content(
     }
     let found = Foreign { bytes, artefact };
     read(table, found, published, folding)
+}
+
+/// Why what lies there is neither read nor replaced.
+fn refusal(path: &Path, found: &Metadata) -> Option<Box<Failure>> {
+    let (why, next) = if !found.is_file() {
+        let what = match found.is_symlink() {
+            true => "is a symbolic link",
+            false => "is not a regular file",
+        };
+        (
+            format!("it {what}, and rcptsync neither follows nor replaces such a thing"),
+            "name the file itself in [table.NAME] path, or remove it",
+        )
+    } else {
+        // In /tmp: the rows of whoever was there first would count as those of an administrator.
+        let directory = path.parent()?.metadata().ok()?;
+        let is_open = directory.mode() & 0o002 != 0;
+        if !is_open || owners::trusted().contains(&found.uid()) {
+            return None;
+        }
+        let account = found.uid();
+        (
+            format!(
+                "it belongs to the account {account}, and every account may make files in its directory"
+            ),
+            "remove it after a look, or name a path in a directory that is not open to all",
+        )
+    };
+    Some(not_written("a table was not touched", path, why, next))
 }
 
 /// What a file of somebody else's says.
@@ -230,9 +253,7 @@ fn unreadable(path: &Path, why: impl ToString) -> Box<Failure> {
 }
 
 pub(super) fn read_without_link(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open_without_link(path)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
+    regular::read_all(&open_without_link(path)?, TABLE_OCTETS_MAX)
 }
 
 /// The digest of a file, of which no more than a block is held.
@@ -241,17 +262,16 @@ pub(super) fn digest_without_link(path: &Path) -> io::Result<String> {
     Ok(stream::seal_of_rest(input)?.digest)
 }
 
-/// Opens a file to be read: not through a link, and nothing that would be waited for, as a pipe is.
+/// Opens a file to be read, but not through a link, nor through one of a stranger on the way to it.
 pub(super) fn open_without_link(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = File::options()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    Ok(file)
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let directory = owners::open_directory(parent)?;
+    // A pipe may have come there since it was looked at.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&directory, name, flags, Mode::empty())?;
+    regular::regular(file.into())
 }
 
 /// What the file system says of a file.

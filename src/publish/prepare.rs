@@ -22,6 +22,7 @@ use super::{built, not_written, stream, temporary_path};
 use crate::config::{Format, Table};
 use crate::error::{Failure, Result};
 use crate::guard::Approved;
+use crate::owners;
 use crate::state::head::PendingRename;
 use crate::table::format::{self, RenderError, Said};
 use crate::table::rows::Rows;
@@ -40,8 +41,30 @@ pub fn is_shared(rows_count: usize) -> bool {
 #[derive(Debug)]
 pub struct Prepared {
     pub(super) pending: PendingRename,
+    /// Where it is a file: device and inode of the one that was proven.
+    pub(super) inode: Option<Inode>,
     /// Where it is a relation: what COMMIT puts in force, and what ends without it.
     pub(super) transaction: Option<Transaction>,
+}
+
+/// Device and inode of a file.
+pub(super) type Inode = (u64, u64);
+
+/// A file that is what it shall be.
+pub(super) struct Proven {
+    /// Its digest.
+    pub(super) digest: String,
+    /// Which one it is.
+    pub(super) inode: Inode,
+}
+
+impl Proven {
+    /// What was proven of an open file.
+    pub(super) fn of(file: &File, digest: String) -> io::Result<Proven> {
+        let metadata = file.metadata()?;
+        let inode = (metadata.dev(), metadata.ino());
+        Ok(Proven { digest, inode })
+    }
 }
 
 impl Prepared {
@@ -84,8 +107,10 @@ pub fn prepare(
         .filter(|format| format.is_file())
         .map(|format| temporary_path(&table.file(*format)));
     match &prepared {
-        Ok(_) => {
-            if let Err(error) = give_one_time(&temporary.collect::<Vec<_>>()) {
+        Ok(prepared) => {
+            let inodes = prepared.iter().filter_map(|prepared| prepared.inode);
+            let files: Vec<(PathBuf, Inode)> = temporary.zip(inodes).collect();
+            if let Err(error) = give_one_time(&files) {
                 tracing::debug!("{}: {error}", table.name);
             }
         }
@@ -101,9 +126,17 @@ pub fn prepare(
 
 /// Postfix calls an index outdated whose text is younger (`dict_cdb.c`, `dict_db.c`, `dict_lmdb.c`), and of files that are
 /// written side by side the text may be done last. So all of them get the time of the oldest.
-fn give_one_time(paths: &[PathBuf]) -> io::Result<()> {
-    let files: io::Result<Vec<File>> = paths.iter().map(|path| open_without_link(path)).collect();
-    let files = files?;
+fn give_one_time(files: &[(PathBuf, Inode)]) -> io::Result<()> {
+    let open = |(path, inode): &(PathBuf, Inode)| {
+        let file = open_without_link(path)?;
+        let metadata = file.metadata()?;
+        // Somebody else's would get that time, by a hard link to it.
+        match (metadata.dev(), metadata.ino()) == *inode {
+            true => Ok(file),
+            false => Err(io::Error::other(ANOTHER_FILE)),
+        }
+    };
+    let files = files.iter().map(open).collect::<io::Result<Vec<File>>>()?;
     let times: io::Result<Vec<SystemTime>> = files
         .iter()
         .map(|file| file.metadata().and_then(|metadata| metadata.modified()))
@@ -140,6 +173,7 @@ pub(super) fn prepare_rows(
         let (transaction, digest) = relation::prepare(relation, &said, values, deadline)?;
         return Ok(Prepared {
             pending: pending(digest),
+            inode: None,
             transaction: Some(transaction),
         });
     }
@@ -148,18 +182,19 @@ pub(super) fn prepare_rows(
         None => write(table, &said, values),
         Some(map_type) => built::build(table, map_type, &said, values, deadline),
     };
-    let digest = made.inspect_err(|_| {
+    let proven = made.inspect_err(|_| {
         // A half-written file must not fill the disk any longer.
         let _ = std::fs::remove_file(&temporary);
     })?;
     Ok(Prepared {
-        pending: pending(digest),
+        pending: pending(proven.digest),
+        inode: Some(proven.inode),
         transaction: None,
     })
 }
 
-/// Writes and proves one file, and gives its digest.
-fn write(table: &Table, said: &Said<'_>, values: &RowValues) -> Result<String> {
+/// Writes and proves one file.
+fn write(table: &Table, said: &Said<'_>, values: &RowValues) -> Result<Proven> {
     let path = table.file(said.format());
     let temporary = temporary_path(&path);
     let is_shared = is_shared(said.rows_count());
@@ -168,7 +203,7 @@ fn write(table: &Table, said: &Said<'_>, values: &RowValues) -> Result<String> {
         .map_err(|error| not_rendered(&path, error))?;
     sync_and_prove(&file, &temporary, said, values, &seal, is_shared)
         .map_err(|disproof| not_prepared(&path, disproof))?;
-    Ok(seal.digest)
+    Proven::of(&file, seal.digest).map_err(|error| not_prepared(&path, error))
 }
 
 /// An empty value crashes smtpd 3.7, and postmap drops its line. Rows of others in a table of transports have none of ours.
@@ -183,6 +218,10 @@ fn without_value(path: &Path, key: &[u8]) -> Box<Failure> {
         "keep such rows in a table of their own, named beside this one in main.cf, then approve the hold (`rcptsync status`)",
     )
 }
+
+/// Somebody who may write in the directory of a table has been quick.
+pub(super) const ANOTHER_FILE: &str =
+    "somebody else has put another file in the place of the one that was proven";
 
 fn not_prepared(path: &Path, why: impl ToString) -> Box<Failure> {
     let next = "mend the directory of the table (it must exist, with space, and belong to this account), then run again";
@@ -220,24 +259,35 @@ fn create(path: &Path, temporary: &Path, mode: u32) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&directory, name, flags, Mode::RUSR | Mode::WUSR)?;
     let file = File::from(file);
-    keep_owner(&file, path);
+    keep_owner(&file, &directory, path);
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
     Ok(file)
 }
 
-/// Opens the directory of a table, so that what is done there is done in one and the same directory. The administrator may
-/// have linked the directory; the files in it are never followed through a link.
+/// Opens the directory of a table to make files there, so that what is done there is done in one and the same directory. The
+/// administrator may have linked the directory; the files in it are never followed through a link.
 pub(super) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+    let directory = owners::open_directory(path)?;
+    let mode = rustix::fs::fstat(&directory)?.st_mode;
+    // With the sticky bit, what we make there nobody else can replace.
+    if mode & 0o1002 == 0o002 {
+        let why = format!(
+            "every account may replace what lies in {0}; `chmod o-w {0}` mends that",
+            path.display()
+        );
+        return Err(io::Error::other(why));
+    }
+    Ok(directory)
 }
 
-/// The new table belongs to whom the old one belonged, as far as this account may say so.
-pub(super) fn keep_owner(file: &File, live: &Path) {
+/// The new table belongs to whom the old one belonged, as far as this account may say so. Where others may make files, whoever
+/// has made the old one must not get the new one.
+pub(super) fn keep_owner(file: &File, directory: &OwnedFd, live: &Path) {
     let (Ok(new), Ok(old)) = (file.metadata(), live.symlink_metadata()) else {
         return;
     };
-    if !old.is_file() {
+    let is_open = rustix::fs::fstat(directory).map_or(true, |found| found.st_mode & 0o022 != 0);
+    if !old.is_file() || (is_open && !owners::trusted().contains(&old.uid())) {
         return;
     }
     let owner = (old.uid() != new.uid()).then(|| Uid::from_raw(old.uid()));
@@ -268,13 +318,16 @@ mod tests {
             let file = File::create(&path).expect("a file");
             file.set_modified(now + Duration::from_secs(seconds))
                 .expect("a time");
-            path
+            let proven = Proven::of(&file, String::new()).expect("it is there");
+            (path, proven.inode)
         });
         give_one_time(&paths).expect("our own files");
-        for path in &paths {
+        for (path, _) in &paths {
             let metadata = path.metadata().expect("it is there");
             assert_eq!(metadata.modified().expect("a time"), now, "{path:?}");
         }
         give_one_time(&[]).expect("nothing to do");
+        let [(path, _), (_, of_another), _] = &paths;
+        assert!(give_one_time(&[(path.clone(), *of_another)]).is_err());
     }
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::on_disk::{digest_without_link, stamp};
-use super::prepare::{Prepared, open_directory, prepare_rows};
+use super::prepare::{ANOTHER_FILE, Inode, Prepared, open_directory, prepare_rows};
 use super::{built, not_written, relation, temporary_path};
 use crate::config::{Relation, Table};
 use crate::error::{Failure, Result};
@@ -22,7 +22,7 @@ use crate::state::head::{Artefact, Head, PendingRename, Stamp};
 pub fn put_in_force(prepared: Prepared) -> Result<Artefact> {
     let pending = prepared.pending;
     match prepared.transaction {
-        None => rename(&pending),
+        None => rename(&pending, prepared.inode),
         Some(transaction) => Ok(Artefact {
             stamp: transaction.commit(&pending.path)?,
             format: pending.format,
@@ -33,8 +33,9 @@ pub fn put_in_force(prepared: Prepared) -> Result<Artefact> {
     }
 }
 
-/// Renames one decided artefact onto its live path and syncs the directory.
-fn rename(pending: &PendingRename) -> Result<Artefact> {
+/// Renames one decided artefact onto its live path and syncs the directory. `inode` is that of the file that was proven, where
+/// this very run has proven it.
+fn rename(pending: &PendingRename, inode: Option<Inode>) -> Result<Artefact> {
     let path = Path::new(&pending.path);
     let renamed = || -> io::Result<Artefact> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -45,11 +46,16 @@ fn rename(pending: &PendingRename) -> Result<Artefact> {
         let temporary_name = temporary.file_name().unwrap_or_default();
         rustix::fs::renameat(&directory, temporary_name, &directory, name)?;
         rustix::fs::fsync(&directory)?;
+        let stamp = stamp(&path.symlink_metadata()?);
+        if inode.is_some_and(|inode| inode != stamp.inode) {
+            // Nothing is recorded, so the next run judges it as foreign.
+            return Err(io::Error::other(ANOTHER_FILE));
+        }
         Ok(Artefact {
             format: pending.format,
             path: pending.path.clone(),
             digest: pending.digest.clone(),
-            stamp: stamp(&path.symlink_metadata()?),
+            stamp,
             made_with: pending.made_with.clone(),
         })
     };
@@ -240,7 +246,7 @@ fn finish(
         Live::File { .. } | Live::Missing => {}
     }
     if digest_without_link(&temporary_path(path)).is_ok_and(|digest| digest == pending.digest) {
-        return rename(pending).map(Some);
+        return rename(pending, None).map(Some);
     }
     from_ledger(state, head, table, pending, deadline)
 }

@@ -30,7 +30,7 @@ mod sealed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,11 +44,19 @@ use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::hold::{Hold, hex};
 use crate::notice::Memory;
+use crate::owners;
 use crate::records::{Records, Spool, SpoolError};
+use crate::regular;
 use files::{Generation, Ledger};
 use head::{FORMAT, Head, SourceState, TableState};
 use runs::{LINES_KEPT, LINES_SLACK, RunRecord};
 pub use sealed::{Broken, Sealed};
+
+/// A file of the state and not what a link names; a pipe in its place is not waited for.
+const ITSELF: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK);
+
+/// A million recipients make a ledger of some sixty megabytes.
+const FILE_OCTETS_MAX: u64 = 1 << 30;
 
 /// Ends the name of a file that is being written; a dot begins it.
 const TEMPORARY_SUFFIX: &str = ".new";
@@ -95,6 +103,14 @@ pub enum Lost {
 impl State {
     /// Opens the directory for the one writer, making it where it is missing.
     pub fn lock(directory: &Path) -> Result<State> {
+        // Whoever can put another directory in its place decides what was published last.
+        if let Some(hand) = owners::refused_above(directory) {
+            return Err(owners::refusal(
+                "the state directory is not trusted",
+                directory,
+                &hand,
+            ));
+        }
         if !directory.exists() {
             make_with_open_parents(directory)
                 .map_err(|error| denied_or(Exit::Configuration, directory, &error))?;
@@ -248,7 +264,7 @@ impl State {
         let path = |name| self.directory.join(source_path(source, name));
         let base = known.base.ok_or(io::ErrorKind::NotFound);
         let base = base.map_err(|kind| Lost::Io(kind.into()))?;
-        let (base, missing) = Records::open(open(&path(base_name(base)))?)?;
+        let (base, missing) = Records::open(regular::open_itself(&path(base_name(base)))?)?;
         if base.digest() != known.base_digest {
             return Err(Broken::Another.into());
         }
@@ -342,7 +358,8 @@ impl State {
 
     /// Whether a base is whole and has this digest.
     fn is_base(&self, source: &str, number: u64, digest: &str) -> bool {
-        open(&self.directory.join(source_path(source, base_name(number))))
+        let path = self.directory.join(source_path(source, base_name(number)));
+        regular::open_itself(&path)
             .map_err(Lost::Io)
             .and_then(Records::open)
             .is_ok_and(|(found, _)| found.digest() == digest)
@@ -541,22 +558,29 @@ impl State {
         self.is_in_place()?;
         let path = self.directory.join("runs.jsonl");
         let line = serde_json::to_string(run)?;
+        // A line of a run that died in the middle of it, or that the disk garbled, must not stop those behind it. Whatever
+        // else lies there is replaced and not written to, and so is a file with another name.
+        let is_ours = match path.symlink_metadata() {
+            Ok(found) => found.is_file() && found.nlink() == 1 && found.len() <= FILE_OCTETS_MAX,
+            Err(_) => true,
+        };
         let bytes = match read(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!("{}: {error}; it is begun anew", path.display());
                 return write_durably(&path, &[format!("{line}\n").as_bytes()]);
             }
-            // A line of a run that died in the middle of it, or that the disk garbled, must not stop those behind it.
             read => read.unwrap_or_default(),
         };
         let text = String::from_utf8_lossy(&bytes);
-        let lines: Vec<&str> = text.lines().collect();
-        if lines.len() < LINES_KEPT + LINES_SLACK {
+        let mut lines: Vec<&str> = text.lines().collect();
+        if is_ours && lines.len() < LINES_KEPT + LINES_SLACK {
             let mut file = OpenOptions::new()
                 .create(true)
                 .append(true)
                 .mode(0o600)
-                .open(&path)?;
+                .custom_flags(ITSELF.bits().cast_signed())
+                .open(&path)
+                .and_then(regular::regular)?;
             let end_of_last = if text.is_empty() || text.ends_with('\n') {
                 ""
             } else {
@@ -564,8 +588,10 @@ impl State {
             };
             return file.write_all(format!("{end_of_last}{line}\n").as_bytes());
         }
-        let kept = lines[lines.len() - LINES_KEPT..].join("\n");
-        write_durably(&path, &[format!("{kept}\n{line}\n").as_bytes()])
+        let mut kept = lines.split_off(lines.len().saturating_sub(LINES_KEPT));
+        kept.push(&line);
+        kept.push("");
+        write_durably(&path, &[kept.join("\n").as_bytes()])
     }
 
     fn store(&self, relative: &Path, parts: &[&[u8]]) -> Result<()> {
@@ -595,15 +621,14 @@ impl Lock {
         if matches!(held.try_lock(), Err(TryLockError::WouldBlock)) {
             return Err(locked(&path));
         }
-        // What stands in its place may be a pipe, or lead elsewhere.
-        let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(0o600)
-            .custom_flags(flags.bits().cast_signed())
+            .custom_flags(ITSELF.bits().cast_signed())
             .open(&path)
+            .and_then(regular::regular)
             .map_err(|error| failed(&error))?;
         match file.try_lock() {
             Ok(()) => Ok(Lock {
@@ -725,26 +750,6 @@ fn adopt(file: &File, from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens a file of the state to be read: a file, and nothing that somebody put in its place. A pipe would be waited for, and a
-/// link leads who knows where.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    Ok(file)
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open(path)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 fn names_in(directory: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return Vec::new();
@@ -753,6 +758,12 @@ fn names_in(directory: &Path) -> Vec<String> {
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect()
+}
+
+/// The octets of a file of the state. Whoever looks may be root, and the account of the timer somebody else's by now: no link
+/// is followed, no pipe waited for, and what is larger than any state is not read.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    regular::read_itself(path, FILE_OCTETS_MAX)
 }
 
 /// Removes a file whose absence is all that matters.

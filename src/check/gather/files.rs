@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
+use super::exposed;
 use crate::check::facts::{
     Content, FileFacts, Files, HookFacts, SecretFacts, SecretOutcome, Seen, Space, Stat, TableFacts,
 };
@@ -14,6 +15,7 @@ use crate::config::secret::{SecretError, SecretPlace};
 use crate::config::{Bind, Config, Hook, SourceKind, Table};
 use crate::fold::Folding;
 use crate::metrics::textfile::TextfileError;
+use crate::owners;
 use crate::publish::on_disk;
 use crate::state::State;
 use crate::state::head::Head;
@@ -25,7 +27,6 @@ const LABEL_ATTRIBUTE: &str = "security.selinux";
 const DEPTH_MAX: usize = 6;
 
 pub(super) fn gather(config: &Config, state: &State) -> Files {
-    let parent = config.path.parent().unwrap_or(Path::new("/"));
     let state_stat = match config.state_dir.metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         _ => Some(stat(&config.state_dir)),
@@ -36,7 +37,9 @@ pub(super) fn gather(config: &Config, state: &State) -> Files {
     };
     Files {
         owner: owner(config),
-        configuration: vec![stat(&config.path), stat(parent)],
+        configuration: stat(&config.path),
+        configuration_hands: owners::hands_on(&config.path, &trusted(config)),
+        exposed: exposed::exposed(config, &trusted(config)),
         state: state_stat,
         head,
         secrets: secrets(config),
@@ -51,6 +54,14 @@ pub(super) fn gather(config: &Config, state: &State) -> Files {
 pub(super) fn owner(config: &Config) -> Option<u32> {
     let metadata = config.state_dir.metadata().ok()?;
     Some(metadata.uid())
+}
+
+/// Who may replace what a run reads: root and the account that runs it.
+fn trusted(config: &Config) -> Vec<u32> {
+    let mut accounts = owners::trusted();
+    // Root may look where somebody else runs the timer.
+    accounts.extend(owner(config));
+    accounts
 }
 
 fn stat(path: &Path) -> Seen<Stat> {
@@ -126,8 +137,26 @@ fn good_outcome(place: &SecretPlace, owner: Option<u32>) -> SecretOutcome {
             SecretOutcome::ClosedToOwner(path.clone())
         }
         Ok(found) if found.mode & 0o020 != 0 => SecretOutcome::WrittenByGroup(path.clone()),
+        Ok(found) if found.mode & 0o040 != 0 && owners::has_access_list(path) => {
+            SecretOutcome::ReadByGroup(path.clone(), None)
+        }
+        Ok(found) if found.mode & 0o040 != 0 && !is_own_group(found.gid, owner) => {
+            SecretOutcome::ReadByGroup(path.clone(), Some(found.gid))
+        }
         Ok(_) | Err(_) => SecretOutcome::Good,
     }
+}
+
+/// Whether it is the group of root or the first one of the account of the timer.
+fn is_own_group(group: u32, owner: Option<u32>) -> bool {
+    let owner = owner.unwrap_or(rustix::process::geteuid().as_raw());
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let is_of_owner = |line: &str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        fields.get(2) == Some(&owner.to_string().as_str())
+            && fields.get(3) == Some(&group.to_string().as_str())
+    };
+    group == 0 || accounts.lines().any(is_of_owner)
 }
 
 fn hook(hook: &Hook) -> HookFacts {

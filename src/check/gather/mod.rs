@@ -1,6 +1,7 @@
 //! Gathering what the checks judge: the only part of `check` that touches the world. It writes nothing, takes no lock, and
 //! gives up on nothing silently: what could not be looked at becomes a fact of its own.
 
+mod exposed;
 mod files;
 mod gateway;
 pub mod pmg;

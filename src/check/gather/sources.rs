@@ -17,16 +17,20 @@ pub(super) fn gather(
     state: &State,
     secrets: &[SecretFacts],
 ) -> Vec<SourceFacts> {
+    // Whoever else may write the configuration could have the secrets sent anywhere.
+    let is_trusted = begin.config.trusted().is_ok();
     let has_secret = |source: &Source| {
         let secret = secrets.iter().find(|secret| secret.source == source.name);
-        secret.is_none_or(|secret| {
+        let is_read = secret.is_none_or(|secret| {
             matches!(
                 secret.outcome,
                 SecretOutcome::Good
                     | SecretOutcome::WrittenByGroup(_)
+                    | SecretOutcome::ReadByGroup(..)
                     | SecretOutcome::ClosedToOwner(_)
             )
-        })
+        });
+        is_trusted && is_read
     };
     let tried: Vec<_> = begin
         .config
