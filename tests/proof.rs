@@ -104,6 +104,28 @@ fn a_contradiction_puts_the_generation_before_back() {
     assert!(history.stdout.contains(line), "{}", history.stdout);
 }
 
+/// smtpd keeps its connection to proxymap, which answers from the old table for as long.
+#[test]
+fn a_gateway_that_learns_of_it_later_is_asked_again() {
+    if !postfix::is_available() {
+        return;
+    }
+    let program = Rcptsync::plain("proof", STAFF, "");
+    program.staff("anna bob");
+    program.run(&["sync"]).expect_code(0);
+    let options = Options {
+        relay_domains: vec!["example.com".into()],
+        ..Options::default()
+    };
+    let gateway = Gateway::start(&program.table(), "proxy:cdb", &options);
+    let smtp = format!("127.0.0.1:{}", gateway.port());
+    let more = format!("[verify]\nsmtp = \"{smtp}\"\npostmap = false\n");
+    program.configure(&["example.com"], STAFF, &more);
+    program.staff("anna bob cleo");
+    let outcome = program.run(&["sync"]).expect_code(0);
+    assert_eq!(program.keys(), "anna bob cleo", "{}", outcome.stderr);
+}
+
 #[test]
 fn what_the_generation_before_shows_as_well_is_a_warning() {
     if !postfix::is_available() {

@@ -79,8 +79,8 @@ pub(super) fn links(facts: &Facts<'_>) -> Vec<Told> {
         let path = file.path.display();
         Some(error(
             format!("{path} has {} names (hard links)", stat.links),
-            "a running smtpd sees that its table was replaced by the old file having no name any more; with a second name it \
-             goes on answering from the old one",
+            "what writes into the file by another name writes into the table in force; and of an LMDB table with a second name a \
+             running smtpd does not notice that it was replaced, and goes on answering from the old one",
             format!(
                 "find $(df --output=target {path} | tail -1) -xdev -samefile {path}; remove the other names, and keep backups as \
                  copies"

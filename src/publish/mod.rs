@@ -4,7 +4,8 @@
 //! beside the live one, by us or by postmap (`built`) or into a transaction (`relation`), proven and synced ([`mod@prepare`])
 //! before the first is renamed or committed ([`put_in_force`]); what a dead run left decided is finished forward
 //! ([`recover`]). The table in force is never linked, moved aside or written into: a running smtpd learns of a new table from
-//! the link count or the time of the file it has open, and a second name would keep both.
+//! the link count or the time of the file it has open, and a second name would keep both. A file that somebody else gave one
+//! gets another time once it is replaced.
 //!
 //! This module does not decide *whether* to publish: it takes [`crate::guard::Approved`], and in recovery the ledger of a
 //! decision that was made of one.

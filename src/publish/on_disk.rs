@@ -99,7 +99,13 @@ fn content(
 ) -> Result<Content> {
     let metadata = match path.symlink_metadata() {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::Missing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // An index; a text is for people and postmap.
+            if known.is_some() && !format.suffix().is_empty() {
+                tell_of_absence(path);
+            }
+            return Ok(Content::Missing);
+        }
         Err(error) => {
             return Err(not_written(
                 "a table cannot be looked at",
@@ -114,7 +120,8 @@ fn content(
     }
     if metadata.nlink() > 1 {
         tracing::warn!(
-            "{} has another name (a hard link): a running smtpd will not notice its replacement; keep backups as copies",
+            "{} has another name (a hard link): what writes there writes into the table in force, and of LMDB a running smtpd will not \
+             notice the replacement; keep backups as copies",
             path.display()
         );
     }
@@ -175,6 +182,15 @@ fn refusal(path: &Path, found: &Metadata) -> Option<Box<Failure>> {
         )
     };
     Some(not_written("a table was not touched", path, why, next))
+}
+
+/// A table that is back does not help a smtpd that has looked for it meanwhile.
+fn tell_of_absence(path: &Path) {
+    tracing::warn!(
+        "{} was published and is not there any more: a smtpd that looks for it answers 451, and one that has it open under another \
+         name stays with it, for up to 100 clients after it is back; then: postfix reload",
+        path.display()
+    );
 }
 
 /// What a file of somebody else's says.

@@ -5,12 +5,14 @@
 //! that somebody wrote meanwhile is not overwritten: it is judged as foreign, like any other.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::on_disk::{digest_without_link, stamp};
+use super::on_disk::{digest_without_link, open_without_link, stamp};
 use super::prepare::{ANOTHER_FILE, Inode, Prepared, open_directory, prepare_rows};
 use super::{built, not_written, relation, temporary_path};
 use crate::config::{Relation, Table};
@@ -44,7 +46,16 @@ fn rename(pending: &PendingRename, inode: Option<Inode>) -> Result<Artefact> {
         let temporary = temporary_path(path);
         let directory = open_directory(parent)?;
         let temporary_name = temporary.file_name().unwrap_or_default();
+        let replaced = open_without_link(path).ok();
         rustix::fs::renameat(&directory, temporary_name, &directory, name)?;
+        if let Some(replaced) = replaced
+            && let Err(error) = give_notice(&replaced)
+        {
+            tracing::warn!(
+                "{}: the file that was replaced has another name, and a running smtpd is not told: {error}",
+                path.display()
+            );
+        }
         rustix::fs::fsync(&directory)?;
         let stamp = stamp(&path.symlink_metadata()?);
         if inode.is_some_and(|inode| inode != stamp.inode) {
@@ -74,6 +85,18 @@ fn not_replaced(path: &Path, error: io::Error) -> Box<Failure> {
 fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = open_directory(path.parent().unwrap_or(Path::new("/")))?;
     Ok(rustix::fs::fsync(&directory)?)
+}
+
+/// A running smtpd sees that its table was replaced by the file it has open having no name any more. Where that has another
+/// one (a backup made of hard links; NFS, which keeps what is open under a name of its own), smtpd sees it by another time
+/// (`dict_changed_name`, `src/util/dict.c`); of LMDB it does not look at that.
+fn give_notice(replaced: &File) -> io::Result<()> {
+    let metadata = replaced.metadata()?;
+    if metadata.nlink() > 0 {
+        // smtpd compares whole seconds.
+        replaced.set_modified(metadata.modified()? + Duration::from_secs(1))?;
+    }
+    Ok(())
 }
 
 /// Moves a file from the private directory it was made in to where it waits for its rename.

@@ -166,12 +166,6 @@ impl Gateway {
         String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned()
     }
 
-    /// `type:path` built from the text at `path`, without any warning.
-    #[track_caller]
-    pub fn postmap_build(&self, map_type: &str, path: &Path) {
-        self.instance.postmap_build(map_type, path);
-    }
-
     /// Runs postmap with this gateway's configuration.
     pub fn postmap(&self, arguments: &[&str]) -> Output {
         self.instance.postmap(arguments)
