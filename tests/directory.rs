@@ -5,6 +5,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
+use ldap_server::sequence::{End, Pieces, Script, Stray, Twist};
 use ldap_server::{
     Authority, Directory, Fault, Identity, Moment, NoticeForm, SearchSeen, Server, Stats, Validity,
     hostile,
@@ -454,6 +455,48 @@ fn what_a_search_finds_is_taken_apart_in_its_turn() {
     check(seven().fault(drip), "7 records");
 }
 
+/// An answer of a connection (the first page is the third, behind the bind and the question about the server), twisted so.
+fn twisted(answer: u32, twist: Twist) -> Directory {
+    seven().script(Script {
+        twists: vec![(answer, twist)],
+        pieces: Pieces::Octets(1),
+    })
+}
+
+#[test]
+fn what_comes_out_of_turn_is_met() {
+    // The result of the last page before its entry, in packets of their own.
+    check(
+        twisted(5, Twist::Swap(0, 1)),
+        "the end of all answers: the server sent something that is not an answer in LDAP: an answer of kind 0x64 to request 5",
+    );
+    check(
+        twisted(3, Twist::Swap(0, 3)),
+        "an answer of kind 0x64 to request 3",
+    );
+    // Whoever leaves behind the last answer has told everything.
+    check(twisted(6, Twist::Cut(0, End::Close)), "7 records");
+    check(twisted(6, Twist::Cut(0, End::Reset)), "7 records");
+    let notice = Stray::Notice(NoticeForm::ActiveDirectory);
+    check(twisted(6, Twist::Insert(0, notice)), "7 records");
+}
+
+#[test]
+fn two_controls_prove_nothing() {
+    for is_other_first in [false, true] {
+        for cookie in [vec![], vec![7; 8]] {
+            let twist = Twist::TwoControls {
+                is_other_first,
+                cookie,
+            };
+            check(
+                twisted(3, twist),
+                "the paging control of the answer is damaged: it is there twice",
+            );
+        }
+    }
+}
+
 /// Pages of very many and very small entries: what is under way is bounded, and nothing of it is lost.
 #[test]
 fn tiny_entries_pass_through_a_bounded_window() {
@@ -472,6 +515,8 @@ fn tiny_entries_pass_through_a_bounded_window() {
         "150007 records",
     );
 }
+
+type Attributes<'row> = &'row [(&'row str, &'row [&'row str])];
 
 #[test]
 fn ranges_are_read_to_their_end() {
@@ -503,6 +548,14 @@ fn ranges_are_read_to_their_end() {
         many(3).fault(Fault::RangeGap(1)),
         "the range proxyAddresses;range=4-6 came where one from 3 belongs",
     );
+    // The rest of somebody else's.
+    let rest: Attributes<'_> = &[("proxyAddresses;range=3-*", &["smtp:x@x.example"])];
+    let done = hostile::operation(6, 0x65, b"\x0a\x01\x00\x04\x00\x04\x00");
+    let other = [hostile::entry(6, b"CN=other", rest), done].concat();
+    check(
+        many(3).fault(Fault::Bytes(Moment::BaseSearch, other)),
+        "the server sent another entry than the one asked for",
+    );
     check(
         many(3).fault(Fault::RangeVanished),
         "did not give the values from 3 on",
@@ -516,7 +569,6 @@ fn ranges_are_read_to_their_end() {
         "the rest of proxyAddresses failed",
     );
     let value: &[&str] = &["smtp:a@x.example"];
-    type Attributes<'row> = &'row [(&'row str, &'row [&'row str])];
     let rows: [(Attributes<'_>, &str); 4] = [
         (
             &[

@@ -13,6 +13,7 @@ mod common;
 
 use common::embedded::{self, BASE};
 use common::rcptsync::Rcptsync;
+use ldap_server::sequence::{Script, Twist};
 use ldap_server::{Directory, Fault, Moment, Server, hostile};
 
 /// `CN=0` to `CN=7` below the domain; two units, with one recipient each, one of the units excluded.
@@ -299,6 +300,26 @@ fn no_fault_of_the_controller_loses_a_change() {
     ] {
         check_fault(company(), fault);
     }
+}
+
+/// Whoever refers to somewhere else has not said that the object is gone.
+#[test]
+fn a_reference_in_the_place_of_an_object_is_no_deletion() {
+    let (server, program) = settled(company(), "dirsync");
+    // Behind the bind, two questions about the server and the one about changes.
+    let script = Script {
+        twists: vec![(5, Twist::Refer(0))],
+        ..Script::default()
+    };
+    let addresses = &["SMTP:1@example.com", "smtp:new@example.com"];
+    server.change(|directory| {
+        directory
+            .changed(&dn("CN=1"), "proxyAddresses", addresses)
+            .script(script)
+    });
+    program.run(&["sync"]).expect_code(0);
+    assert_eq!(program.keys(), "0 1 2 3 4 5 6 7 anna new");
+    assert_eq!(server.stats().touched, [dn("CN=1").into_bytes()]);
 }
 
 /// Whether anything lies below what moved is a question too, and a refusal is no answer to it.

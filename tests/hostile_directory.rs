@@ -360,36 +360,43 @@ fn check(seed: u64, tally: &mut Tally) {
             check_failure(&failure, &case);
         }
         Ok(reading) => {
-            let (answered_by, found, is_followed) = told(&reading, before.as_ref());
-            *if is_followed {
-                &mut tally.followed
-            } else {
-                &mut tally.complete
+            *match reading {
+                Reading::Complete(_) => &mut tally.complete,
+                Reading::Followed(_) => &mut tally.followed,
             } += 1;
-            let (truth, server) = match &other {
-                Some(other) if other.url() == answered_by => (&other_world, other),
-                Some(_) | None => (&world, &server),
-            };
-            let truth = truth.recipients(&source.bases);
-            let old = before
-                .as_ref()
-                .filter(|_| is_followed)
-                .map(|known| &known.recipients);
-            let faults = differences(&found, &truth, old, &server.stats().touched);
-            assert!(
-                faults.is_empty(),
-                "{}\ntouched: {:?}\n{}",
-                faults.join("\n"),
-                server
-                    .stats()
-                    .touched
-                    .iter()
-                    .map(|dn| dn.escape_ascii().to_string())
-                    .collect::<Vec<_>>(),
-                case.told()
-            );
+            let other = other.as_ref().map(|other| (&other_world, other));
+            let servers: Vec<_> = [(&world, &server)].into_iter().chain(other).collect();
+            check_answer(&reading, before.as_ref(), &servers, &source.bases, &case);
         }
     }
+}
+
+/// What was read is what the server holds that gave it, but for what a script kept it from telling.
+#[track_caller]
+fn check_answer(
+    reading: &Reading,
+    before: Option<&Known>,
+    servers: &[(&World, &Server)],
+    bases: &[String],
+    case: &Case,
+) {
+    let (answered_by, found, is_followed) = told(reading, before);
+    let asked = servers
+        .iter()
+        .find(|(_, server)| server.url() == answered_by);
+    let (world, server) = asked.expect("one of those that were asked");
+    let touched = server.stats().touched;
+    let old = before
+        .filter(|_| is_followed)
+        .map(|known| &known.recipients);
+    let faults = differences(&found, &world.recipients(bases), old, &touched);
+    assert!(
+        faults.is_empty(),
+        "{}\ntouched: {}\n{}",
+        faults.join("\n"),
+        text(&touched),
+        case.told()
+    );
 }
 
 /// A first read of a server without twists.
@@ -420,7 +427,13 @@ fn check_failure(failure: &ReadFailure, case: &Case) {
     );
     assert!(is_honest, "{told:?}\n{}", case.told());
     assert!(!text.contains("library"), "{text}\n{}", case.told());
-    assert!(!case.is_expected_to_succeed(), "{text}\n{}", case.told());
+    // On a busy machine a sound server may need longer than the patience with one that stalls.
+    let is_impatient = case.may_stall() && text.contains("no answer within");
+    assert!(
+        is_impatient || !case.is_expected_to_succeed(),
+        "{text}\n{}",
+        case.told()
+    );
 }
 
 /// In what an answer differs from the truth, beyond what its server could not tell.

@@ -41,6 +41,8 @@ pub enum Twist {
     Cut(u64, End),
     /// A message is left out.
     Drop(u64),
+    /// A reference to somewhere else comes in the place of a message.
+    Refer(u64),
     /// A message comes so many times more.
     Again(u64, u32),
     /// Two messages change places.
@@ -168,6 +170,7 @@ impl Script {
                 twist,
                 Twist::Cut(_, End::Silence)
                     | Twist::Drop(_)
+                    | Twist::Refer(_)
                     | Twist::Swap(..)
                     | Twist::Flip(..)
                     | Twist::Insert(_, Stray::Octets(_) | Stray::Nested(_))
@@ -203,6 +206,7 @@ impl Twist {
         let at = below(1 << 20);
         match below(23) {
             0..=2 => Twist::Cut(at, End::draw(below)),
+            3 if below(2) == 0 => Twist::Refer(at),
             3 => Twist::Drop(at),
             4 => Twist::Again(at, 1 + small(below(8))),
             5..=6 => Twist::Swap(at, below(1 << 20)),
@@ -235,9 +239,17 @@ impl Twist {
 
     fn apply(&self, messages: &mut Vec<Vec<u8>>, touched: &mut Vec<Vec<u8>>) {
         let count = messages.len();
+        if count == 0 {
+            return;
+        }
         match self {
             Twist::Cut(..) | Twist::Replay => {}
             Twist::Drop(at) => touched.push(name(&messages.remove(place(*at, count)))),
+            Twist::Refer(at) => {
+                let at = place(*at, count);
+                touched.push(name(&messages[at]));
+                messages[at] = Stray::Reference.octets(Message::read(&messages[at]).id);
+            }
             Twist::Again(at, times) => {
                 let at = place(*at, count);
                 let message = messages[at].clone();
