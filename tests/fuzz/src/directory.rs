@@ -158,7 +158,18 @@ pub fn range(octets: &[u8]) {
     let Ok(name) = std::str::from_utf8(octets) else {
         return;
     };
-    let Some((base, range)) = range::split_name(name) else {
+    let split = range::split_name(name);
+    let lower = name.to_ascii_lowercase();
+    let naive = lower.split_once(";range=").and_then(|(base, rest)| {
+        let (from, to) = rest.split_once('-')?;
+        let is_number =
+            |text: &str| text.len() < 9 && text.parse::<u32>().is_ok() && !text.starts_with('+');
+        (!base.contains(';') && is_number(from) && (to == "*" || is_number(to))).then_some(())
+    });
+    if naive.is_some() {
+        assert!(matches!(split, Some((_, Some(_)))), "{name} comes whole");
+    }
+    let Some((base, range)) = split else {
         return;
     };
     assert!(!base.contains(';') && name.starts_with(base));

@@ -43,11 +43,21 @@ pub fn postfix(octets: &[u8]) {
     }
 }
 
+const FILES_OF_PMG: [&str; 5] = [
+    "etc/pmg/pmg.conf",
+    "etc/pmg/cluster.conf",
+    "etc/pmg/templates/main.cf.in",
+    "var/lib/pmg/templates/main.cf.in",
+    "etc/postfix/main.cf",
+];
+
 thread_local! {
     static ROOT: TempDir = {
         let root = tempfile::tempdir().expect("a directory");
-        for directory in ["etc/pmg/templates", "etc/postfix", "var/lib/pmg/templates"] {
-            std::fs::create_dir_all(root.path().join(directory)).expect("a directory");
+        for file in FILES_OF_PMG {
+            let path = root.path().join(file);
+            std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+            std::fs::write(path, "").expect("written");
         }
         root
     };
@@ -55,32 +65,24 @@ thread_local! {
 
 /// Any of its files.
 pub fn pmg(octets: &[u8]) {
-    const FILES: [&str; 5] = [
-        "etc/pmg/pmg.conf",
-        "etc/pmg/cluster.conf",
-        "etc/pmg/templates/main.cf.in",
-        "var/lib/pmg/templates/main.cf.in",
-        "etc/postfix/main.cf",
-    ];
     let (which, content) = choice(octets);
     ROOT.with(|root| {
-        let path = root.path().join(FILES[which % FILES.len()]);
+        let path = root.path().join(FILES_OF_PMG[which % FILES_OF_PMG.len()]);
         std::fs::write(&path, content).expect("written");
         let found = files_of_pmg::look(root.path());
-        if let Some(pmg) = &found {
-            for (key, value) in pmg.mail.iter().flatten() {
-                assert!(!key.contains(char::is_whitespace) && !value.contains('\n'));
-            }
-            assert!(pmg.nodes.iter().all(|name| !name.contains('\n')));
-            for name in pmg
-                .template
-                .iter()
-                .flat_map(|template| template.includes.keys())
-            {
-                assert!(!name.contains('/'), "{name} leads elsewhere");
-            }
+        let pmg = found.expect("the packaged template is there");
+        for (key, value) in pmg.mail.iter().flatten() {
+            assert!(!key.contains(char::is_whitespace) && !value.contains('\n'));
         }
-        std::fs::remove_file(path).expect("removed");
+        assert!(pmg.nodes.iter().all(|name| !name.contains('\n')));
+        for name in pmg
+            .template
+            .iter()
+            .flat_map(|template| template.includes.keys())
+        {
+            assert!(!name.contains('/'), "{name} leads elsewhere");
+        }
+        std::fs::write(path, "").expect("written");
     });
 }
 

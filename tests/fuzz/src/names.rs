@@ -81,6 +81,11 @@ fn check_key(key: &str, address: &Address, folding: Folding) {
         "quoted otherwise"
     );
     assert!(!local.is_empty() && local != "*", "{key} is a wildcard");
+    // Not quoted: atoms joined by single dots (RFC 5321 section 4.1.2).
+    let are_atoms = local.split('.').all(|atom| {
+        !atom.is_empty() && !atom.contains(|character| r#" ()<>@,;:\"[]"#.contains(character))
+    });
+    assert_eq!(key.starts_with('"'), !are_atoms, "{key}");
     assert_eq!(keys::domain_part(key.as_bytes()), domain.as_bytes());
     let forms = [address.domain().ascii(), address.domain().unicode()];
     assert!(
