@@ -31,6 +31,7 @@ pub mod prometheus;
 pub mod random;
 pub mod rcptsync;
 pub mod samba;
+pub mod second;
 pub mod slapd;
 
 use std::io::Write;
