@@ -15,6 +15,10 @@ use crate::fold;
 /// Octets of the longest address that fits into a path of 256 with its angle brackets (RFC 5321 section 4.5.3.1.3).
 pub const ADDRESS_OCTETS_MAX: usize = 254;
 
+/// No address is written with more, however many of its characters have a backslash or fold to shorter ones: a longer text is
+/// not looked into.
+const TEXT_OCTETS_MAX: usize = 8 * ADDRESS_OCTETS_MAX;
+
 /// `local@domain`, the local part in internal form: without quotes, in the case of the source.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
@@ -51,6 +55,9 @@ impl Address {
     /// The limit of 64 octets for a local part (RFC 5321 section 4.5.3.1.1) is not applied: Exchange makes longer ones
     /// and Postfix takes them.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if text.len() > TEXT_OCTETS_MAX {
+            return Err(AddressError::TooLong);
+        }
         if text.contains(is_control) {
             return Err(AddressError::Control);
         }
@@ -282,6 +289,7 @@ mod tests {
         let longest = format!("{}@example.com", "a".repeat(ADDRESS_OCTETS_MAX - 12));
         check(&longest, Ok(&longest));
         check(&format!("a{longest}"), Err(AddressError::TooLong));
+        check(&"\n".repeat(10_000), Err(AddressError::TooLong));
         // The backslash and quotes of the external form count.
         check(
             &format!("\"{}\"@example.com", "a ".repeat(120)),

@@ -79,6 +79,9 @@ impl<'run> PlainAddresses<'run> {
         let Some(address) = record::smtp_address(value) else {
             return Some(Plain::LeftOut(Reason::NotSmtp));
         };
+        if address.len() > ADDRESS_OCTETS_MAX {
+            return None;
+        }
         let at = address.iter().rposition(|octet| *octet == b'@')?;
         let (local, domain) = (&address[..at], &address[at + 1..]);
         if !is_plain(local) {
@@ -239,6 +242,7 @@ mod tests {
     #[test]
     fn plain_addresses_are_decided_as_all_are() {
         let long = "a".repeat(250);
+        let very_long = "a".repeat(3_000);
         let mut values: Vec<Vec<u8>> =
             vec![b"smtp:a\xff@example.com".to_vec(), b"smtp:a@\xff".to_vec()];
         let locals = [
@@ -269,6 +273,7 @@ mod tests {
             &long[..242],
             &long[..243],
             &long,
+            &very_long,
         ];
         let domains = [
             "example.com",
