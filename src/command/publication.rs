@@ -18,7 +18,7 @@ use crate::hook::Told;
 use crate::publish::on_disk::{Content, Foreign, OnDisk};
 use crate::publish::{self, Prepared};
 use crate::report::difference::by_domain;
-use crate::report::key;
+use crate::report::{inert_json, key};
 use crate::state::files::{Generation, GenerationTable, Ledger, Origin, original_name};
 use crate::state::head::{
     Artefact, DOMAINS_KEPT, Head, OTHER_DOMAINS, Removals, TableState, ToProve,
@@ -378,7 +378,9 @@ pub fn told(
             ("RCPTSYNC_DIGEST", digest(digests.as_bytes())),
             ("RCPTSYNC_TABLES", files.join(":")),
         ],
-        input: json!({ "schema": 1, "generation": head.published, "tables": tables }).to_string(),
+        input: inert_json(
+            &json!({ "schema": 1, "generation": head.published, "tables": tables }).to_string(),
+        ),
     }
 }
 
@@ -396,7 +398,7 @@ fn since(
             .get(table)
             .and_then(|known| state.ledger(table, known.ledger).ok());
         let rows: Rows = rows.map(|ledger| ledger.rows).unwrap_or_default();
-        return (rows.keys().map(key).collect(), Vec::new());
+        return (rows.keys().map(exact).collect(), Vec::new());
     };
     let mut net: BTreeMap<Vec<u8>, i32> = BTreeMap::new();
     for number in told_last.saturating_add(1)..=head.generation {
@@ -417,10 +419,15 @@ fn since(
     let of_sign = |sign: i32| {
         net.iter()
             .filter(|(_, count)| count.signum() == sign)
-            .map(|(bytes, _)| key(bytes))
+            .map(|(bytes, _)| exact(bytes))
             .collect()
     };
     (of_sign(1), of_sign(-1))
+}
+
+/// A key for a program that looks it up, and not for the eyes of a person. Only a foreign row can be no text.
+fn exact(bytes: &[u8]) -> String {
+    str::from_utf8(bytes).map_or_else(|_| key(bytes), str::to_owned)
 }
 
 /// Forgets generations that are old enough, but never one that a hook is still owed.
