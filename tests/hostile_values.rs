@@ -1407,8 +1407,8 @@ fn nothing_that_is_shown_acts_on_who_reads_it() {
     check_coloured("diff in colours", &outcome);
     let log = check(&["-v", "--log-format", "json", "sync"], 0).stderr;
     for line in log.lines() {
-        serde_json::from_str::<serde_json::Value>(line)
-            .unwrap_or_else(|error| panic!("{error}: {line}"));
+        let parsed = serde_json::from_str::<serde_json::Value>(line);
+        assert!(parsed.is_ok(), "{parsed:?}: {line}");
     }
     check_hook(&program, &keys);
     for arguments in [
