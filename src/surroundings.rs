@@ -11,8 +11,10 @@ use signal_hook::consts::{SIGCHLD, SIGXFSZ};
 
 /// Makes the same of every inheritance: to be called first.
 pub fn settle() {
-    // What we write has its mode from us, whatever the caller hides or opens; this one is for hooks, as systemd has it.
-    umask(Mode::from_raw_mode(0o022));
+    // What we write has its mode from us, and must not be hidden from ourselves. What the caller hides from others stays
+    // hidden, in what hooks write, too.
+    let given = umask(Mode::from_raw_mode(0o077));
+    umask(given.difference(Mode::RWXU));
     // Whoever ignores SIGCHLD (some supervisors do) would keep us from learning how a program ended. And a limit on the size
     // of files is to end in an error of the file, and not in our death. Without a handler both go on as they were.
     for signal in [SIGCHLD, SIGXFSZ] {

@@ -1242,3 +1242,83 @@ fn whoever_is_quicker_than_a_check() {
     );
     campaign::tell(runs_count, "runs during that, with nothing outside touched");
 }
+
+/// Whoever binds the socket of a database in /tmp while it is down would be told the password.
+#[cfg(feature = "postgresql")]
+#[test]
+fn a_stranger_at_the_socket_of_the_database_is_told_nothing() {
+    if !is_available() || !require("perl") {
+        return;
+    }
+    const PORT: u32 = 5432;
+    for (account, mode) in [(NOBODY, 0o1777), (NOBODY, 0o755), (0, 0o755)] {
+        let site = Site::new();
+        let sockets = site.at("sockets");
+        std::fs::create_dir(&sockets).expect("a directory");
+        set_mode(&sockets, mode);
+        if mode == 0o755 {
+            chown(&sockets, Some(account), None).expect("root may");
+        }
+        write_file(&site.at("password"), "s3cret\n");
+        set_mode(&site.at("password"), 0o600);
+        write_file(&site.at("heard"), "");
+        set_mode(&site.at("heard"), 0o666);
+        let table = format!(
+            "[table.rows]\npath = \"tables/rows\"\nformats = [\"postgresql\"]\n[table.rows.postgresql]\n\
+             host = \"{}\"\nport = {PORT}\ndatabase = \"mail\"\nrole = \"writer\"\npassword_file = \"password\"\n",
+            sockets.display()
+        );
+        site.program.configure(&["example.com"], STAFF, &table);
+        // It asks for the password in clear (AuthenticationCleartextPassword).
+        let socket = sockets.join(format!(".s.PGSQL.{PORT}"));
+        let script = format!(
+            "use Socket; socket(my $s, PF_UNIX, SOCK_STREAM, 0); bind($s, sockaddr_un('{}')) or die; listen($s, 5);\n\
+             while (accept(my $c, $s)) {{ sysread($c, my $x, 4096); syswrite($c, pack('aNN', 'R', 8, 3));\n\
+             sysread($c, $x, 4096); open(my $h, '>>', '{}'); print $h $x; close($h); close($c) }}",
+            socket.display(),
+            site.at("heard").display()
+        );
+        let owner = format!("--reuid={account}");
+        let mut server = command("setpriv")
+            .args([&owner, "perl", "-e", &script])
+            .spawn()
+            .expect("perl runs");
+        let is_there = || socket.exists().then_some(());
+        common::poll_until(Duration::from_secs(20), "the socket", is_there);
+        let outcome = site.run_under(&[], &["sync"]);
+        server
+            .kill()
+            .and_then(|()| server.wait())
+            .expect("our own child");
+        let heard = std::fs::read_to_string(site.at("heard")).expect("a text");
+        let is_stranger = mode == 0o1777;
+        assert_eq!(
+            heard.contains("s3cret"),
+            !is_stranger,
+            "{heard:?} {}",
+            outcome.stderr
+        );
+        if is_stranger {
+            outcome.expect_answers(&["a stranger answers at", "the account 65534"]);
+            assert_eq!(outcome.code, Some(73), "{}", outcome.stderr);
+        }
+    }
+    tell();
+}
+
+/// What `init` writes is new, or it writes nothing.
+#[test]
+fn what_lies_where_init_writes() {
+    if !is_available() {
+        return;
+    }
+    for thing in THINGS {
+        let site = Site::new();
+        let output = site.at("new.toml");
+        plant(thing, &output, &site.victim());
+        let output = output.display().to_string();
+        let arguments = ["init", "postfix", "--output", &output];
+        site.check(&[], &arguments, 73, &["File exists"]);
+    }
+    tell();
+}

@@ -5,6 +5,8 @@
 
 use std::future::Future;
 use std::io::{self, Cursor};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,6 +16,7 @@ use futures_util::{SinkExt, StreamExt};
 use rustls::ClientConfig;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
@@ -23,6 +26,7 @@ use tokio_rustls::TlsConnector;
 
 use super::DatabaseError;
 use crate::config::Relation;
+use crate::owners;
 use crate::trust;
 
 /// Name resolution, TCP, TLS and authentication together.
@@ -84,21 +88,16 @@ impl Session {
             .build()?;
         let left = deadline.saturating_duration_since(Instant::now());
         let connected = runtime.block_on(async {
-            tokio::time::timeout(left.min(CONNECT_TIME), config.connect(tls)).await
+            tokio::time::timeout(left.min(CONNECT_TIME), connect(&config, relation, tls)).await
         });
-        let (client, connection) = match connected {
-            Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => {
+        let (client, connection) = match connected.unwrap_or(Err(DatabaseError::TimeIsUp)) {
+            Ok(connected) => connected,
+            Err(error) => {
                 runtime.shutdown_background();
-                let error = told(&error);
                 return Err(match &password {
                     Some(password) => without(error, password.reveal()),
                     None => error,
                 });
-            }
-            Err(_) => {
-                runtime.shutdown_background();
-                return Err(DatabaseError::TimeIsUp);
             }
         };
         runtime.spawn(async move {
@@ -219,6 +218,54 @@ fn told(error: &tokio_postgres::Error) -> DatabaseError {
         message + &cause
     };
     DatabaseError::Lost(message.chars().take(MESSAGE_CHARS_MAX).collect())
+}
+
+/// What goes on for as long as the connection is there.
+type Connection = Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send>>;
+
+async fn connect(
+    config: &Config,
+    relation: &Relation,
+    mut tls: Tls,
+) -> Result<(Client, Connection), DatabaseError> {
+    if !relation.is_socket() {
+        let connected = config.connect(tls).await;
+        let (client, connection) = connected.map_err(|error| told(&error))?;
+        return Ok((client, Box::pin(connection)));
+    }
+    let directory = Path::new(&relation.host);
+    let socket = directory.join(format!(".s.PGSQL.{}", relation.port));
+    let stream = UnixStream::connect(&socket).await;
+    let stream = stream
+        .map_err(|error| DatabaseError::Lost(format!("error connecting to server: {error}")))?;
+    let peer = stream.peer_cred()?.uid();
+    if !is_trusted(peer, directory) {
+        // It would be told the password, and the rows.
+        let why = format!(
+            "a stranger answers at {}: the account {peer}",
+            socket.display()
+        );
+        return Err(io::Error::other(why).into());
+    }
+    let tls = MakeTlsConnect::<UnixStream>::make_tls_connect(&mut tls, "");
+    let tls = tls.map_err(io::Error::other)?;
+    let connected = config.connect_raw(stream, tls).await;
+    let (client, connection) = connected.map_err(|error| told(&error))?;
+    Ok((client, Box::pin(connection)))
+}
+
+/// Whether the server behind a socket may be this account's: root's, ours, that of PostgreSQL, or the owner of the directory,
+/// where nobody else may make a socket (in /tmp everybody may).
+fn is_trusted(account: u32, directory: &Path) -> bool {
+    let is_of_postgresql = |line: &str| {
+        let mut fields = line.split(':');
+        fields.next() == Some("postgres") && fields.nth(1) == Some(&account.to_string())
+    };
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let is_own = directory
+        .metadata()
+        .is_ok_and(|found| found.uid() == account && found.mode() & 0o002 == 0);
+    is_own || owners::trusted().contains(&account) || accounts.lines().any(is_of_postgresql)
 }
 
 /// A server that was given the password may say it back.
