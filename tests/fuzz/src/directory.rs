@@ -6,7 +6,7 @@ use rcptsync::directory::ber::{self, Elements, Limits};
 use rcptsync::directory::message::{
     self, Awaited, FRAME_DEPTH_MAX, FRAME_ELEMENTS_MAX, Found, Passed, Request,
 };
-use rcptsync::directory::paged::{self, Budget};
+use rcptsync::directory::paged;
 use rcptsync::directory::range;
 use rcptsync::directory::session::{Patience, Session};
 use rcptsync::entry::Entry;
@@ -224,14 +224,13 @@ async fn read_from(answers: &[&[u8]], size: usize) -> Option<usize> {
             Ok(())
         };
         let mut found = paged::Found::into(&mut sink);
-        let (mut budget, progress) = (Budget::of_pages(), SourceProgress::default());
+        let progress = SourceProgress::default();
         let read = paged::read_base(
             &mut session,
             "DC=x",
             "(proxyAddresses=smtp:*)",
             1000,
             &mut found,
-            &mut budget,
             &progress,
         );
         let read = read.await;
