@@ -88,7 +88,7 @@ pub fn publish(
     let mut paths = Vec::new();
     for prepared in prepared {
         let table = prepared.pending().table.clone();
-        let artefact = publish::put_in_force(prepared)?;
+        let artefact = publish::put_in_force(prepared, head)?;
         paths.push(artefact.path.clone());
         head.pending.retain(|pending| pending.path != artefact.path);
         adopt(head, &table, artefact);
