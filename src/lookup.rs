@@ -8,7 +8,7 @@ use crate::address::Address;
 use crate::config::TableKind;
 use crate::domains::forms_of;
 use crate::fold::Folding;
-use crate::keys::{Key, folded_forms};
+use crate::keys::{Key, domain_part, folded_forms};
 
 /// The keys for an address.
 pub fn order(kind: TableKind, address: &Address, folding: Folding, delimiter: &str) -> Vec<String> {
@@ -23,7 +23,7 @@ pub fn order(kind: TableKind, address: &Address, folding: Folding, delimiter: &s
             .into_iter()
             .map(|form| String::from_utf8_lossy(&form).into_owned())
     };
-    match kind {
+    let mut keys: Vec<String> = match kind {
         TableKind::Recipients => addresses()
             .chain(domains().map(|domain| format!("@{domain}")))
             .collect(),
@@ -42,7 +42,12 @@ pub fn order(kind: TableKind, address: &Address, folding: Folding, delimiter: &s
             .chain(["*".to_owned()])
             .collect(),
         TableKind::Domains => domains().flat_map(with_parents).collect(),
+    };
+    if folding == Folding::Ascii {
+        // Without SMTPUTF8 a domain in its other form is no domain, and nobody is asked for.
+        keys.retain(|key| domain_part(key.as_bytes()).is_ascii());
     }
+    keys
 }
 
 /// An address as it is asked for: in external form, then in internal form where that is another. So the key of `a b@…`, which

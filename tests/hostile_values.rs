@@ -1393,10 +1393,7 @@ fn nothing_that_is_shown_acts_on_who_reads_it() {
     let unified = check(&["diff", "--format", "unified"], 2).stdout;
     check_unified(&unified, keys.len());
     let json = check(&["diff", "--format", "json"], 2).json();
-    let added = json["tables"]["relay_recipients"]["added"]
-        .as_array()
-        .expect("a list");
-    assert_eq!(added.len(), keys.len());
+    check_exact(&json["tables"]["relay_recipients"]["added"], &keys);
     check_markdown(
         &program,
         &check(&["diff", "--format", "markdown"], 2).stdout,
@@ -1411,6 +1408,8 @@ fn nothing_that_is_shown_acts_on_who_reads_it() {
         assert!(parsed.is_ok(), "{parsed:?}: {line}");
     }
     check_hook(&program, &keys);
+    let json = check(&["history", "2", "--format", "json"], 0).json();
+    check_exact(&json["tables"][0]["added"], &keys);
     for arguments in [
         &["history"][..],
         &["history", "2"],
@@ -1448,6 +1447,13 @@ fn nothing_that_is_shown_acts_on_who_reads_it() {
         shown_count + texts.len(),
         "outputs full of hostile values that acted on nobody",
     );
+}
+
+/// What a program reads is what a gateway looks up.
+#[track_caller]
+fn check_exact(found: &serde_json::Value, keys: &BTreeSet<String>) {
+    let found: BTreeSet<String> = serde_json::from_value(found.clone()).expect("a list of texts");
+    assert_eq!(found, *keys);
 }
 
 /// Lines that a value wrote would be counted wrong, or begin with something else.

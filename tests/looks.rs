@@ -110,6 +110,9 @@ impl Stage {
     /// What the program writes to a terminal at a time that stands still.
     #[track_caller]
     fn on_terminal(&self, at: u64, is_coloured: bool, arguments: &str, code: i32) -> String {
+        if self.program.state_dir().exists() {
+            self.program.forget_clocks();
+        }
         let configuration = self.program.config_file();
         let mut script = process::command("script");
         script

@@ -41,7 +41,7 @@ impl Copied {
     fn configure(&self, smtp: &str) {
         let hook = self.program.directory().join("copy.sh");
         let more = format!(
-            "[verify]\nsmtp = \"{smtp}\"\npostmap = false\ntimeout = \"20s\"\n\
+            "[verify]\nsmtp = \"{smtp}\"\npostmap = false\ntimeout = \"20s\"\npatience = \"550ms\"\n\
              [[hook]]\nname = \"copy\"\nrun = [\"/bin/sh\", \"{}\"]\n",
             hook.display()
         );

@@ -61,11 +61,6 @@ fn rewrite(program: &Rcptsync, change: impl FnOnce(&mut Head)) {
     state.store_head(&head).expect("our own directory");
 }
 
-/// As if the machine was started anew: by the time that its clock tells, so much has passed.
-fn restart(program: &Rcptsync) {
-    rewrite(program, |head| head.clocks = None);
-}
-
 #[track_caller]
 fn source_state(program: &Rcptsync, expected: &str) {
     let diff = program.run(&["diff", "--format", "json"]).json();
@@ -341,17 +336,17 @@ fn a_quiet_run_sees_the_end_of_the_replication_delay() {
     }
     assert!(head(&program).settled.is_some());
     let at = |offset: &str| program.run_under(&["faketime", "-f", offset], &["sync"]);
-    restart(&program);
+    program.forget_clocks();
     at("+50m").expect_code(0);
     assert_eq!(program.keys(), all);
     // Of a clock that is set ahead nobody waits less: the delay counts anew.
     let run = at("+70m").expect_code(0);
     assert!(run.stderr.contains("set ahead"), "{}", run.stderr);
     assert_eq!(program.keys(), all);
-    restart(&program);
+    program.forget_clocks();
     at("+120m").expect_code(0);
     assert_eq!(program.keys(), all);
-    restart(&program);
+    program.forget_clocks();
     at("+140m").expect_code(0);
     assert_eq!(program.table_keys().len(), 39);
 }
@@ -502,7 +497,7 @@ fn an_answer_of_another_controller_does_not_replace_lost_records() {
             let later = |offset| program.run_under(&["faketime", "-f", offset], &["sync"]);
             later("+70m").expect_code(65);
             assert_eq!(program.keys(), all);
-            restart(&program);
+            program.forget_clocks();
             later("+140m").expect_code(0);
         }
         assert_eq!(program.table_keys().len(), 39);

@@ -67,9 +67,7 @@ pub fn run(config: &Config, options: Options, out: &mut dyn Write) -> Result<u8>
     // A reader who has seen enough (`| head`) is no failure.
     let _ = match options.format {
         Format::Text => text::difference(out, &difference, Told::Would),
-        Format::Json => serde_json::to_writer_pretty(&mut *out, &difference)
-            .map_err(Into::into)
-            .and_then(|()| writeln!(out)),
+        Format::Json => report::json(out, &difference),
         Format::Unified => plan
             .iter()
             .flat_map(|plan| &plan.tables)

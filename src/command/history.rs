@@ -9,7 +9,7 @@ use crate::diff::Changed;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::report::page::{Align, Page};
-use crate::report::{BAD, GOOD, PLAIN, STRONG, counted, key, number};
+use crate::report::{self, BAD, GOOD, PLAIN, STRONG, counted, exact, key, number};
 use crate::state::State;
 use crate::state::files::{Generation, GenerationTable, Origin};
 use crate::table::rows::Rows;
@@ -42,7 +42,7 @@ pub fn run(
                 })
             })?;
             if is_json {
-                writeln!(out, "{:#}", to_json(&found))
+                report::json(out, &to_json(&found))
             } else {
                 rows(out, &found)
             }
@@ -56,11 +56,7 @@ pub fn run(
                 .filter_map(|number| state.generation(number).ok())
                 .collect();
             if is_json {
-                writeln!(
-                    out,
-                    "{:#}",
-                    json!(all.iter().map(summary).collect::<Vec<_>>())
-                )
+                report::json(out, &all.iter().map(summary).collect::<Vec<_>>())
             } else {
                 list(out, &all)
             }
@@ -170,11 +166,11 @@ fn summary(generation: &Generation) -> serde_json::Value {
 }
 
 fn to_json(generation: &Generation) -> serde_json::Value {
-    let keys = |rows: &Rows| rows.keys().map(key).collect::<Vec<_>>();
+    let keys = |rows: &Rows| rows.keys().map(exact).collect::<Vec<_>>();
     let of_table = |table: &GenerationTable| {
         json!({ "table": table.name, "rows": table.rows_count, "added": keys(&table.added), "removed": keys(&table.removed),
-                "changed": table.changed.iter().map(|changed| json!({ "key": key(&changed.key), "from": key(&changed.from),
-                    "to": key(&changed.to) })).collect::<Vec<_>>(),
+                "changed": table.changed.iter().map(|changed| json!({ "key": exact(&changed.key), "from": exact(&changed.from),
+                    "to": exact(&changed.to) })).collect::<Vec<_>>(),
                 "files": table.files.iter().map(|(path, digest)| json!({ "path": path, "sha256": digest })).collect::<Vec<_>>() })
     };
     json!({ "generation": generation.number, "at": generation.at.to_string(), "run": generation.run,

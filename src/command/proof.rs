@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::plan::{Plan, Run, TablePlan};
 use crate::address::Address;
@@ -25,14 +25,10 @@ use crate::state::head::{LookupToProve, ToProve};
 use crate::table::rows::{Row, Rows};
 use crate::table::value::Meaning;
 
-/// What a gateway says counts when it says it again after each of these pauses. After a reload, or from a standby of a database, it
-/// learns of new rows a moment later; from a table of domains or transports within 10 s (`trivial-rewrite.c`), and through
-/// proxymap once nobody has used a connection to that for 5 s (`ipc_idle`).
-const PAUSES: [Duration; 3] = [
-    Duration::from_secs(1),
-    Duration::from_secs(3),
-    Duration::from_secs(7),
-];
+/// What a gateway says counts when it says it again after each of these pauses, which are parts of `patience`. After a reload, or
+/// from a standby of a database, it learns of new rows a moment later; from a table of domains or transports within 10 s
+/// (`trivial-rewrite.c`), and through proxymap once nobody has used a connection to that for 5 s (`ipc_idle`).
+const PAUSES: [u32; 3] = [1, 3, 7];
 
 /// What speaks against a table, in a sentence.
 type Contradictions = BTreeSet<String>;
@@ -174,14 +170,18 @@ fn choose_addresses(
 /// What speaks against the tables now, and did not before they were published.
 pub fn contradictions(run: &Run<'_>, verify: &Verify, to_prove: &ToProve) -> Contradictions {
     let mut found = ask(run, verify, to_prove);
-    for pause in PAUSES {
+    for part in PAUSES {
+        let pause = verify.patience / PAUSES.iter().sum::<u32>() * part;
         let is_news = !found.is_subset(&to_prove.contradicted_before);
-        if verify.smtp.is_none() || !is_news || Instant::now() + pause >= run.deadline {
+        if verify.smtp.is_none()
+            || !is_news
+            || run.deadline.saturating_duration_since(Instant::now()) <= pause
+        {
             break;
         }
         tracing::warn!(
-            "verify: a gateway may learn of new rows a little later; asked again in {} s",
-            pause.as_secs()
+            "verify: a gateway may learn of new rows a little later; asked again in {:.1} s",
+            pause.as_secs_f64()
         );
         sleep(pause);
         let again = ask(run, verify, to_prove);

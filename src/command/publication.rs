@@ -18,7 +18,7 @@ use crate::hook::Told;
 use crate::publish::on_disk::{Content, Foreign, OnDisk};
 use crate::publish::{self, Prepared};
 use crate::report::difference::by_domain;
-use crate::report::{inert_json, key};
+use crate::report::{exact, inert_json};
 use crate::state::files::{Generation, GenerationTable, Ledger, Origin, original_name};
 use crate::state::head::{
     Artefact, DOMAINS_KEPT, Head, OTHER_DOMAINS, Removals, TableState, ToProve,
@@ -88,7 +88,7 @@ pub fn publish(
     let mut paths = Vec::new();
     for prepared in prepared {
         let table = prepared.pending().table.clone();
-        let artefact = publish::put_in_force(prepared)?;
+        let artefact = publish::put_in_force(prepared, head)?;
         paths.push(artefact.path.clone());
         head.pending.retain(|pending| pending.path != artefact.path);
         adopt(head, &table, artefact);
@@ -423,11 +423,6 @@ fn since(
             .collect()
     };
     (of_sign(1), of_sign(-1))
-}
-
-/// A key for a program that looks it up, and not for the eyes of a person. Only a foreign row can be no text.
-fn exact(bytes: &[u8]) -> String {
-    str::from_utf8(bytes).map_or_else(|_| key(bytes), str::to_owned)
 }
 
 /// Forgets generations that are old enough, but never one that a hook is still owed.

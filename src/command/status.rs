@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::hold::{is_approvable, short};
 use crate::report::page::{Align, Cell, Page};
 use crate::report::text::{NOT_APPROVABLE, cause_alone, places_sentence};
-use crate::report::{BAD, GOOD, HELD, PLAIN, STRONG, counted, key, number};
+use crate::report::{self, BAD, GOOD, HELD, PLAIN, STRONG, counted, key, number};
 use crate::state::State;
 use crate::state::head::{Frozen, Head, SourceState};
 use crate::state::runs::RunRecord;
@@ -110,7 +110,7 @@ pub fn unknown(failure: &Failure, is_json: bool, out: &mut dyn Write) -> u8 {
     let _ = if is_json {
         let findings = [json!({ "level": level.name().to_ascii_lowercase(), "text": text })];
         let value = json!({ "schema": 1, "level": level.name().to_ascii_lowercase(), "findings": findings });
-        writeln!(out, "{value:#}")
+        report::json(out, &value)
     } else {
         writeln!(
             out,
@@ -560,6 +560,6 @@ impl Situation<'_> {
             "hooks_owed": owed(self.config, self.head).collect::<Vec<_>>(),
             "runs": self.runs.iter().rev().take(RUNS_SHOWN).collect::<Vec<_>>(),
         });
-        writeln!(out, "{value:#}")
+        report::json(out, &value)
     }
 }

@@ -145,6 +145,8 @@ pub struct Verify {
     pub samples: usize,
     /// Bound of one reply.
     pub timeout: Duration,
+    /// How long what a gateway says against the tables must last before it counts.
+    pub patience: Duration,
 }
 
 /// `[domains]` and `[domain."NAME"]`

@@ -262,10 +262,11 @@ impl Session {
             match answers.next().await? {
                 Answer::Entry(entry) if entries.is_empty() => entries.push(entry.clone()),
                 Answer::Entry(_) => return Err(Cause::TooManyEntries { asked: 1 }),
-                // Whoever refers to somebody else has not said that there is no entry.
-                Answer::Reference(_) => {
+                // Whoever refers to somebody else has not said that there is no entry; below a base, others hold other parts.
+                Answer::Reference(_) if matches!(query.reach, Reach::Base) => {
                     return Err(Cause::Entry("a reference where an entry was asked for"));
                 }
+                Answer::Reference(_) => {}
                 Answer::End(end) => {
                     success(end.outcome)?;
                     return Ok(entries);

@@ -13,7 +13,7 @@ use tracing::{Event, Level};
 
 use super::named;
 use crate::report::page::Page;
-use crate::report::{BAD, FAINT, HELD, PLAIN, STRONG, key, printable};
+use crate::report::{BAD, FAINT, HELD, PLAIN, STRONG, inert_json, key, printable};
 
 /// The fields of a failure that a person reads below the message, and their titles.
 const ANSWERS: [(&str, &str); 4] = [
@@ -99,7 +99,7 @@ impl Line {
             fields: &self.fields,
         };
         // Texts and numbers can always be written.
-        serde_json::to_string(&object).unwrap_or_default()
+        inert_json(&serde_json::to_string(&object).unwrap_or_default())
     }
 
     /// How urgent it is, and what it says, with colours.

@@ -21,10 +21,10 @@ use crate::state::State;
 use crate::state::head::{Artefact, Head, PendingRename, Stamp};
 
 /// Puts one decided artefact in force: renames the file, or commits the transaction.
-pub fn put_in_force(prepared: Prepared) -> Result<Artefact> {
+pub fn put_in_force(prepared: Prepared, head: &Head) -> Result<Artefact> {
     let pending = prepared.pending;
     match prepared.transaction {
-        None => rename(&pending, prepared.inode),
+        None => rename(&pending, prepared.inode, head),
         Some(transaction) => Ok(Artefact {
             stamp: transaction.commit(&pending.path)?,
             format: pending.format,
@@ -37,7 +37,7 @@ pub fn put_in_force(prepared: Prepared) -> Result<Artefact> {
 
 /// Renames one decided artefact onto its live path and syncs the directory. `inode` is that of the file that was proven, where
 /// this very run has proven it.
-fn rename(pending: &PendingRename, inode: Option<Inode>) -> Result<Artefact> {
+fn rename(pending: &PendingRename, inode: Option<Inode>, head: &Head) -> Result<Artefact> {
     let path = Path::new(&pending.path);
     let renamed = || -> io::Result<Artefact> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -49,7 +49,7 @@ fn rename(pending: &PendingRename, inode: Option<Inode>) -> Result<Artefact> {
         let replaced = open_without_link(path).ok();
         rustix::fs::renameat(&directory, temporary_name, &directory, name)?;
         if let Some(replaced) = replaced
-            && let Err(error) = give_notice(&replaced)
+            && let Err(error) = give_notice(&replaced, pending, head)
         {
             tracing::warn!(
                 "{}: the file that was replaced has another name, and a running smtpd is not told: {error}",
@@ -89,10 +89,17 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 /// A running smtpd sees that its table was replaced by the file it has open having no name any more. Where that has another
 /// one (a backup made of hard links; NFS, which keeps what is open under a name of its own), smtpd sees it by another time
-/// (`dict_changed_name`, `src/util/dict.c`); of LMDB it does not look at that.
-fn give_notice(replaced: &File) -> io::Result<()> {
+/// (`dict_changed_name`, `src/util/dict.c`); of LMDB it does not look at that. A file that was not published there may be anybody's,
+/// and keeps its time.
+fn give_notice(replaced: &File, pending: &PendingRename, head: &Head) -> io::Result<()> {
     let metadata = replaced.metadata()?;
-    if metadata.nlink() > 0 {
+    let inode = (metadata.dev(), metadata.ino());
+    let mut known = head.tables.get(&pending.table).into_iter();
+    let is_published = known.any(|known| {
+        let mut artefacts = known.artefacts.iter();
+        artefacts.any(|known| known.path == pending.path && known.stamp.inode == inode)
+    });
+    if is_published && metadata.nlink() > 0 {
         // smtpd compares whole seconds.
         replaced.set_modified(metadata.modified()? + Duration::from_secs(1))?;
     }
@@ -269,7 +276,7 @@ fn finish(
         Live::File { .. } | Live::Missing => {}
     }
     if digest_without_link(&temporary_path(path)).is_ok_and(|digest| digest == pending.digest) {
-        return rename(pending, None).map(Some);
+        return rename(pending, None, head).map(Some);
     }
     from_ledger(state, head, table, pending, deadline)
 }
@@ -290,7 +297,7 @@ fn from_ledger(
         Ok(ledger) => {
             let (rows, values) = (&ledger.rows, &ledger.values);
             let prepared = prepare_rows(table, pending.format, rows, values, deadline)?;
-            put_in_force(prepared).map(Some)
+            put_in_force(prepared, head).map(Some)
         }
         Err(lost) => {
             tracing::warn!(

@@ -1,7 +1,8 @@
 //! What a run would do or did, as one value: the JSON of `diff --format json`, and what the other formats are made from.
 //!
 //! The keys are an interface. `added` and `removed` are what would be published now; what is held stands under `holds`
-//! alone. Counts are of keys, so an address in an international domain counts once per form.
+//! alone. Counts are of keys, so an address in an international domain counts once per form. Keys and values are exact: whoever
+//! shows them makes them harmless.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,7 @@ use crate::config::{Config, Format};
 use crate::domains::{Forms, Numbering};
 use crate::hold::{Cause, Hold, Place};
 use crate::policy::{LeftOut, Note, Noted};
-use crate::report::key;
+use crate::report::{exact, key};
 use crate::state::head::Frozen;
 use crate::state::runs::TableCounts;
 use crate::table::format::Said;
@@ -294,16 +295,22 @@ fn of_table(plan: &Plan<'_>, table: &TablePlan<'_>, rows_max: usize) -> TableDif
     TableDifference {
         counts: counts(table),
         domains: of_domains(plan, table),
-        added: table.diff.added.keys().take(rows_max).map(key).collect(),
-        removed: table.diff.removed.keys().take(rows_max).map(key).collect(),
+        added: table.diff.added.keys().take(rows_max).map(exact).collect(),
+        removed: table
+            .diff
+            .removed
+            .keys()
+            .take(rows_max)
+            .map(exact)
+            .collect(),
         changed: table
             .diff
             .changed
             .iter()
             .map(|row| ChangedReport {
-                key: key(&row.key),
-                from: key(&row.from),
-                to: key(&row.to),
+                key: exact(&row.key),
+                from: exact(&row.from),
+                to: exact(&row.to),
             })
             .collect(),
         restored: restored
@@ -465,7 +472,7 @@ fn leaving(config: &Config, plan: &Plan<'_>) -> Vec<Leaving> {
     {
         if let Some(since) = row.facts().leaving_since {
             found.insert(
-                key(row.key),
+                exact(row.key),
                 since.after(config.recipients.grace).to_string(),
             );
         }
@@ -477,5 +484,5 @@ fn leaving(config: &Config, plan: &Plan<'_>) -> Vec<Leaving> {
 }
 
 fn keys(keys: &[Vec<u8>]) -> Vec<String> {
-    keys.iter().map(|bytes| key(bytes)).collect()
+    keys.iter().map(|bytes| exact(bytes)).collect()
 }

@@ -91,8 +91,7 @@ pub fn json(out: &mut dyn Write, findings: &[Finding]) -> io::Result<()> {
         "findings": findings,
         "checks": checks,
     });
-    serde_json::to_writer_pretty(&mut *out, &report)?;
-    writeln!(out)
+    super::json(out, &report)
 }
 
 fn count(findings: &[Finding], severity: Severity) -> u64 {

@@ -5,7 +5,7 @@
 
 use super::difference::{Difference, HoldReport, TableDifference};
 use super::text::{hold_sentence, release};
-use super::{counted, number};
+use super::{counted, key, number};
 
 /// A comment on GitHub takes 65,536 characters, a note on GitLab 1,000,000, a summary of a job 1 MiB.
 const OCTETS_MAX: usize = 60_000;
@@ -52,7 +52,7 @@ impl Page {
         self.add(&head);
         let mut shown_count = 0;
         for item in items.iter().take(LINES_MAX) {
-            let line = format!("- {}\n", span(item));
+            let line = format!("- {}\n", span(&key(item.as_bytes())));
             if self.text.len() + line.len() > most {
                 break;
             }

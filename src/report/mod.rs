@@ -15,7 +15,10 @@ pub mod text;
 pub mod unified;
 pub mod verification;
 
+use std::io::{self, Write};
+
 use anstyle::{AnsiColor, Style};
+use serde::Serialize;
 
 use crate::error::Failure;
 
@@ -64,12 +67,18 @@ pub fn key(bytes: &[u8]) -> String {
     printable(bytes).replace('\n', "\\u{a}")
 }
 
+/// A key for a program that looks it up, and not for the eyes of a person. Only a foreign row can be no text.
+pub fn exact(bytes: &[u8]) -> String {
+    str::from_utf8(bytes).map_or_else(|_| key(bytes), str::to_owned)
+}
+
 /// JSON whose texts are exact, and which acts on nobody who looks at it: what [`printable`] would escape is escaped as JSON
 /// does it.
 pub fn inert_json(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for character in json.chars() {
-        if is_active(character) {
+        // A line end is one of the layout: in a text it is escaped already.
+        if character != '\n' && is_active(character) {
             for unit in character.encode_utf16(&mut [0; 2]) {
                 text.push_str(&format!("\\u{unit:04x}"));
             }
@@ -78,6 +87,11 @@ pub fn inert_json(json: &str) -> String {
         }
     }
     text
+}
+
+/// A value as JSON for people and programs: exact, and harmless to look at.
+pub fn json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    writeln!(out, "{}", inert_json(&serde_json::to_string_pretty(value)?))
 }
 
 /// A failure as one event of the log, with its answers as fields. For a person the log makes a block of them.

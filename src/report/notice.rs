@@ -56,7 +56,7 @@ impl HoldTold {
     /// A hold, with some of its rows where they could be looked up.
     pub fn of(digest: &str, known: &HoldState, rows: Option<&Hold>) -> HoldTold {
         let report = rows.map(HoldReport::of);
-        let first = |keys: &[String]| keys.iter().take(ROWS_MAX).cloned().collect();
+        let first = |keys: &[String]| keys.iter().take(ROWS_MAX).map(|key| foreign(key)).collect();
         let approvable = is_approvable(known.cause, known.removed_count);
         let approve = approvable.then(|| format!("rcptsync approve {}", short(digest)));
         HoldTold {

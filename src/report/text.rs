@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::difference::{Difference, DomainCounts, HoldReport, Outcome, TableDifference};
 use super::page::{Align, Cell, Page};
-use super::{BAD, GOOD, HELD, PLAIN, STRONG, counted, number};
+use super::{BAD, GOOD, HELD, PLAIN, STRONG, counted, key, number};
 use crate::dn;
 use crate::hold::{Cause, Place, is_approvable, short};
 
@@ -360,7 +360,10 @@ fn list(
 ) -> io::Result<()> {
     let shown = folded(count, max);
     for line in lines.iter().take(shown) {
-        page.line(format_args!("{style}{before}{line}{style:#}"))?;
+        page.line(format_args!(
+            "{style}{before}{}{style:#}",
+            key(line.as_bytes())
+        ))?;
     }
     if count > shown {
         let more = number((count - shown) as u64);

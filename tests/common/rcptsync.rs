@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rcptsync::state::State;
 use tempfile::TempDir;
 
 use super::process::command;
@@ -155,6 +156,14 @@ impl Rcptsync {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: without_run_ids(&String::from_utf8_lossy(&output.stderr)),
         }
+    }
+
+    /// As if the machine had been started anew since the last run: what its clock says has passed.
+    pub fn forget_clocks(&self) {
+        let state = State::lock(&self.state_dir()).expect("nobody else");
+        let mut head = state.head().expect("a state");
+        head.clocks = None;
+        state.store_head(&head).expect("our own directory");
     }
 
     /// Runs the program to its end: how that was, and the most memory that it held, in KiB (GNU time).

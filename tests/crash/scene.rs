@@ -295,7 +295,7 @@ impl Scene {
         std::fs::copy(known, &copy).expect("a copy");
         reader.instance.postmap_build("cdb", &copy);
         let more = format!(
-            "[verify]\npostmap = false\nsamples = 3\nsmtp = \"127.0.0.1:{}\"\n",
+            "[verify]\npostmap = false\nsamples = 3\npatience = \"110ms\"\nsmtp = \"127.0.0.1:{}\"\n",
             gateway.port()
         );
         let path = program.config_file();

@@ -127,9 +127,7 @@ pub fn run(config: &Config, options: &Options, out: &mut dyn Write) -> Result<u8
     report.outcome = outcome(&exits);
     // A reader who has seen enough (`| head`) is no failure.
     let _ = if options.is_json {
-        serde_json::to_writer_pretty(&mut *out, &report)
-            .map_err(Into::into)
-            .and_then(|()| writeln!(out))
+        report::json(out, &report)
     } else {
         print(out, &report)
     };

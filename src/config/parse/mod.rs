@@ -282,6 +282,7 @@ fn verify(section: Section<'_, '_>) -> Verify {
         smtp,
         samples: section.integer("samples", 5, 1..SAMPLES_MAX + 1) as usize,
         timeout: positive(&section, "timeout", Duration::from_secs(30)),
+        patience: section.duration("patience", Duration::from_secs(11)),
     };
     section.finish();
     verify
