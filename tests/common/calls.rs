@@ -152,10 +152,14 @@ fn trace(
 ) -> (Option<i32>, String, String) {
     // Whoever outlives the program holds descriptor 3 on: a hook of a killed run would write into the next trial.
     let mut strace = command("sh");
+    // With a fault, what else is called is of no interest, and takes time to be told.
+    let traced = point.map_or(TRACED.to_owned(), |point| {
+        format!("trace={}", point.call.name)
+    });
     strace
         .args(["-c", r#"exec "$@" 3>&1 >/dev/null"#, "sh"])
         .args(["strace", "-qq", "-y", "-s", "200", "-e", "signal=none"])
-        .args(["-e", TRACED, "-o"])
+        .args(["-e", &traced, "-o"])
         .arg(log);
     if let Some(place) = place {
         strace.arg("-f").arg("-P").arg(place);
