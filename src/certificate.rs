@@ -15,8 +15,8 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 
+use crate::harmless;
 use crate::hold::hex;
-use crate::report;
 use crate::time::Timestamp;
 
 /// A certificate, as it stands there.
@@ -100,7 +100,7 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
 }
 
 fn line(text: &str) -> String {
-    report::key(text.as_bytes())
+    harmless::key(text.as_bytes())
 }
 
 /// Before 1970 reads as 1970.

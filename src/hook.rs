@@ -89,7 +89,7 @@ pub fn run(hook: &Hook, told: &Told, run_deadline: Option<Instant>) -> Result<()
     let (status, output) = follow(&mut child, &output, deadline);
     // A hook that ended may have left descendants behind; they would outlive the run otherwise.
     end_group(group, &mut child, status.is_none());
-    let output = crate::report::printable(&output);
+    let output = crate::harmless::printable(&output);
     for line in output.lines() {
         tracing::info!(hook = hook.name, "hook {}: {line}", hook.name);
     }

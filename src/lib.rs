@@ -33,6 +33,7 @@ pub mod manual;
 pub mod at_once;
 pub mod error;
 pub mod exit;
+pub mod harmless;
 pub mod leb128;
 pub mod log;
 pub mod owners;

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use common::rcptsync::Rcptsync;
 use common::{ldif, process, require, skip, write_file};
-use rcptsync::report::printable;
+use rcptsync::harmless::printable;
 use textwrap::core::display_width;
 
 const COLUMNS: usize = 80;

@@ -22,8 +22,8 @@ use crate::config::{Config, DomainsFrom, Format, Table, TableKind};
 use crate::domain::Domain;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
+use crate::harmless;
 use crate::postfix::parameters;
-use crate::report;
 use crate::templates::{self, BindNames, Names, SecretNames, SourceNames, Target};
 use dialogue::terminal::Terminal;
 
@@ -186,7 +186,7 @@ fn print(
         Some(file) => writeln!(
             out,
             "wrote {}",
-            report::key(file.as_os_str().as_encoded_bytes())
+            harmless::key(file.as_os_str().as_encoded_bytes())
         )?,
         None => part(out, "/etc/rcptsync/rcptsync.toml", configuration)?,
     }

@@ -14,11 +14,11 @@ use super::plan::{Plan, Run, TablePlan};
 use crate::at_once::at_once;
 use crate::config::{Hook, HookInput};
 use crate::error::Result;
+use crate::harmless::{exact, inert_json};
 use crate::hook::Told;
 use crate::publish::on_disk::{Content, Foreign, OnDisk};
 use crate::publish::{self, Prepared};
 use crate::report::difference::by_domain;
-use crate::report::{exact, inert_json};
 use crate::state::files::{Generation, GenerationTable, Ledger, Origin, original_name};
 use crate::state::head::{
     Artefact, DOMAINS_KEPT, Head, OTHER_DOMAINS, Removals, TableState, ToProve,

@@ -12,6 +12,7 @@ use rustls::{AlertDescription, CertificateError};
 
 use crate::error::Failure;
 use crate::exit::Exit;
+use crate::harmless::key;
 use crate::records::SpoolError;
 use crate::trust::TrustError;
 
@@ -827,27 +828,15 @@ pub(super) fn said(diagnostic: &str) -> String {
     }
 }
 
-/// Text from outside, for one line of a log or a terminal: without control characters, without marks that turn the
-/// direction of writing, not endless.
+/// Text from outside, for one line of a log or a terminal: harmless, and not endless.
 pub(super) fn safe(text: &str) -> String {
     const CHARACTERS_MAX: usize = 500;
-    let mut out = String::new();
-    for (at, character) in text.chars().enumerate() {
-        if at == CHARACTERS_MAX {
-            out.push('…');
-            break;
-        }
-        let is_invisible = matches!(
-            character,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{ad}' | '\u{61c}'
-        );
-        if character.is_control() || is_invisible {
-            let _ = write!(out, "\\u{{{:x}}}", u32::from(character));
-        } else {
-            out.push(character);
-        }
+    let begin: String = text.chars().take(CHARACTERS_MAX).collect();
+    let mut shown = key(begin.as_bytes());
+    if begin.len() < text.len() {
+        shown.push('…');
     }
-    out
+    shown
 }
 
 /// The name of a result code (RFC 4511 appendix A).
@@ -1154,7 +1143,10 @@ mod tests {
 
     #[test]
     fn foreign_text_cannot_draw_on_the_terminal() {
-        assert_eq!(safe("a\u{1b}[2Jb\u{202e}c"), "a\\u{1b}[2Jb\\u{202e}c");
+        assert_eq!(
+            safe("a\u{1b}[2Jb\u{202e}c\u{e0041}"),
+            "a\\u{1b}[2Jb\\u{202e}c\\u{e0041}"
+        );
         assert_eq!(safe(&"x".repeat(9000)).chars().count(), 501);
         assert_eq!(said("gone\n\0"), ": \"gone\"");
         assert_eq!(said("\0"), "");

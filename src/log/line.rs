@@ -12,8 +12,9 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
 use super::named;
+use crate::harmless::{inert_json, key, printable};
 use crate::report::page::Page;
-use crate::report::{BAD, FAINT, HELD, PLAIN, STRONG, inert_json, key, printable};
+use crate::report::{BAD, FAINT, HELD, PLAIN, STRONG};
 
 /// The fields of a failure that a person reads below the message, and their titles.
 const ANSWERS: [(&str, &str); 4] = [

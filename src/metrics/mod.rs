@@ -12,7 +12,7 @@ pub mod textfile;
 use std::fmt::Write;
 
 use crate::config::Config;
-use crate::report::key;
+use crate::harmless::key;
 use crate::state::head::Head;
 use crate::state::runs::RunRecord;
 use crate::time::Timestamp;

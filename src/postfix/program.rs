@@ -111,7 +111,7 @@ pub(crate) fn converse<Heard: Send>(
         attached.map(|(heard, said)| (status, joined(heard), joined(said)))
     })
     .map_err(ProgramError::NotStarted)?;
-    let said = crate::report::printable(&said).trim().to_owned();
+    let said = crate::harmless::printable(&said).trim().to_owned();
     match status {
         Some(status) => Ok(Ended {
             status,

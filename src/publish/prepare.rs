@@ -208,7 +208,7 @@ fn write(table: &Table, said: &Said<'_>, values: &RowValues) -> Result<Proven> {
 
 /// An empty value crashes smtpd 3.7, and postmap drops its line. Rows of others in a table of transports have none of ours.
 fn without_value(path: &Path, key: &[u8]) -> Box<Failure> {
-    let key = crate::report::key(key);
+    let key = crate::harmless::key(key);
     not_written(
         "a table could not be written",
         path,

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use super::page::Page;
-use super::{BAD, GOOD, HELD, STRONG, counted, key};
+use super::{BAD, GOOD, HELD, STRONG, counted};
 use crate::check::{CHECKS, Check, Finding, Severity};
+use crate::harmless::key;
 
 /// The findings by what they are about, the gravest first; the checks without one, if they are asked for; a line of counts.
 pub fn text(out: &mut dyn Write, findings: &[Finding], are_all_shown: bool) -> io::Result<()> {

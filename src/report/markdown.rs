@@ -5,7 +5,8 @@
 
 use super::difference::{Difference, HoldReport, TableDifference};
 use super::text::{hold_sentence, release};
-use super::{counted, key, number};
+use super::{counted, number};
+use crate::harmless::key;
 
 /// A comment on GitHub takes 65,536 characters, a note on GitLab 1,000,000, a summary of a job 1 MiB.
 const OCTETS_MAX: usize = 60_000;

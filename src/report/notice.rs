@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use super::difference::HoldReport;
 use super::text::{hold_sentence, release};
-use super::{counted, number, printable};
+use super::{counted, number};
 use crate::config::Config;
 use crate::error::Failure;
+use crate::harmless::printable;
 use crate::hold::{Cause, Hold, is_approvable, short};
 use crate::notice::{Known, Notice, When};
 use crate::state::head::{Head, HoldState, SourceState};

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::{key, number};
+use super::number;
+use crate::harmless::key;
 use crate::snapshot::{Progress, Seen};
 use crate::time::rough;
 

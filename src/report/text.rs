@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::difference::{Difference, DomainCounts, HoldReport, Outcome, TableDifference};
 use super::page::{Align, Cell, Page};
-use super::{BAD, GOOD, HELD, PLAIN, STRONG, counted, key, number};
+use super::{BAD, GOOD, HELD, PLAIN, STRONG, counted, number};
 use crate::dn;
+use crate::harmless::key;
 use crate::hold::{Cause, Place, is_approvable, short};
 
 /// Rows of one list before it is folded into a count.

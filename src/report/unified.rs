@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::key;
 use crate::command::plan::TablePlan;
+use crate::harmless::key;
 
 /// A run of neighbouring changes.
 #[derive(Default)]

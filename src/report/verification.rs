@@ -8,8 +8,9 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::page::Page;
-use super::{BAD, GOOD, HELD, STRONG, counted, key, number};
+use super::{BAD, GOOD, HELD, STRONG, counted, number};
 use crate::error::Failure;
+use crate::harmless::key;
 use crate::probe::verdict::{self, Expected, Reason, Side, Verdict};
 use crate::probe::{Answer, Interview};
 use crate::publish::inspect::{Found, Inspected};

@@ -13,9 +13,9 @@ use crate::domain::Domain;
 use crate::domains::Domains;
 use crate::error::Result;
 use crate::exit::Exit;
+use crate::harmless;
 use crate::postfix::relay_domains::relay_domains;
 use crate::postfix::{main_cf, parameters};
-use crate::report;
 use crate::templates::Names;
 
 /// What makes a table of recipients refuse, with the value that Postfix ships.
@@ -73,14 +73,14 @@ pub fn install(
         })?;
         let _ = writeln!(out, "kept  {}", copy.display());
         for (name, value) in &judgement.to_set {
-            let _ = writeln!(out, "set   {name} = {}", report::key(value.as_bytes()));
+            let _ = writeln!(out, "set   {name} = {}", harmless::key(value.as_bytes()));
         }
         let _ = writeln!(out, "next  postfix reload");
     }
     let _ = writeln!(
         out,
         "\n# An unknown recipient is to meet the check before greylisting and callouts:\n#\n{}",
-        report::printable(names.restrictions.as_bytes()).trim_end()
+        harmless::printable(names.restrictions.as_bytes()).trim_end()
     );
     Ok(Exit::Current.code())
 }

@@ -16,9 +16,9 @@ use crate::elsewhere::{self, Elsewhere, Given, Witness};
 use crate::error::Failure;
 use crate::exchange::{AcceptedDomain, Organisation, Relation};
 use crate::exit::Exit;
+use crate::harmless::key;
 use crate::postfix::relay_domains::{RelayDomainsError, relay_domains};
 use crate::report::difference::Difference as Report;
-use crate::report::key;
 use crate::snapshot::Reading;
 use crate::state::head::{Frozen, Head, SourceState};
 

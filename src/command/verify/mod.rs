@@ -16,6 +16,7 @@ use crate::domains::Domains;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::fold::Folding;
+use crate::harmless::key;
 use crate::postfix::Gateway;
 use crate::probe::verdict::{Reason, Side, Verdict};
 use crate::probe::{self, Answer};
@@ -23,7 +24,7 @@ use crate::publish::inspect::{Found, Inspected, inspect};
 use crate::report::verification::{
     Asked, Compared, FileVerified, Outcome, Purpose, TableVerified, Verification, print,
 };
-use crate::report::{self, key, progress};
+use crate::report::{self, progress};
 use crate::smtp::Endpoint;
 use crate::snapshot::Progress;
 use crate::state::State;

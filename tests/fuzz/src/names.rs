@@ -10,10 +10,10 @@ use rcptsync::domains::Domains;
 use rcptsync::entry::Entry;
 use rcptsync::exchange;
 use rcptsync::fold::{self, Folding};
+use rcptsync::harmless;
 use rcptsync::keys::{self, Key, folded_forms};
 use rcptsync::policy::{Decision, Policy};
 use rcptsync::record::{Facts, Record, RecordRef};
-use rcptsync::report;
 use rcptsync::smtp;
 use rcptsync::source::referral;
 use rcptsync::table::format::template::Form;
@@ -172,7 +172,7 @@ fn check_domain(domain: &Domain) {
         "{unicode}"
     );
     assert_eq!(
-        report::key(unicode.as_bytes()),
+        harmless::key(unicode.as_bytes()),
         unicode,
         "a name that a terminal only shows"
     );

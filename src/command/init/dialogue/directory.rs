@@ -17,7 +17,7 @@ use crate::directory::Credentials;
 use crate::directory::introduction::{Met, Shown};
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::report;
+use crate::harmless;
 use crate::templates::{BindNames, SecretNames};
 use crate::trust;
 
@@ -400,7 +400,7 @@ fn simple(draft: &mut Draft<'_>, terminal: &mut Terminal<'_>, attempt: u32) -> R
             return Err(wrong("the password is missing: give --password-file"));
         }
         None => {
-            let prompt = format!("Password of {} (not shown)", report::key(name.as_bytes()));
+            let prompt = format!("Password of {} (not shown)", harmless::key(name.as_bytes()));
             let password = typed_password(terminal, &prompt)?;
             draft.is_password_typed = true;
             password

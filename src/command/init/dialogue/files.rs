@@ -15,7 +15,7 @@ use super::{Draft, SOURCE, from_here, wrong};
 use crate::command::init::{new_file, not_written};
 use crate::directory::Credentials;
 use crate::error::Result;
-use crate::report;
+use crate::harmless;
 use crate::templates::{BindNames, SecretNames};
 use crate::{command, config};
 
@@ -165,7 +165,7 @@ pub fn write(files: &Files, out: &mut dyn Write) -> Result<()> {
         }
     }
     for file in &files.files {
-        let path = report::key(file.path.as_os_str().as_encoded_bytes());
+        let path = harmless::key(file.path.as_os_str().as_encoded_bytes());
         let _ = writeln!(out, "wrote {path}");
     }
     Ok(())
@@ -237,7 +237,7 @@ fn as_the_run(draft: &Draft<'_>, files: &Files, program: &str, out: &mut dyn Wri
         && let SecretNames::File(file) = password
         && is_root
     {
-        let file = report::key(file.as_bytes());
+        let file = harmless::key(file.as_bytes());
         let _ = writeln!(
             out,
             "\nThe account of the run must be able to read the password:\n     chown rcptsync {file}"

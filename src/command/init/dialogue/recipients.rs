@@ -12,10 +12,11 @@ use crate::directory::introduction::{FirstPage, Refused};
 use crate::domain::Domain;
 use crate::domains::{Domains, Entry};
 use crate::error::Result;
+use crate::harmless::key;
 use crate::kind::{self, Class};
 use crate::postfix::relay_domains::relay_domains;
 use crate::record::{Record, smtp_address};
-use crate::report::{counted, key, number};
+use crate::report::{counted, number};
 use crate::templates::{EVERY_DOMAIN_HAS, Target};
 
 /// More would not fit on a screen; any other can be typed.

@@ -15,7 +15,7 @@ use rustix::termios::{
 use crate::command::init::refused;
 use crate::error::{Failure, Result};
 use crate::exit::Exit;
-use crate::report;
+use crate::harmless;
 
 const CTRL_C: u8 = 3;
 
@@ -60,7 +60,11 @@ impl<'run> Terminal<'run> {
     /// Tells something, line by line.
     pub fn say(&mut self, text: &str) {
         // A reader who has gone away is noticed when something is asked.
-        let _ = writeln!(self.out, "{}", wrapped(&report::printable(text.as_bytes())));
+        let _ = writeln!(
+            self.out,
+            "{}",
+            wrapped(&harmless::printable(text.as_bytes()))
+        );
     }
 
     /// Tells what is wrong with an answer.
@@ -139,7 +143,7 @@ impl<'run> Terminal<'run> {
     fn line(&mut self, prompt: &str, is_shown: bool) -> Result<String> {
         let lost = |error: io::Error| given_up(&error.to_string());
         let mode = Mode::of_a_question(is_shown).map_err(lost)?;
-        let asked = write!(self.out, "{}", report::printable(prompt.as_bytes()));
+        let asked = write!(self.out, "{}", harmless::printable(prompt.as_bytes()));
         let read = asked
             .and_then(|()| self.out.flush())
             .and_then(|()| read_line());
