@@ -141,7 +141,7 @@ fn install_on(
     let files = files_for_the_hook(tables);
     script(
         "hook",
-        &format!("cat {files} >hook.seen && cksum <hook.seen >>hook.log"),
+        &format!("cat {files} >hook.seen && sha256sum <hook.seen >>hook.log"),
     );
     script("tell", r#"echo "$RCPTSYNC_WHEN" >>told.log"#);
     std::fs::create_dir(program.directory().join("metrics")).expect("a directory of our own");
@@ -498,9 +498,18 @@ impl Scene {
             calls::list(&self.words(), &log, place, "rcptsync.toml", self.code)
         };
         let calls: Vec<Call> = self.places.iter().flat_map(of_place).collect();
-        let meant: Vec<Call> = calls.into_iter().filter(self.is_meant).collect();
+        let meant = calls.into_iter().filter(self.is_meant);
+        let meant: Vec<Call> = meant
+            .filter(|call| !self.is_taken_for_an_end(call))
+            .collect();
         assert!(meant.len() >= 15, "strace saw next to nothing: {meant:?}");
         meant
+    }
+
+    /// A shell that cannot read its script ends with 0, as at its end: a hook that says it is done is believed.
+    fn is_taken_for_an_end(&self, call: &Call) -> bool {
+        let scripts = ["hook", "tell"].map(|script| Some(self.path(script)));
+        call.name == "read" && scripts.contains(&call.place)
     }
 
     /// Runs below another program.
@@ -649,7 +658,7 @@ impl Scene {
     }
 
     fn hook_would_see(&self) -> Option<String> {
-        let script = format!("cat {} | cksum", files_for_the_hook(self.tables));
+        let script = format!("cat {} | sha256sum", files_for_the_hook(self.tables));
         let mut shell = command("sh");
         let output = succeed(
             shell

@@ -182,9 +182,8 @@ pub fn found_cdb(octets: &[u8]) {
     }
 }
 
-/// Every value of a key, as <https://cr.yp.to/cdb/cdb.txt> says how to find it. Nothing where an offset leads outside.
+/// Every value of a key, as <https://cr.yp.to/cdb/cdb.txt> says how to find it. Nothing where the search leads outside.
 fn look_up(file: &[u8], key: &[u8]) -> Vec<Vec<u8>> {
-    let mut found = Vec::new();
     let two = |at: u64| -> Option<(u64, u64)> {
         let at = usize::try_from(at).ok()?;
         let pair = file.get(at..at.checked_add(8)?)?;
@@ -200,7 +199,8 @@ fn look_up(file: &[u8], key: &[u8]) -> Vec<Vec<u8>> {
         hash.wrapping_mul(33) ^ u32::from(*octet)
     });
     let hash = u64::from(hash);
-    let mut search = || {
+    let search = || {
+        let mut found = Vec::new();
         let (table_at, slots_count) = two(hash % 256 * 8)?;
         for number in 0..slots_count {
             let slot = (hash / 256 + number) % slots_count;
@@ -212,17 +212,19 @@ fn look_up(file: &[u8], key: &[u8]) -> Vec<Vec<u8>> {
                 continue;
             }
             let (key_octets, value_octets) = two(record_at)?;
+            if key_octets != key.len() as u64 {
+                continue;
+            }
             let begin = usize::try_from(record_at + 8).ok()?;
-            let middle = begin + usize::try_from(key_octets).ok()?;
+            let middle = begin + key.len();
             let end = middle + usize::try_from(value_octets).ok()?;
             if file.get(begin..middle)? == key {
                 found.push(file.get(middle..end)?.to_vec());
             }
         }
-        Some(())
+        Some(found)
     };
-    search();
-    found
+    search().unwrap_or_default()
 }
 
 /// A table with one CDB, in a directory of its own.
