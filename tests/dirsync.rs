@@ -302,24 +302,27 @@ fn no_fault_of_the_controller_loses_a_change() {
     }
 }
 
-/// Whoever refers to somewhere else has not said that the object is gone.
+/// Whoever refers to somewhere else has not said that the object is gone, nor has who shows it and denies it.
 #[test]
-fn a_reference_in_the_place_of_an_object_is_no_deletion() {
-    let (server, program) = settled(company(), "dirsync");
-    // Behind the bind, two questions about the server and the one about changes.
-    let script = Script {
-        twists: vec![(5, Twist::Refer(0))],
-        ..Script::default()
-    };
-    let addresses = &["SMTP:1@example.com", "smtp:new@example.com"];
-    server.change(|directory| {
-        directory
-            .changed(&dn("CN=1"), "proxyAddresses", addresses)
-            .script(script)
-    });
-    program.run(&["sync"]).expect_code(0);
-    assert_eq!(program.keys(), "0 1 2 3 4 5 6 7 anna new");
-    assert_eq!(server.stats().touched, [dn("CN=1").into_bytes()]);
+fn an_object_is_gone_when_nothing_else_is_said_of_it() {
+    for (twist, touched) in [(Twist::Refer(0), &["CN=1"][..]), (Twist::Code(32), &[])] {
+        let (server, program) = settled(company(), "dirsync");
+        // Behind the bind, two questions about the server and the one about changes.
+        let script = Script {
+            twists: vec![(5, twist)],
+            ..Script::default()
+        };
+        let addresses = &["SMTP:1@example.com", "smtp:new@example.com"];
+        server.change(|directory| {
+            directory
+                .changed(&dn("CN=1"), "proxyAddresses", addresses)
+                .script(script)
+        });
+        program.run(&["sync"]).expect_code(0);
+        assert_eq!(program.keys(), "0 1 2 3 4 5 6 7 anna new");
+        let touched: Vec<_> = touched.iter().map(|name| dn(name).into_bytes()).collect();
+        assert_eq!(server.stats().touched, touched);
+    }
 }
 
 /// Whether anything lies below what moved is a question too, and a refusal is no answer to it.

@@ -718,22 +718,26 @@ fn check_tables(number: u64) {
     assert!(more_kib < MORE_KIB_MAX, "{case}: {more_kib} KiB");
     let found = program.table_keys();
     assert!(!run.stderr.contains("panicked"), "{case}: {}", run.stderr);
+    // What a script kept from being told is another truth.
+    let is_touched = !server.stats().touched.is_empty();
+    // That a domain loses more than half of its addresses is held, whatever the limits.
+    let is_held = |found: &BTreeSet<String>| {
+        found.is_superset(&after) && found.is_subset(&(&before | &after)) && *found != after
+    };
     match run.code {
-        Some(0) => {
-            // What a script kept from being told is another truth.
-            let is_touched = !server.stats().touched.is_empty();
-            assert!(
-                found == after || is_touched,
-                "{case}: {found:?}\n{}",
-                run.stderr
-            );
-        }
+        Some(0 | 65) if is_touched => {}
+        Some(0) => assert_eq!(found, after, "{case}: {}", run.stderr),
+        Some(65) => assert!(is_held(&found), "{case}: {found:?}"),
         Some(75 | 77) => assert_eq!(found, before, "{case}"),
         code => assert_eq!(code, Some(75), "{case}: {}", run.stderr),
     }
     serve(Script::default());
-    program.run(&["sync", "--full"]).expect_code(0);
-    assert_eq!(program.table_keys(), after, "{case}");
+    let healed = program.run(&["sync", "--full"]);
+    let found = program.table_keys();
+    match healed.code {
+        Some(65) => assert!(is_held(&found), "{case}: {found:?}"),
+        code => assert_eq!((code, found), (Some(0), after), "{case}"),
+    }
 }
 
 fn keys(world: &World) -> BTreeSet<String> {

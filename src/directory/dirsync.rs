@@ -29,7 +29,9 @@ use super::failure::{Cause, Step, Trouble};
 use super::paged::{self, Found};
 use super::range;
 use super::rootdse::RootDse;
-use super::session::{Answer, Query, Reach, Session, With, success};
+use super::session::{
+    Answer, NO_SUCH_OBJECT, Query, Reach, Session, With, success, success_behind,
+};
 
 /// More objects than these are not read one by one: a complete read is then cheaper, and bounded.
 const CHANGES_MAX: usize = 2_000;
@@ -377,14 +379,16 @@ async fn has_any(
     query: &Query<'_>,
     with: &[With<'_>],
 ) -> Result<bool, Cause> {
-    let mut is_any = false;
+    let (mut is_any, mut is_any_elsewhere) = (false, false);
     let mut answers = session.search(query, with).await?;
     loop {
         match answers.next().await? {
             Answer::Entry(_) if is_any => return Err(Cause::TooManyEntries { asked: 1 }),
             Answer::Entry(_) => is_any = true,
-            Answer::Reference(_) => {}
-            Answer::End(end) => return success(end.outcome).map(|()| is_any),
+            Answer::Reference(_) => is_any_elsewhere = true,
+            Answer::End(end) => {
+                return success_behind(is_any || is_any_elsewhere, end.outcome).map(|()| is_any);
+            }
         }
     }
 }
@@ -504,8 +508,6 @@ impl Rereading<'_, '_> {
 fn bytes_of(record: &Record) -> usize {
     record.view().octets().len() + size_of::<Record>()
 }
-
-const NO_SUCH_OBJECT: u32 = 32;
 
 /// A GUID as it stands in a name (MS-DTYP 2.3.4.3): the first three groups are little-endian numbers.
 fn dashed(guid: &[u8]) -> String {

@@ -268,7 +268,7 @@ impl Session {
                 }
                 Answer::Reference(_) => {}
                 Answer::End(end) => {
-                    success(end.outcome)?;
+                    success_behind(!entries.is_empty(), end.outcome)?;
                     return Ok(entries);
                 }
             }
@@ -407,6 +407,19 @@ pub fn success(outcome: Outcome) -> Result<(), Cause> {
     } else {
         Err(Cause::Refused(outcome))
     }
+}
+
+/// What was asked for is not there (RFC 4511 appendix A.2).
+pub const NO_SUCH_OBJECT: u32 = 32;
+
+/// The same of a search that may find nothing: who has told something of an object is not believed that it is not there.
+pub fn success_behind(is_any_told: bool, outcome: Outcome) -> Result<(), Cause> {
+    if is_any_told && outcome.code == NO_SUCH_OBJECT {
+        return Err(Cause::Entry(
+            "what it found, and behind it that it is not there",
+        ));
+    }
+    success(outcome)
 }
 
 fn outcome(result: LdapResult) -> Outcome {
