@@ -286,7 +286,7 @@ impl Generator {
         if !self.one_in(6) {
             return text;
         }
-        let end_of_local = text.rfind('@').unwrap_or(text.len());
+        let end_of_local = text.find('@').unwrap_or(text.len());
         let mut letters: Vec<char> = text[..end_of_local].chars().collect();
         let at = usize::try_from(self.random.below(letters.len() as u64 + 1)).expect("short");
         match self.random.below(3) {
@@ -669,13 +669,12 @@ fn check_gateway(
     let mut program = Rcptsync::new("differential");
     program.mail_config = Some(settings.config_directory());
     program.write_settled("company.ldif", &ldif(objects));
-    let complete: String = (rules.domains.iter())
-        .map(|listed| {
-            format!(
-                "[domain.\"{}\"]\ndirectory_is_complete = true\n",
-                listed.name
-            )
-        })
+    // One may be listed itself, and once more with what is below it.
+    let names: BTreeSet<&str> = (rules.domains.iter())
+        .map(|listed| listed.name.as_str())
+        .collect();
+    let complete: String = (names.iter())
+        .map(|name| format!("[domain.\"{name}\"]\ndirectory_is_complete = true\n"))
         .collect();
     program.write_config(&format!(
         "state_dir = \"state\"\n[domains]\nfrom = \"postfix\"\n{complete}\
